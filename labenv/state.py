@@ -1,0 +1,202 @@
+"""The lab's state: tables of records in one SQLite file, committed as one transaction with the block store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+R = TypeVar("R")
+
+FORMAT = 1
+"""Version of the state folder; a folder of another version is refused, never guessed at."""
+
+
+class StateFolderMismatch(Exception):
+    """The state folder was written by another version of the lab."""
+
+
+class Participant(Protocol):
+    """Something whose persistent data belongs to the same transaction as the records (the block store)."""
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Write what changed since the last commit; called inside the transaction."""
+
+    def committed(self) -> None:
+        """The transaction is durable."""
+
+    def checkpoint(self, name: str, db: sqlite3.Connection) -> None:
+        """Keep today's contents under a name; inside a transaction."""
+
+    def restore(self, name: str, db: sqlite3.Connection) -> None:
+        """Go back to the contents kept under a name; inside a transaction."""
+
+    def forget(self, name: str, db: sqlite3.Connection) -> None:
+        """Drop the contents kept under a name; inside a transaction."""
+
+
+class Table(MutableMapping[str, R], Generic[R]):
+    """Records of one kind by key, in the order in which the keys first appeared.
+
+    Records are frozen dataclasses (or plain JSON types); a change is ``table[key] = dataclasses.replace(...)``.
+    """
+
+    def __init__(self, kind: str, record_type: type[R]) -> None:
+        self.kind = kind
+        self._decoder = msgspec.json.Decoder(record_type)
+        self._records: dict[str, R] = {}
+        self._dirty: dict[str, None] = {}
+
+    def __getitem__(self, key: str) -> R:
+        return self._records[key]
+
+    def __setitem__(self, key: str, record: R) -> None:
+        self._records[key] = record
+        self._dirty[key] = None
+
+    def __delitem__(self, key: str) -> None:
+        del self._records[key]
+        self._dirty[key] = None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def load(self, rows: list[tuple[str, bytes]]) -> None:
+        """Replace every record by the stored ones."""
+        self._records = {key: self._decoder.decode(body) for key, body in rows}
+        self._dirty = {}
+
+    def take_changes(self) -> list[tuple[str, bytes | None]]:
+        """The changed keys with their encoded record (None: deleted), and forget that they changed."""
+        changes = [
+            (key, msgspec.json.encode(self._records[key]) if key in self._records else None) for key in self._dirty
+        ]
+        self._dirty = {}
+        return changes
+
+    @property
+    def dirty(self) -> bool:
+        """Whether a record changed since the last commit."""
+        return bool(self._dirty)
+
+
+class State:
+    """All records of a lab. ``commit`` makes every change since the last one durable against a killed process."""
+
+    def __init__(self, path: Path) -> None:
+        fresh = not path.exists()
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=OFF")  # survives a killed process; the page cache belongs to the system
+        if fresh:
+            self.db.executescript(
+                "CREATE TABLE record (seq INTEGER PRIMARY KEY, kind TEXT, key TEXT, body BLOB, UNIQUE (kind, key));"
+                "CREATE TABLE kept (checkpoint TEXT, seq INTEGER, kind TEXT, key TEXT, body BLOB);"
+                f"PRAGMA user_version={FORMAT};"
+            )
+        found = self.db.execute("PRAGMA user_version").fetchone()[0]
+        if found != FORMAT:
+            self.db.close()
+            raise StateFolderMismatch(
+                f"{path.parent} holds lab state of format {found}, this labenv reads format {FORMAT}: "
+                f"start with another --state folder, or delete this one"
+            )
+        self._tables: dict[str, Table[Any]] = {}
+        self._participants: list[Participant] = []
+        self._after_restore: list[Callable[[], None]] = []
+
+    def table(self, kind: str, record_type: type[R]) -> Table[R]:
+        """The table of a kind, loaded from the file on first use."""
+        table = self._tables.get(kind)
+        if table is None:
+            table = self._tables[kind] = Table(kind, record_type)
+            table.load(self._rows(kind))
+        return table
+
+    def join(self, participant: Participant) -> None:
+        """Let another store take part in every transaction."""
+        self._participants.append(participant)
+
+    def after_restore(self, callback: Callable[[], None]) -> None:
+        """Call back after ``restore`` has replaced the records (to drop what was cached from them)."""
+        self._after_restore.append(callback)
+
+    def commit(self) -> None:
+        """Write every change in one transaction; nothing happens if nothing changed."""
+        self.db.execute("BEGIN")
+        self._write()
+        self.db.execute("COMMIT")
+        for participant in self._participants:
+            participant.committed()
+
+    def _write(self) -> None:
+        for table in self._tables.values():
+            if not table.dirty:
+                continue
+            for key, body in table.take_changes():
+                if body is None:
+                    self.db.execute("DELETE FROM record WHERE kind=? AND key=?", (table.kind, key))
+                else:
+                    self.db.execute(
+                        "INSERT INTO record (kind, key, body) VALUES (?,?,?) "
+                        "ON CONFLICT (kind, key) DO UPDATE SET body=excluded.body",
+                        (table.kind, key, body),
+                    )
+        for participant in self._participants:
+            participant.write(self.db)
+
+    def _rows(self, kind: str) -> list[tuple[str, bytes]]:
+        return self.db.execute("SELECT key, body FROM record WHERE kind=? ORDER BY seq", (kind,)).fetchall()
+
+    def checkpoints(self) -> list[str]:
+        """Names of the kept checkpoints, oldest first."""
+        return [n for (n,) in self.db.execute("SELECT checkpoint FROM kept GROUP BY checkpoint ORDER BY MIN(rowid)")]
+
+    def checkpoint(self, name: str) -> None:
+        """Keep the present state under a name, replacing an older one of that name."""
+        self.commit()
+        self.db.execute("BEGIN")
+        self._forget(name)
+        self.db.execute("INSERT INTO kept SELECT ?, seq, kind, key, body FROM record", (name,))
+        for participant in self._participants:
+            participant.checkpoint(name, self.db)
+        self.db.execute("COMMIT")
+        for participant in self._participants:
+            participant.committed()
+
+    def restore(self, name: str) -> None:
+        """Go back to a kept checkpoint; raises KeyError if there is none of that name."""
+        if name not in self.checkpoints():
+            raise KeyError(name)
+        self.commit()
+        self.db.execute("BEGIN")
+        self.db.execute("DELETE FROM record")
+        self.db.execute(
+            "INSERT INTO record (seq, kind, key, body) SELECT seq, kind, key, body FROM kept WHERE checkpoint=?",
+            (name,),
+        )
+        for participant in self._participants:
+            participant.restore(name, self.db)
+        self.db.execute("COMMIT")
+        for participant in self._participants:
+            participant.committed()
+        for table in self._tables.values():
+            table.load(self._rows(table.kind))
+        for callback in self._after_restore:
+            callback()
+
+    def _forget(self, name: str) -> None:
+        self.db.execute("DELETE FROM kept WHERE checkpoint=?", (name,))
+        for participant in self._participants:
+            participant.forget(name, self.db)
+
+    def close(self) -> None:
+        """Commit and close the file."""
+        self.commit()
+        self.db.close()
