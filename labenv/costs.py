@@ -1,0 +1,24 @@
+"""The cost book: what each operation takes in lab seconds (``costs.toml``)."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Lab seconds by operation name; an operation that is not in the book costs one second."""
+
+    seconds: Mapping[str, float]
+
+    @classmethod
+    def load(cls) -> Costs:
+        """The cost book that ships with the lab."""
+        book = tomllib.loads((files("labenv") / "costs.toml").read_text("utf-8"))
+        return cls({name: float(entry["seconds"]) for name, entry in book.items()})
+
+    def __getitem__(self, operation: str) -> float:
+        return self.seconds.get(operation, 1.0)

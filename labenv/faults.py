@@ -1,0 +1,108 @@
+"""What can be broken: rules that delay, refuse or drop a request, matched by where it happens and what it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from labenv.clock import Clock
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One rule.
+
+    Attributes:
+        where: the place it acts at: ``ontap.request`` (names: cluster, method, path, user) or ``windows.cmdlet``
+            (names: host, cmdlet).
+        match: name -> pattern (``*`` and ``?`` as in file names); every pattern must match.
+        effect: ``delay`` (lab seconds in ``seconds``), ``error`` (``status`` and ``code``, ``message``), ``drop``
+            (the connection is closed without an answer, before the effect) or ``lose-reply`` (after the effect).
+        times: how often it acts; None: always.
+    """
+
+    where: str
+    effect: str
+    match: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    status: int = 500
+    code: str = ""
+    message: str = ""
+    times: int | None = 1
+
+
+class FaultRaised(Exception):
+    """A fault asks the server to answer with an error."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message or f"injected fault {fault.code}")
+        self.fault = fault
+
+
+class ConnectionDropped(Exception):
+    """A fault asks the server to close the connection without an answer."""
+
+
+PLACES = {
+    "ontap.request": ("cluster", "method", "path", "user"),
+    "windows.cmdlet": ("host", "cmdlet"),
+}
+"""Where faults can act, and the names that their patterns may use."""
+
+EFFECTS = ("delay", "error", "drop", "lose-reply")
+
+
+class Faults:
+    """The rules that are set now."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rules: list[tuple[Fault, int]] = []  # with the number of times it has acted
+
+    def set(self, fault: Fault) -> None:
+        """Add a rule; raises ValueError that names what is wrong with it."""
+        if fault.where not in PLACES:
+            raise ValueError(f"unknown place {fault.where!r}: one of {', '.join(PLACES)}")
+        if fault.effect not in EFFECTS:
+            raise ValueError(f"unknown effect {fault.effect!r}: one of {', '.join(EFFECTS)}")
+        unknown = sorted(set(fault.match) - set(PLACES[fault.where]))
+        if unknown:
+            raise ValueError(f"{fault.where} has no {unknown[0]!r} to match: one of {', '.join(PLACES[fault.where])}")
+        self._rules.append((fault, 0))
+
+    def clear(self) -> None:
+        """Remove every rule."""
+        self._rules.clear()
+
+    def rules(self) -> list[tuple[Fault, int]]:
+        """Every rule with the number of times it has acted."""
+        return list(self._rules)
+
+    def _next(self, where: str, names: Mapping[str, str], effects: tuple[str, ...]) -> Fault | None:
+        for index, (fault, acted) in enumerate(self._rules):
+            if fault.where != where or fault.effect not in effects:
+                continue
+            if fault.times is not None and acted >= fault.times:
+                continue
+            if all(fnmatchcase(names.get(name, ""), pattern) for name, pattern in fault.match.items()):
+                self._rules[index] = (fault, acted + 1)
+                return fault
+        return None
+
+    async def at(self, where: str, **names: str) -> None:
+        """Act before the effect of a request; raises ``FaultRaised`` or ``ConnectionDropped``."""
+        while (fault := self._next(where, names, ("delay",))) is not None:
+            await self._clock.spend(fault.seconds)
+            if fault.times is None:
+                break  # an unlimited delay acts once per request
+        fault = self._next(where, names, ("error", "drop"))
+        if fault is None:
+            return
+        if fault.effect == "drop":
+            raise ConnectionDropped
+        raise FaultRaised(fault)
+
+    def loses_reply(self, where: str, **names: str) -> bool:
+        """Whether the answer of a request, whose effect has happened, is to be dropped."""
+        return self._next(where, names, ("lose-reply",)) is not None
