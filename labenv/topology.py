@@ -1,0 +1,266 @@
+"""The sites that can be started: TOML files, checked field by field."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+
+ERAS = ("2008r2", "2012", "2022")
+"""SMHV 1.1 on Windows Server 2008 R2; SMHV 1.2 on 2012; today's Windows Server."""
+
+_UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+
+
+class TopologyError(Exception):
+    """A topology does not exist or its file does not fit; the message names the file, the field and the reason."""
+
+
+class Size(int):
+    """Bytes; written in a topology as an integer or as text such as ``"20GB"`` (units of 1024)."""
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """An aggregate and the node that owns it."""
+
+    name: str
+    node: str
+    size: Size
+
+
+@dataclass(frozen=True)
+class Lif:
+    """A logical interface; ``service`` is the name of an ONTAP service policy."""
+
+    name: str
+    address: str
+    node: str
+    service: str
+
+
+@dataclass(frozen=True)
+class Svm:
+    """An SVM (the TR's Vserver)."""
+
+    name: str
+    iscsi: bool
+    lif: tuple[Lif, ...]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A storage cluster."""
+
+    name: str
+    version: str
+    nodes: tuple[str, ...]
+    snapshot_limit: int
+    licences: tuple[str, ...]
+    management: str
+    aggregate: tuple[Aggregate, ...]
+    svm: tuple[Svm, ...]
+
+
+@dataclass(frozen=True)
+class HyperVHost:
+    """A Hyper-V host, and where its LUNs come from."""
+
+    name: str
+    address: str
+    iqn: str
+    storage: str
+    svm: str
+    igroup: str
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A LUN on a volume of its own, connected and formatted on a host."""
+
+    host: str
+    aggregate: str
+    volume: str
+    volume_size: Size
+    lun: str
+    lun_size: Size
+    access_path: str
+    label: str
+
+
+@dataclass(frozen=True)
+class GoldenVhd:
+    """A fixed VHD of the golden image and the drive letter of its volume inside the guest."""
+
+    name: str
+    size: Size
+    letter: str
+
+
+@dataclass(frozen=True)
+class GoldenDatabase:
+    """A database of the golden image with the guest paths of its data and log file."""
+
+    name: str
+    data: str
+    log: str
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The golden image (TR 2.2): a generalised guest on a volume of its own, and its Snapshot copy."""
+
+    host: str
+    aggregate: str
+    volume: str
+    volume_size: Size
+    lun: str
+    lun_size: Size
+    access_path: str
+    vm: str
+    snapshot: str
+    vhd: tuple[GoldenVhd, ...]
+    database: tuple[GoldenDatabase, ...]
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A VM made from the golden image: on a FlexClone volume of its own (``volume``) or copied to ``path``."""
+
+    host: str
+    name: str
+    volume: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A whole site and what lives on it when it starts."""
+
+    name: str
+    title: str
+    start: datetime
+    era: str
+    cluster: tuple[Cluster, ...]
+    host: tuple[HyperVHost, ...]
+    golden: Golden
+    disk: tuple[Disk, ...] = ()
+    vm: tuple[Vm, ...] = ()
+
+
+def names() -> list[str]:
+    """Names of the topologies that ship with the lab."""
+    folder = files("labenv") / "topologies"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load(name: str) -> Topology:
+    """A shipped topology by name, or any topology by the path of its TOML file.
+
+    Raises:
+        TopologyError: no such topology, or its file has a field that does not fit.
+    """
+    if name in names():
+        text, where = (files("labenv") / "topologies" / f"{name}.toml").read_text("utf-8"), f"topology {name}"
+    elif name.endswith(".toml"):
+        try:
+            text, where = Path(name).read_text("utf-8"), name
+        except OSError as error:
+            raise TopologyError(f"{name}: cannot be read ({error.strerror})") from error
+    else:
+        close = difflib.get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise TopologyError(f"no topology {name!r}: one of {', '.join(names())}, or the path of a .toml file{hint}")
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TopologyError(f"{where}: not valid TOML: {error}") from error
+    topology = typing.cast(Topology, _build(Topology, {"name": Path(name).stem, **tables}, where, ""))
+    _check(topology, where)
+    return topology
+
+
+def _build(kind: type, value: object, where: str, path: str) -> object:
+    if not isinstance(value, Mapping):
+        raise TopologyError(f"{where}: {path or 'the file'} must be a table")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for key in value:
+        if key not in fields:
+            close = difflib.get_close_matches(key, list(fields), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(fields)}"
+            raise TopologyError(f"{where}: unknown field {path + key!r}; {hint}")
+    arguments: dict[str, object] = {}
+    for key, field in fields.items():
+        if key in value:
+            arguments[key] = _convert(hints[key], value[key], where, path + key)
+        elif field.default is dataclasses.MISSING:
+            raise TopologyError(f"{where}: field {path + key!r} is missing")
+    built: object = kind(**arguments)
+    return built
+
+
+def _convert(hint: object, value: object, where: str, path: str) -> object:
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TopologyError(f"{where}: {path} must be a list")
+        inner = typing.get_args(hint)[0]
+        return tuple(_convert(inner, item, where, f"{path}[{i}]") for i, item in enumerate(value))
+    if hint is Size:
+        return _size(value, where, path)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _build(hint, value, where, path + ".")
+    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and isinstance(value, hint):
+        return value
+    wanted = getattr(hint, "__name__", str(hint))
+    raise TopologyError(f"{where}: {path} is {value!r}, which is not of type {wanted}")
+
+
+def _size(value: object, where: str, path: str) -> Size:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Size(value)
+    if isinstance(value, str):
+        number, unit = value[:-2].strip(), value[-2:].upper()
+        if unit in _UNITS and number.isdecimal():
+            return Size(int(number) * _UNITS[unit])
+    raise TopologyError(f'{where}: {path} is {value!r}; write a size as bytes or like "20GB" (KB, MB, GB, TB)')
+
+
+def _check(topology: Topology, where: str) -> None:
+    if topology.era not in ERAS:
+        raise TopologyError(f"{where}: era is {topology.era!r}; one of {', '.join(ERAS)}")
+    if topology.start.tzinfo is None:
+        raise TopologyError(f"{where}: start needs a time zone, e.g. {topology.start.isoformat()}Z")
+    clusters = {c.name: c for c in topology.cluster}
+    for cluster in topology.cluster:
+        for aggregate in cluster.aggregate:
+            _known(aggregate.node, cluster.nodes, where, f"node of aggregate {aggregate.name}")
+        for svm in cluster.svm:
+            for lif in svm.lif:
+                _known(lif.node, cluster.nodes, where, f"node of LIF {lif.name}")
+    hosts = {h.name: h for h in topology.host}
+    for host in topology.host:
+        _known(host.storage, clusters, where, f"storage of host {host.name}")
+        _known(host.svm, [s.name for s in clusters[host.storage].svm], where, f"svm of host {host.name}")
+    for place in (topology.golden, *topology.disk):
+        _known(place.host, hosts, where, f"host of volume {place.volume}")
+        aggregates = [a.name for a in clusters[hosts[place.host].storage].aggregate]
+        _known(place.aggregate, aggregates, where, f"aggregate of volume {place.volume}")
+    for vm in topology.vm:
+        _known(vm.host, hosts, where, f"host of VM {vm.name}")
+        if bool(vm.volume) == bool(vm.path):
+            raise TopologyError(f"{where}: VM {vm.name} needs either volume or path, and not both")
+
+
+def _known(name: str, known: typing.Iterable[str], where: str, what: str) -> None:
+    options = list(known)
+    if name not in options:
+        raise TopologyError(f"{where}: {what} is {name!r}, which is not defined; one of {', '.join(options)}")
