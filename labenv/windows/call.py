@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,9 @@ class Call:
 
     ``parameters`` holds canonical names with converted values (str, int, bool, UUID, list, dict); a switch that was
     not given is absent. Common parameters (ErrorAction, Verbose, ...) are handled by the engine and not listed.
+    A native program finds its arguments as ``parameters["Arguments"]`` (list of str), returns its lines of text and
+    leaves its exit code in ``variables["LASTEXITCODE"]`` (0 if it sets none). For the second half of a pair, ``input``
+    holds the one object that came through the pipeline; it is also in ``parameters`` under the parameter that takes it.
     """
 
     cmdlet: str
@@ -58,6 +61,7 @@ class Call:
     on_verbose: Callable[[str], None] | None = None
     on_progress: Callable[[str, str, int], None] | None = None
     user_can_delegate: bool = False
+    variables: MutableMapping[str, object] = field(default_factory=dict)
 
     def get(self, name: str, default: Any = None) -> Any:
         """A parameter's value, or the default if it was not given."""
