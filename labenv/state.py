@@ -109,6 +109,7 @@ class State:
             )
         self._tables: dict[str, Table[Any]] = {}
         self._participants: list[Participant] = []
+        self._before_commit: list[Callable[[], None]] = []
         self._after_restore: list[Callable[[], None]] = []
 
     def table(self, kind: str, record_type: type[R]) -> Table[R]:
@@ -123,6 +124,10 @@ class State:
         """Let another store take part in every transaction."""
         self._participants.append(participant)
 
+    def before_commit(self, callback: Callable[[], None]) -> None:
+        """Call back before each commit (to put into a table what is kept elsewhere, like the clock)."""
+        self._before_commit.append(callback)
+
     def after_restore(self, callback: Callable[[], None]) -> None:
         """Call back after ``restore`` has replaced the records (to drop what was cached from them)."""
         self._after_restore.append(callback)
@@ -136,6 +141,8 @@ class State:
             participant.committed()
 
     def _write(self) -> None:
+        for callback in self._before_commit:
+            callback()
         for table in self._tables.values():
             if not table.dirty:
                 continue

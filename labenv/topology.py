@@ -38,7 +38,7 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Lif:
-    """A logical interface; ``service`` is the name of an ONTAP service policy."""
+    """A logical interface; ``service`` is ``iscsi``, ``management`` or ``intercluster``."""
 
     name: str
     address: str

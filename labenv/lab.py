@@ -1,0 +1,373 @@
+"""Start, find and steer labs: each is a process of its own, reached through its control endpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import weakref
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import platformdirs
+
+START_TIMEOUT = 120.0
+"""Real seconds after which a lab that does not answer is given up."""
+
+
+class LabError(Exception):
+    """A lab could not be started, found or steered; the text says why and what to do."""
+
+
+def default_state() -> Path:
+    """The state folder used when none is named: ``$LABENV_STATE`` or the user's state directory."""
+    named = os.environ.get("LABENV_STATE")
+    return Path(named) if named else Path(platformdirs.user_state_dir("labenv", appauthor=False)) / "default"
+
+
+def start(
+    topology: str = "standalone",
+    *,
+    state: Path | None = None,
+    seed: int = 1,
+    bind: str = "127.0.0.1",
+    realtime: float | None = None,
+) -> Lab:
+    """Start a lab that ends with this process (or with ``Lab.down``).
+
+    Without ``state`` the lab is fresh and its folder is deleted when it ends.
+
+    Raises:
+        LabError: the topology is unknown or wrong, a port is taken, or the folder is in use or of another version.
+    """
+    folder = state or Path(tempfile.mkdtemp(prefix="labenv-"))
+    arguments = ["--state", str(folder), "--topology", topology, "--seed", str(seed), "--bind", bind]
+    if realtime is not None:
+        arguments += ["--realtime", str(realtime)]
+    try:
+        process = _spawn([*arguments, "--until-stdin-closes"], stdin=subprocess.PIPE)
+    except LabError:
+        if state is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Lab(folder, process=process, temporary=state is None)
+
+
+def up(
+    topology: str,
+    *,
+    state: Path,
+    seed: int = 1,
+    bind: str = "127.0.0.1",
+    standard_ports: bool = False,
+    realtime: float | None = None,
+) -> Lab:
+    """Start a lab that goes on after this process has ended; returns when everything answers."""
+    arguments = ["--state", str(state), "--topology", topology, "--seed", str(seed), "--bind", bind]
+    if standard_ports:
+        arguments.append("--standard-ports")
+    if realtime is not None:
+        arguments += ["--realtime", str(realtime)]
+    process = _spawn(arguments, stdin=subprocess.DEVNULL, detached=True)
+    if process.stdout is not None:
+        process.stdout.close()
+    process.returncode = 0  # it outlives us by intention: keep Popen from warning that it still runs
+    return Lab(state)
+
+
+def attach(state: Path) -> Lab:
+    """The lab that runs in a state folder.
+
+    Raises:
+        LabError: there is no such folder, or no lab runs in it.
+    """
+    if not (state / "endpoints.json").exists():
+        raise LabError(f"no lab in {state}: start one with `labenv up standalone --state {state}`")
+    lab = Lab(state)
+    lab.status()
+    return lab
+
+
+def profile_for(name: str) -> tuple[Path, Lab]:
+    """What ``smhvlab.connect("lab:NAME")`` connects to: a fresh lab, or with ``NAME@STATE`` one that is kept."""
+    topology, at, state = name.partition("@")
+    if not at:
+        lab = start(topology)
+    else:
+        folder = Path(state)
+        try:
+            lab = attach(folder)
+        except LabError:
+            lab = up(topology, state=folder)
+    return lab.profile, lab
+
+
+def _spawn(arguments: list[str], *, stdin: int, detached: bool = False) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "labenv.process", *arguments]
+    options: dict[str, Any] = {}
+    if detached:
+        if sys.platform == "win32":
+            options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
+        else:
+            options["start_new_session"] = True
+    process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, **options)  # noqa: S603 - our own module
+    assert process.stdout is not None
+    line = process.stdout.readline()  # one JSON line: ready, or the reason why not
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        process.wait(START_TIMEOUT)
+        process.stdout.close()
+        if process.stdin is not None:
+            process.stdin.close()
+        raise LabError(
+            f"the lab ended while starting (exit code {process.returncode}); its messages are above"
+        ) from None
+    if "error" in answer:
+        process.wait(START_TIMEOUT)
+        process.stdout.close()
+        if process.stdin is not None:
+            process.stdin.close()
+        raise LabError(answer["error"])
+    return process
+
+
+def _end(process: subprocess.Popen[bytes], folder: Path | None) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
+    if process.stdout is not None:
+        process.stdout.close()
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Lab:
+    """A client of one lab's control endpoint.
+
+    Attributes:
+        state: the lab's state folder.
+        profile: the file that tells an outside program how to reach the site.
+        clock: lab time.
+        faults: what is broken on purpose.
+        inspect: ground truth for checks; flows never see it.
+    """
+
+    def __init__(
+        self, state: Path, *, process: subprocess.Popen[bytes] | None = None, temporary: bool = False
+    ) -> None:
+        self.state = state
+        self.profile = state / "endpoints.json"
+        self.clock = LabClock(self)
+        self.faults = LabFaults(self)
+        self.inspect = Inspect(self)
+        self._process = process
+        self._opener = _opener(state)
+        self._finalizer = (
+            weakref.finalize(self, _end, process, state if temporary else None) if process is not None else None
+        )
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+    def __repr__(self) -> str:
+        return f"Lab({self.status()['topology']})"
+
+    def request(self, verb: str, **arguments: object) -> dict[str, Any]:
+        """Call a verb of the control endpoint.
+
+        Raises:
+            LabError: the lab does not answer or refuses.
+        """
+        endpoints = json.loads(self.profile.read_text("utf-8"))
+        control = endpoints["control"]
+        request = urllib.request.Request(  # noqa: S310 - the address comes from our own endpoints file
+            f"{control['url']}/{verb}",
+            data=json.dumps(arguments).encode(),
+            headers={"Authorization": f"Bearer {control['token']}", "Content-Type": "application/json"},
+        )
+        try:
+            with self._opener.open(request, timeout=600) as answer:
+                result: dict[str, Any] = json.load(answer)
+                return result
+        except urllib.error.HTTPError as error:
+            with error:
+                raise LabError(json.load(error)["error"]) from None
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            raise LabError(
+                f"the lab in {self.state} does not answer ({reason}): start it with "
+                f"`labenv up {endpoints['topology']} --state {self.state}`"
+            ) from None
+
+    def status(self) -> dict[str, Any]:
+        """Topology, lab time, checkpoints, VM states, and failures of the lab itself."""
+        return self.request("status")
+
+    def guest(self, vm: str) -> GuestDoor:
+        """A door into a running VM, for exercises and checks."""
+        return GuestDoor(self, vm)
+
+    def reset(self) -> None:
+        """Back to the state in which the lab was first started."""
+        self.request("reset")
+
+    def checkpoint(self, name: str) -> None:
+        """Keep the whole site under a name, replacing an older checkpoint of that name."""
+        self.request("checkpoint", name=name)
+
+    def restore(self, name: str) -> None:
+        """Back to a checkpoint; for the hosts this is a power cut."""
+        self.request("restore", name=name)
+
+    def down(self) -> None:
+        """Stop the lab; a kept state folder stays."""
+        if self._finalizer is not None:
+            self._finalizer()
+            return
+        self.request("down")
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                self.status()
+            except LabError:
+                return
+            time.sleep(0.05)
+        raise LabError(f"the lab in {self.state} was told to stop and still answers")
+
+    def kill(self) -> None:
+        """End the lab's process at once, as a crash would (only for a lab started by ``start``)."""
+        if self._process is None:
+            raise LabError("only a lab that this process started can be killed from here")
+        self._process.kill()
+        self._process.wait(10)
+
+
+class LabClock:
+    """Lab time of one lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    @property
+    def now(self) -> datetime:
+        """The lab's time."""
+        return datetime.fromisoformat(self._lab.request("clock")["time"])
+
+    def advance(self, seconds: float) -> datetime:
+        """Let lab seconds pass; returns the new time."""
+        return datetime.fromisoformat(self._lab.request("clock/advance", seconds=seconds)["time"])
+
+
+class LabFaults:
+    """What is broken on purpose in one lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def set(self, where: str, effect: str, **options: object) -> None:
+        """Add a rule; see ``labenv.faults.Fault`` for the options."""
+        self._lab.request("fault", where=where, effect=effect, **options)
+
+    def list(self) -> list[dict[str, Any]]:
+        """Every rule with how often it has acted."""
+        rules: list[dict[str, Any]] = self._lab.request("fault/list")["faults"]
+        return rules
+
+    def clear(self) -> None:
+        """Remove every rule."""
+        self._lab.request("fault/clear")
+
+
+class GuestDoor:
+    """Actions inside a running VM."""
+
+    def __init__(self, lab: Lab, vm: str) -> None:
+        self._lab = lab
+        self._vm = vm
+
+    def _do(self, verb: str, **arguments: object) -> Any:
+        return self._lab.request("guest", vm=self._vm, verb=verb, arguments=arguments)["result"]
+
+    def databases(self) -> list[str]:
+        """Names of the guest's databases."""
+        result: list[str] = self._do("databases")
+        return result
+
+    def insert(self, database: str, rows: int) -> int:
+        """Insert rows in transactions of one; returns the number of rows."""
+        return int(self._do("insert", database=database, rows=rows))
+
+    def count(self, database: str) -> int:
+        """Number of rows."""
+        return int(self._do("count", database=database))
+
+    def checkdb(self, database: str) -> dict[str, Any]:
+        """Integrity check and ledger: ``ok``, ``integrity``, ``ledger``, ``rows``."""
+        result: dict[str, Any] = self._do("checkdb", database=database)
+        return result
+
+    def flush(self) -> None:
+        """Write the guest's cache to its disks."""
+        self._do("flush")
+
+
+class Inspect:
+    """Ground truth of one lab: bytes and space, for checks only."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def check(self) -> list[str]:
+        """Problems that a full check of the block store finds; empty when it is sound."""
+        problems: list[str] = self._lab.request("inspect/check")["problems"]
+        return problems
+
+    def files(self, volume: str, *, snapshot: str | None = None) -> dict[str, int]:
+        """LUNs and files of a volume or of one of its Snapshot copies, with their sizes in bytes."""
+        found: dict[str, int] = self._lab.request("inspect/files", volume=volume, snapshot=snapshot)["files"]
+        return found
+
+    def export(self, volume: str, path: str, target: Path, *, snapshot: str | None = None) -> int:
+        """Write a LUN's bytes to a sparse local file; returns its size in bytes."""
+        target = target.absolute()
+        answer = self._lab.request(
+            "inspect/export", volume=volume, path=path, snapshot=snapshot, target=str(target)
+        )
+        return int(answer["size"])
+
+    def usage(self, volume: str) -> Mapping[str, int]:
+        """Space of a volume in bytes."""
+        return self._lab.request("inspect/usage", volume=volume)
+
+    def memory(self) -> int | None:
+        """Anonymous memory of the lab's process in bytes, where the system tells."""
+        resident: int | None = self._lab.request("inspect/memory")["resident"]
+        return resident
+
+
+def _opener(state: Path) -> urllib.request.OpenerDirector:
+    """No proxy and no CA variable of this machine may stand between a lab and its client."""
+    context = ssl.create_default_context(cafile=str(state / "certificates" / "ca.pem"))
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )

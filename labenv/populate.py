@@ -1,0 +1,249 @@
+"""The first contents of a site, made through the same two interfaces that a real administrator would use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from labenv.guest.golden import install_golden
+from labenv.windows.objects import PsObject
+
+if TYPE_CHECKING:
+    from labenv.ontap.array import Array
+    from labenv.site import LabSite
+    from labenv.topology import Disk, Golden, HyperVHost, Vm
+    from labenv.windows.remoting.engine import Engine
+
+
+async def populate(site: LabSite) -> None:
+    """Build what the topology lists: connected disks, the golden image, and VMs made from it."""
+    topology = site.topology
+    with site.clock.request():
+        for host in topology.host:
+            builder = _Builder(site, host)
+            await builder.connect()
+            for disk in topology.disk:
+                if disk.host == host.name:
+                    await builder.disk(disk)
+            if topology.golden.host == host.name:
+                await builder.golden(topology.golden)
+            for vm in topology.vm:
+                if vm.host == host.name:
+                    await builder.vm(vm, topology.golden)
+    site.state.commit()
+
+
+class _Builder:
+    """Builds one host's part of the site."""
+
+    def __init__(self, site: LabSite, host: HyperVHost) -> None:
+        self._site = site
+        self._spec = host
+        self._host = next(h for h in site.hosts if h.spec.name == host.name)
+        self._array: Array = next(a for a in site.arrays if a.spec.name == host.storage)
+        self._engine: Engine = self._host_engine()
+        self._portals = [
+            lif.address
+            for cluster in site.topology.cluster
+            if cluster.name == host.storage
+            for svm in cluster.svm
+            if svm.name == host.svm
+            for lif in svm.lif
+            if lif.service == "iscsi"
+        ]
+
+    def _host_engine(self) -> Engine:
+        from labenv.windows.remoting.engine import Engine
+
+        return Engine(self._host, clock=self._site.clock)
+
+    async def _rest(self, method: str, path: str, body: Mapping[str, object], **query: str) -> dict[str, Any]:
+        status, answer = await self._array.call(method, path, query={"return_timeout": "120", **query}, body=body)
+        if status >= 300:
+            raise RuntimeError(f"{method} {path} answered {status}: {answer}")
+        return answer
+
+    async def _run(self, cmdlet: str, select: list[str] | None = None, /, **parameters: object) -> list[Any]:
+        with self._site.clock.parked():
+            return await self._engine.run(cmdlet, parameters, select=select)
+
+    async def connect(self) -> None:
+        """An igroup for the host, and an iSCSI session to each portal."""
+        await self._rest(
+            "POST",
+            "/protocols/san/igroups",
+            {
+                "name": self._spec.igroup,
+                "svm": {"name": self._spec.svm},
+                "os_type": "hyper_v",
+                "protocol": "iscsi",
+                "initiators": [{"name": self._spec.iqn}],
+            },
+        )
+        for portal in self._portals:
+            await self._run("New-IscsiTargetPortal", TargetPortalAddress=portal)
+        targets = await self._run("Get-IscsiTarget")
+        for target in targets:
+            for portal in self._portals:
+                await self._run(
+                    "Connect-IscsiTarget",
+                    NodeAddress=target.properties["NodeAddress"],
+                    TargetPortalAddress=portal,
+                    IsMultipathEnabled=True,
+                    IsPersistent=True,
+                )
+
+    async def _volume(self, name: str, aggregate: str, size: int) -> None:
+        await self._rest(
+            "POST",
+            "/storage/volumes",
+            {
+                "name": name,
+                "svm": {"name": self._spec.svm},
+                "aggregates": [{"name": aggregate}],
+                "size": size,
+                "guarantee": {"type": "none"},
+                "snapshot_policy": {"name": "none"},
+                "space": {"snapshot": {"reserve_percent": 0}},
+            },
+        )
+
+    async def _lun(self, volume: str, lun: str, size: int) -> str:
+        name = f"/vol/{volume}/{lun}"
+        await self._rest(
+            "POST",
+            "/storage/luns",
+            {
+                "name": name,
+                "svm": {"name": self._spec.svm},
+                "os_type": "hyper_v",
+                "space": {"size": size, "guarantee": {"requested": False}},
+            },
+        )
+        return await self._map(name)
+
+    async def _map(self, lun: str) -> str:
+        """Map a LUN to the host and rescan; returns the disk's UniqueId."""
+        svm = {"name": self._spec.svm}
+        await self._rest(
+            "POST",
+            "/protocols/san/lun-maps",
+            {"lun": {"name": lun}, "igroup": {"name": self._spec.igroup}, "svm": svm},
+        )
+        status, answer = await self._array.call(
+            "GET", "/storage/luns", query={"name": lun, "svm.name": self._spec.svm, "fields": "serial_number"}
+        )
+        assert status == 200, answer
+        serial: str = answer["records"][0]["serial_number"]
+        await self._run("Update-HostStorageCache")
+        return "600A0980" + serial.encode("ascii").hex().upper()
+
+    async def _online(self, unique_id: str) -> int:
+        disks: list[PsObject] = await self._run("Get-Disk", UniqueId=unique_id)
+        number = int(str(disks[0].properties["Number"]))
+        await self._run("Set-Disk", Number=number, IsOffline=False)
+        await self._run("Set-Disk", Number=number, IsReadOnly=False)
+        return number
+
+    async def _format(self, number: int, label: str, access_path: str) -> None:
+        await self._run("Initialize-Disk", Number=number, PartitionStyle="GPT")
+        created = await self._run("New-Partition", DiskNumber=number, UseMaximumSize=True)
+        partition = int(str(created[0].properties["PartitionNumber"]))
+        paths = created[0].properties["AccessPaths"]
+        volume = next(p for p in getattr(paths, "items", paths) if str(p).startswith("\\\\?\\Volume"))
+        await self._run("Format-Volume", Path=volume, FileSystem="NTFS", NewFileSystemLabel=label, Confirm=False)
+        await self._access(number, partition, access_path)
+
+    async def _access(self, number: int, partition: int, access_path: str) -> None:
+        if len(access_path) > 3:
+            await self._run("New-Item", Path=access_path, ItemType="Directory", Force=True)
+        await self._run(
+            "Add-PartitionAccessPath", DiskNumber=number, PartitionNumber=partition, AccessPath=access_path
+        )
+
+    async def disk(self, disk: Disk) -> None:
+        """A LUN on a volume of its own, formatted and mounted."""
+        await self._volume(disk.volume, disk.aggregate, disk.volume_size)
+        unique_id = await self._lun(disk.volume, disk.lun, disk.lun_size)
+        await self._format(await self._online(unique_id), disk.label, disk.access_path)
+
+    async def golden(self, golden: Golden) -> None:
+        """The golden image: a LUN without space reservation, a VM with fixed VHDs, generalised and snapshotted."""
+        await self._volume(golden.volume, golden.aggregate, golden.volume_size)
+        unique_id = await self._lun(golden.volume, golden.lun, golden.lun_size)
+        await self._format(await self._online(unique_id), "Golden", golden.access_path)
+        folder = golden.access_path.rstrip("\\") + "\\" + golden.vm
+        await self._run("New-VM", Name=golden.vm, NoVHD=True, Generation=1, Path=golden.access_path)
+        files = [f"{folder}\\{vhd.name}.vhd" for vhd in golden.vhd]
+        for index, (vhd, file) in enumerate(zip(golden.vhd, files, strict=True)):
+            await self._run("New-VHD", Path=file, SizeBytes=int(vhd.size), Fixed=True)
+            await self._attach(golden.vm, index, file)
+        with self._host.virtual_disks(files) as disks:
+            install_golden(
+                disks,
+                letters=[vhd.letter for vhd in golden.vhd],
+                databases={d.name: (d.data, d.log) for d in golden.database},
+                now=lambda: self._site.clock.time,
+                seed=self._site.seed,
+            )
+        await self._run("Write-VolumeCache", DriveLetter=golden.access_path[0])
+        await self._rest(
+            "PATCH",
+            f"/storage/volumes/{self._array.volume_key(golden.volume)}",
+            {"efficiency": {"dedupe": "background"}},
+        )
+        await self._snapshot(golden.volume, golden.snapshot)
+
+    async def _snapshot(self, volume: str, name: str) -> None:
+        path = f"/storage/volumes/{self._array.volume_key(volume)}/snapshots"
+        await self._rest("POST", path, {"name": name})
+
+    async def _attach(self, vm: str, index: int, file: str) -> None:
+        await self._run(
+            "Add-VMHardDiskDrive",
+            VMName=vm,
+            ControllerType="IDE",
+            ControllerNumber=index // 2,
+            ControllerLocation=index % 2,
+            Path=file,
+        )
+
+    async def vm(self, vm: Vm, golden: Golden) -> None:
+        """A running VM made from the golden image."""
+        source = golden.access_path.rstrip("\\") + "\\" + golden.vm
+        if vm.volume:
+            await self._rest(
+                "POST",
+                "/storage/volumes",
+                {
+                    "name": vm.volume,
+                    "svm": {"name": self._spec.svm},
+                    "clone": {
+                        "is_flexclone": True,
+                        "parent_volume": {"name": golden.volume},
+                        "parent_snapshot": {"name": golden.snapshot},
+                    },
+                },
+            )
+            number = await self._online(await self._map(f"/vol/{vm.volume}/{golden.lun}"))
+            partitions = await self._run("Get-Partition", DiskNumber=number)
+            partition = int(str(partitions[-1].properties["PartitionNumber"]))
+            path = f"C:\\VMs\\{vm.name}"
+            await self._access(number, partition, path + "\\")
+            folder = f"{path}\\{vm.name}"
+            await self._run("Rename-Item", LiteralPath=f"{path}\\{golden.vm}", NewName=vm.name)
+            for leaf in await self._run("Get-ChildItem", ["FullName"], LiteralPath=f"{folder}\\Virtual Machines"):
+                await self._run("Remove-Item", LiteralPath=leaf.notes["FullName"], Recurse=True, Force=True)
+        else:
+            path, folder = vm.path.rpartition("\\")[0] + "\\", vm.path
+            await self._run("New-Item", Path=folder, ItemType="Directory", Force=True)
+            for vhd in golden.vhd:
+                await self._run(
+                    "Copy-Item", LiteralPath=f"{source}\\{vhd.name}.vhd", Destination=f"{folder}\\{vhd.name}.vhd"
+                )
+        await self._run("New-VM", Name=vm.name, NoVHD=True, Generation=1, Path=path)
+        for index, vhd in enumerate(golden.vhd):
+            file = f"{folder}\\{vm.name}_{vhd.name}.vhd"
+            await self._run("Rename-Item", LiteralPath=f"{folder}\\{vhd.name}.vhd", NewName=file.rpartition("\\")[2])
+            await self._attach(vm.name, index, file)
+        await self._run("Start-VM", Name=vm.name)

@@ -1,0 +1,272 @@
+"""The lab's process: one event loop that serves every storage cluster, every host and the control endpoint."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+
+from labenv.certs import ensure_certificates
+from labenv.control import Control
+from labenv.private import write_private
+from labenv.site import LabSite
+from labenv.state import StateFolderMismatch
+from labenv.topology import Topology, TopologyError, load
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+log = logging.getLogger("labenv")
+
+
+class StartError(Exception):
+    """The lab cannot start; the text says why and what to do."""
+
+
+def main() -> None:
+    """Entry of ``python -m labenv.process``: prints one JSON line, then serves until told to stop."""
+    parser = argparse.ArgumentParser(prog="labenv.process")
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--topology", required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--bind", default="127.0.0.1")
+    parser.add_argument("--standard-ports", action="store_true")
+    parser.add_argument("--realtime", type=float, default=None)
+    parser.add_argument("--until-stdin-closes", action="store_true")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="labenv: %(message)s")
+    try:
+        asyncio.run(_run(options))
+    except (StartError, TopologyError, StateFolderMismatch) as error:
+        _say({"error": str(error)})
+        sys.exit(2)
+
+
+def _say(message: Mapping[str, object]) -> None:
+    try:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        log.warning("whoever started the lab has gone")
+
+
+async def _run(options: argparse.Namespace) -> None:
+    folder: Path = options.state.absolute()
+    topology = load(options.topology)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise StartError(f"the state folder {folder} cannot be used ({error.strerror}): name another with --state") from error
+    lock = _lock(folder)
+    known = _known_endpoints(folder, topology)
+    sockets, endpoints = _listen(topology, known, bind=options.bind, standard=options.standard_ports)
+    addresses = [s.getsockname()[0] for s in sockets]
+    ca_file, chain, key = ensure_certificates(folder / "certificates", addresses)
+    endpoints = {**endpoints, "control": {**endpoints["control"], "token": known.get("token") or secrets.token_urlsafe(24)}}
+    for entry in (*endpoints["storage"], *endpoints["hyperv"]):
+        entry["ca_file"] = str(ca_file)
+    loop = asyncio.get_running_loop()
+    site = LabSite(
+        folder, topology=topology, seed=options.seed, realtime=options.realtime, endpoints=endpoints
+    )
+    await site.open()
+    server_box: list[uvicorn.Server] = []
+
+    def stop() -> None:
+        server_box[0].should_exit = True
+
+    control = Control(site, token=endpoints["control"]["token"], stop=stop)
+    apps: dict[tuple[str, int], App] = {sockets[0].getsockname()[:2]: control}
+    for listener, app in zip(sockets[1:], site.apps(), strict=True):
+        apps[listener.getsockname()[:2]] = app
+
+    async def dispatch(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await apps[tuple(scope["server"])](scope, receive, send)
+
+    config = uvicorn.Config(
+        dispatch,
+        ssl_certfile=str(chain),
+        ssl_keyfile=str(key),
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=300,
+        timeout_graceful_shutdown=1,
+        h11_max_incomplete_event_size=1 << 20,
+    )
+    server = uvicorn.Server(config)
+    server_box.append(server)
+    if options.until_stdin_closes:
+        threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
+    serving = loop.create_task(server.serve(sockets=sockets))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if serving.done():
+        await serving
+    write_private(folder / "endpoints.json", json.dumps(endpoints, indent=1).encode())
+    _say({"ready": True, "state": str(folder)})
+    try:
+        await serving
+    finally:
+        await site.close()
+        lock.close()
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """End the lab when the process that started it closes our standard input, or dies."""
+    while os.read(0, 4096):
+        pass
+    loop.call_soon_threadsafe(stop)
+
+
+def _lock(folder: Path) -> Any:
+    """Hold the state folder: two processes on one folder would destroy it."""
+    file = (folder / "lock").open("a+b")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise StartError(
+            f"a lab already runs in {folder}: use it, stop it with `labenv down --state {folder}`, "
+            f"or name another folder with --state"
+        ) from None
+    return file
+
+
+def _known_endpoints(folder: Path, topology: Topology) -> dict[str, Any]:
+    """Ports and credentials of an earlier run in this folder, so that they survive a restart."""
+    path = folder / "endpoints.json"
+    if not path.exists():
+        return {"ports": {}, "passwords": {}}
+    try:
+        old = msgspec.json.decode(path.read_bytes())
+        if old["topology"] != topology.name:
+            raise StartError(
+                f"{folder} holds a lab of topology {old['topology']}, not {topology.name}: "
+                f"name another folder with --state, or delete this one"
+            )
+        entries = [*old["storage"], *old["hyperv"]]
+        return {
+            "ports": {e["name"]: (e["host"], e["port"]) for e in entries}
+            | {"control": (old["control"]["url"].split("/")[2].rsplit(":", 1)[0], int(old["control"]["url"].rsplit(":", 1)[1]))},
+            "passwords": {e["name"]: e["password"] for e in entries}
+            | {f"{e['name']}/{s['name']}": s["password"] for e in old["storage"] for s in e["svms"]},
+            "token": old["control"]["token"],
+        }
+    except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise StartError(f"{path} cannot be read ({error}): delete it, the ports and passwords will be new") from error
+
+
+def _listen(
+    topology: Topology, known: Mapping[str, Any], *, bind: str, standard: bool
+) -> tuple[list[socket.socket], dict[str, Any]]:
+    """Open every socket: the control endpoint first, then storage clusters and hosts in the topology's order."""
+    wanted = [("control", 0)]
+    wanted += [(c.name, 443) for c in topology.cluster] + [(h.name, 5986) for h in topology.host]
+    sockets: list[socket.socket] = []
+    try:
+        for name, port in wanted:
+            address = bind
+            if standard and port:
+                number = sum(1 for n, p in wanted[: wanted.index((name, port))] if p == port)
+                address = _next_address(bind, number)
+            elif name in known["ports"]:
+                port = known["ports"][name][1] if known["ports"][name][0] == bind else 0
+            else:
+                port = 0
+            sockets.append(_socket(name, address, port))
+    except StartError:
+        for opened in sockets:
+            opened.close()
+        raise
+    passwords = known["passwords"]
+
+    def password(name: str) -> str:
+        return passwords.get(name) or secrets.token_urlsafe(12)
+
+    def place(index: int) -> dict[str, Any]:
+        host, port = sockets[index].getsockname()[:2]
+        return {"host": host, "port": port}
+
+    storage = [
+        {
+            "name": c.name,
+            **place(1 + i),
+            "user": "admin",
+            "password": password(c.name),
+            "svms": [{"name": s.name, "user": "vsadmin", "password": password(f"{c.name}/{s.name}")} for s in c.svm],
+        }
+        for i, c in enumerate(topology.cluster)
+    ]
+    hyperv = [
+        {
+            "name": h.name,
+            "cluster": None,
+            **place(1 + len(topology.cluster) + i),
+            "user": "LAB\\Administrator",
+            "password": password(h.name),
+        }
+        for i, h in enumerate(topology.host)
+    ]
+    url = "https://{host}:{port}".format(**place(0))
+    return sockets, {"topology": topology.name, "control": {"url": url}, "storage": storage, "hyperv": hyperv}
+
+
+def _next_address(bind: str, number: int) -> str:
+    head, _, last = bind.rpartition(".")
+    return f"{head}.{int(last) + number}"
+
+
+def _socket(name: str, address: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if sys.platform != "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+        listener.listen(128)
+        listener.setblocking(False)
+    except PermissionError as error:
+        listener.close()
+        raise StartError(f"port {port} for {name} on {address} is not allowed ({error.strerror}). {_remedy(port)}") from error
+    except OSError as error:
+        listener.close()
+        where = f"port {port} for {name} on {address}" if port else f"a port for {name} on {address}"
+        raise StartError(
+            f"{where} cannot be opened ({error.strerror}): stop whatever uses it, or choose another address with "
+            f"--bind, or delete endpoints.json in the state folder to get new ports"
+        ) from error
+    return listener
+
+
+def _remedy(port: int) -> str:
+    if sys.platform.startswith("linux"):
+        return f"Allow it once with: sudo sysctl net.ipv4.ip_unprivileged_port_start={port}"
+    if sys.platform == "darwin":
+        return "Ports below 1024 on one address need root on macOS: start without --standard-ports"
+    return "Run the command in an elevated prompt, or start without --standard-ports"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""A lab's site, assembled: clock, state, blocks, storage clusters and hosts, and what a power cut does to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from labenv.clock import Clock
+from labenv.costs import Costs
+from labenv.fabric import Fabric
+from labenv.faults import Faults
+from labenv.ids import Ids
+from labenv.ontap.array import Array
+from labenv.ontap.blocks.store import BlockFile, BlockStore, VolumeUsage
+from labenv.ontap.spec import AggregateSpec, ClusterSpec, LifSpec, SvmSpec
+from labenv.populate import populate
+from labenv.state import State
+from labenv.topology import Cluster, HyperVHost, Topology
+from labenv.windows.host import Host
+from labenv.windows.remoting.endpoint import Remoting
+from labenv.windows.spec import HostSpec
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+log = logging.getLogger("labenv")
+
+
+class LabSite:
+    """Everything in one lab process. ``open`` loads or creates it; ``apps`` are what answers on the wires."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        topology: Topology,
+        seed: int,
+        realtime: float | None,
+        endpoints: Mapping[str, Any],
+    ) -> None:
+        self.folder = folder
+        self.topology = topology
+        self.failures: list[str] = []
+        self.state = State(folder / "state.db")
+        self._settings = self.state.table("lab", int)
+        self._settings.setdefault("seed", seed)
+        self.seed = self._settings["seed"]
+        self.clock = Clock(topology.start, realtime=realtime)
+        if "now" in self._settings:
+            self.clock.set(self._settings["now"])
+        self.state.before_commit(self._keep_time)
+        self.state.after_restore(self._recall_time)
+        self.clock.on_failure = self._failed
+        self.costs = Costs.load()
+        self.faults = Faults(self.clock)
+        self.ids = Ids(self.seed, self.state)
+        capacity = sum(a.size for c in topology.cluster for a in c.aggregate)
+        self.blocks = BlockStore(folder / "blocks", self.state, capacity=capacity)
+        self.fabric = Fabric()
+        self.arrays = [self._array(c, entry) for c, entry in zip(topology.cluster, endpoints["storage"], strict=True)]
+        for array in self.arrays:
+            self.fabric.attach(array)
+        self.hosts = [self._host(h, entry) for h, entry in zip(topology.host, endpoints["hyperv"], strict=True)]
+        self._remoting = [
+            Remoting(
+                host=host,
+                clock=self.clock,
+                ids=self.ids,
+                faults=self.faults,
+                users={entry["user"]: entry["password"]},
+                commit=self.state.commit,
+            )
+            for host, entry in zip(self.hosts, endpoints["hyperv"], strict=True)
+        ]
+
+    def _array(self, cluster: Cluster, entry: Mapping[str, Any]) -> Array:
+        passwords = {s["name"]: s["password"] for s in entry["svms"]}
+        spec = ClusterSpec(
+            name=cluster.name,
+            version=cluster.version,
+            nodes=cluster.nodes,
+            aggregates=tuple(AggregateSpec(a.name, a.node, a.size) for a in cluster.aggregate),
+            svms=tuple(
+                SvmSpec(
+                    s.name,
+                    iscsi=s.iscsi,
+                    lifs=tuple(LifSpec(i.name, i.address, i.node, i.service) for i in s.lif),
+                    password=passwords[s.name],
+                )
+                for s in cluster.svm
+            ),
+            admin_password=entry["password"],
+            licences=cluster.licences,
+            snapshot_limit=cluster.snapshot_limit,
+            lifs=(LifSpec("cluster_mgmt", cluster.management, cluster.nodes[0], "management"),),
+        )
+        return Array(
+            spec=spec,
+            clock=self.clock,
+            state=self.state,
+            ids=self.ids,
+            blocks=self.blocks,
+            costs=self.costs,
+            faults=self.faults,
+        )
+
+    def _host(self, host: HyperVHost, entry: Mapping[str, Any]) -> Host:
+        spec = HostSpec(
+            name=host.name,
+            address=host.address,
+            iqn=host.iqn,
+            era=self.topology.era,
+            user=entry["user"],
+            password=entry["password"],
+        )
+        return Host(
+            spec=spec,
+            clock=self.clock,
+            state=self.state,
+            ids=self.ids,
+            fabric=self.fabric,
+            costs=self.costs,
+            faults=self.faults,
+        )
+
+    def _keep_time(self) -> None:
+        if self._settings.get("now") != self.clock.now:
+            self._settings["now"] = self.clock.now
+
+    def _recall_time(self) -> None:
+        self.clock.set(self._settings["now"])
+
+    def _failed(self, error: BaseException) -> None:
+        log.error("a lab task failed", exc_info=error)
+        self.failures.append(f"{type(error).__name__}: {error}")
+
+    async def open(self) -> None:
+        """Create the site's first contents, or continue after whatever ended the last process."""
+        if "fresh" in self.state.checkpoints():
+            for host in self.hosts:
+                host.power_cut()
+            return
+        await populate(self)
+        await self.checkpoint("fresh")
+
+    def apps(self) -> list[App]:
+        """The ASGI apps in the topology's order: storage clusters, then hosts."""
+        return [*(a.app for a in self.arrays), *(r.app for r in self._remoting)]
+
+    async def checkpoint(self, name: str) -> None:
+        """Keep the whole site under a name; the guests' caches are written out first."""
+        for host in self.hosts:
+            host.flush_guests()
+        self.state.checkpoint(name)
+
+    async def restore(self, name: str) -> None:
+        """Back to a checkpoint: a power cut for the hosts, running commands end, the array's tables go back."""
+        await self.clock.cancel_tasks()
+        for host in self.hosts:
+            host.power_cut()
+        for remoting in self._remoting:
+            remoting.drop_shells()
+        self.state.restore(name)
+        self.faults.clear()
+        self.failures.clear()
+        await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """Stop cleanly enough for the next start: what a power cut leaves, committed."""
+        await self.clock.cancel_tasks()
+        for host in self.hosts:
+            host.power_cut()
+            host.close()
+        for array in self.arrays:
+            array.close()
+        self.state.commit()
+        self.blocks.close()
+        self.state.close()
+
+    def vm_states(self) -> dict[str, str]:
+        """State of every VM by name."""
+        return {vm.name: vm.state for host in self.hosts for vm in host.vms.values()}
+
+    def guest_verb(self, vm: str, verb: str, arguments: Mapping[str, Any]) -> dict[str, object]:
+        """Act inside a running VM, as somebody logged in there would."""
+        for host in self.hosts:
+            if vm in (record.name for record in host.vms.values()):
+                result = host.guest(vm).do(verb, **arguments)
+                self.state.commit()
+                return {"result": result}
+        raise ValueError(f"no VM {vm!r}: one of {', '.join(self.vm_states())}")
+
+    def block_file(self, volume: str, path: str, snapshot: str | None) -> BlockFile:
+        """A LUN or file by volume name and path in the volume, in the active file system or a Snapshot copy."""
+        blocks = self.blocks.volume(self._volume_key(volume))
+        if snapshot is None:
+            return blocks.files[path]
+        return blocks.snapshots[snapshot].files[path]
+
+    def volume_files(self, volume: str, snapshot: str | None) -> dict[str, int]:
+        """Paths and sizes in a volume or one of its Snapshot copies."""
+        blocks = self.blocks.volume(self._volume_key(volume))
+        files = blocks.files if snapshot is None else blocks.snapshots[snapshot].files
+        return {path: file.size for path, file in files.items()}
+
+    def volume_usage(self, volume: str) -> VolumeUsage:
+        """Space of a volume."""
+        return self.blocks.volume(self._volume_key(volume)).usage
+
+    def _volume_key(self, name: str) -> str:
+        for array in self.arrays:
+            key = array.volume_key(name)
+            if key is not None:
+                return key
+        raise ValueError(f"no volume {name!r}")
