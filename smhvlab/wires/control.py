@@ -1,0 +1,94 @@
+"""What a flow holds over the wires of its run: cancel, the seam for tests, and the step's name for the log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+from smhvlab.errors import Cancelled
+
+
+class Wire(Enum):
+    """The two protocols that smhvlab speaks."""
+
+    REST = "REST"
+    POWERSHELL = "PowerShell"
+
+
+class Phase(Enum):
+    """When the seam is called: before a request leaves, and after its reply has been read."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True)
+class WireRequest:
+    """One request as the seam and the log see it: one REST call or one PowerShell pipeline."""
+
+    wire: Wire
+    endpoint: str
+    reads: bool
+    title: str
+
+
+Seam = Callable[[WireRequest, Phase], None]
+
+
+class WireControl:
+    """Shared by all wires of one run.
+
+    The cancel flag may be set from any thread; everything else belongs to the thread of the run.
+
+    Args:
+        seam: called before each request and after each reply (polls excepted). What it raises goes through the wire
+            untouched; tests use that to kill a run at a chosen place.
+        cancelled: the flag to look at; a new one by default.
+    """
+
+    def __init__(self, *, seam: Seam | None = None, cancelled: threading.Event | None = None) -> None:
+        self.seam = seam
+        self.cancelled = cancelled if cancelled is not None else threading.Event()
+        self.step = ""
+        self._shields = 0
+
+    def cancel(self) -> None:
+        """Ask the run to stop at its next request or poll. Safe from any thread."""
+        self.cancelled.set()
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether the user has cancelled and nothing shields the run at the moment."""
+        return self._shields == 0 and self.cancelled.is_set()
+
+    def check(self, waiting_for: str = "") -> None:
+        """Raise `Cancelled` if the user has cancelled.
+
+        Args:
+            waiting_for: what the run was about to do or was waiting for, named in the error.
+        """
+        if self.must_stop:
+            raise Cancelled(state=self.step or None, why=f"before {waiting_for}" if waiting_for else None)
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Within the block the cancel flag is not looked at: undo must be able to send requests."""
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+
+    def before(self, request: WireRequest) -> None:
+        """Called by a wire right before a request leaves. Raises `Cancelled`, or what the seam raises."""
+        self.check(request.title)
+        if self.seam is not None:
+            self.seam(request, Phase.BEFORE)
+
+    def after(self, request: WireRequest) -> None:
+        """Called by a wire when a reply has been read and logged. Raises what the seam raises."""
+        if self.seam is not None:
+            self.seam(request, Phase.AFTER)
