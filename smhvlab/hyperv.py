@@ -1,0 +1,235 @@
+"""Virtual machines of one host, always by id: Hyper-V's names are wildcards and need not be unique."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from smhvlab.errors import NotFound, NotUnique, PowerShellError
+from smhvlab.wires.powershell import PowerShellWire, Record
+
+_ATTEMPTS = 60  # looks, five seconds apart, until a VM has reached a state
+
+
+@dataclass(frozen=True)
+class VmDisk:
+    """A virtual hard disk of a VM and the controller position it hangs on."""
+
+    path: str
+    controller_type: str
+    controller_number: int
+    controller_location: int
+    disk_number: int | None = None
+
+    @property
+    def passthrough(self) -> bool:
+        """Whether it is a disk of the host instead of a file (not backed up, TR 4.1)."""
+        return self.disk_number is not None
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A virtual machine.
+
+    Attributes:
+        state: ``Running``, ``Off``, ``Saved``, ``Paused``, ... as Hyper-V names it.
+        configuration: folder of its configuration file.
+        checkpoints: folder of its checkpoint files (the TR's VM snapshot location).
+    """
+
+    id: str
+    name: str
+    state: str
+    generation: int
+    configuration: str
+    checkpoints: str
+    disks: tuple[VmDisk, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def running(self) -> bool:
+        """Whether it was switched on."""
+        return self.state == "Running"
+
+    def owns(self, path: str) -> bool:
+        """Whether a file belongs to this VM: its VHDs, its configuration and its checkpoint files."""
+        lowered = path.casefold()
+        if lowered in {disk.path.casefold() for disk in self.disks}:
+            return True
+        leaf = lowered.rpartition("\\")[2]
+        return leaf.startswith(self.id.casefold())
+
+
+_FIELDS = (
+    "Id",
+    "Name",
+    "State",
+    "Generation",
+    "ConfigurationLocation",
+    "SnapshotFileLocation",
+)
+
+
+class HyperV:
+    """The VMs of one host."""
+
+    def __init__(self, host: PowerShellWire) -> None:
+        self.host = host
+
+    def vms(self) -> list[Vm]:
+        """Every VM with its disks, by name; two requests whatever their number."""
+        records = self.host.run("Get-VM", select=_FIELDS)
+        drives = self.host.run(
+            "Get-VMHardDiskDrive",
+            {"VMName": "*"},
+            select=("VMId", "Path", "ControllerType", "ControllerNumber", "ControllerLocation", "DiskNumber"),
+        )
+        by_vm: dict[str, list[VmDisk]] = {}
+        for drive in drives:
+            by_vm.setdefault(str(drive["VMId"]), []).append(_disk(drive))
+        found = [_vm(record, by_vm.get(str(record["Id"]), [])) for record in records]
+        return sorted(found, key=lambda vm: (vm.name.casefold(), vm.id))
+
+    def vm(self, name: str) -> Vm:
+        """The VM of a name. Raises NotFound, NotUnique."""
+        matches = [vm for vm in self.vms() if vm.name.casefold() == name.casefold()]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise NotUnique(
+                f"{len(matches)} VMs are named {name}",
+                next_action="Rename all but one of them: SMHV tells VMs apart by id, people do not.",
+                tr="5.2",
+            )
+        raise NotFound(f"There is no VM {name}", next_action="List the VMs with site.vms().", tr="5.2")
+
+    def by_id(self, vm_id: str) -> Vm | None:
+        """The VM of an id, or None."""
+        for vm in self.vms():
+            if vm.id == vm_id:
+                return vm
+        return None
+
+    def state(self, vm_id: str) -> str | None:
+        """Present state of a VM, None if it is not registered."""
+        try:
+            records = self.host.run("Get-VM", {"Id": vm_id}, select=("Id", "State"))
+        except PowerShellError as error:
+            if _missing(error):
+                return None
+            raise
+        return str(records[0]["State"])
+
+    def ensure_off(self, vm_id: str) -> None:
+        """The VM is switched off without asking its guest (as the Hyper-V writer does before a restore, TR 6.7)."""
+        if self.state(vm_id) not in (None, "Off"):
+            self.host.pair(("Get-VM", {"Id": vm_id}), ("Stop-VM", {"TurnOff": True, "Force": True}))
+
+    def ensure_running(self, vm_id: str) -> None:
+        """The VM is on and its heartbeat answers. Raises NotFound when it does not come up in five minutes."""
+        if self.state(vm_id) != "Running":
+            self.host.pair(("Get-VM", {"Id": vm_id}), ("Start-VM", {}))
+        for _ in range(_ATTEMPTS):
+            records = self.host.run("Get-VM", {"Id": vm_id}, select=("State", "Heartbeat"))
+            if str(records[0]["State"]) == "Running" and str(records[0]["Heartbeat"]).startswith("Ok"):
+                return
+            self.host.sleep(5)
+        raise NotFound(
+            f"The VM {vm_id} does not answer its heartbeat",
+            next_action="Open its console; look at the Hyper-V-VMMS event log of the host.",
+            tr="6.7",
+        )
+
+    def ensure_removed(self, vm_id: str) -> None:
+        """The VM is not registered; its files stay."""
+        if self.state(vm_id) is not None:
+            self.host.pair(("Get-VM", {"Id": vm_id}), ("Remove-VM", {"Force": True}))
+
+    def ensure_registered(self, vm_id: str, configuration_file: str) -> None:
+        """The VM of this id is registered in place from its configuration file."""
+        if self.state(vm_id) is None:
+            self.host.run("Import-VM", {"Path": configuration_file, "Register": True})
+
+    def ensure_blank(self, name: str, *, folder: str, generation: int = 1) -> str:
+        """A VM without disks ("attach a virtual disk later", TR 2.2) under a folder; returns its id."""
+        for vm in self.vms():
+            if vm.name.casefold() == name.casefold() and vm.configuration.casefold().startswith(folder.casefold()):
+                return vm.id
+        made = self.host.run(
+            "New-VM",
+            {"Name": name, "NoVHD": True, "Generation": generation, "Path": folder},
+            select=("Id",),
+        )
+        return str(made[0]["Id"])
+
+    def ensure_attached(self, vm: Vm, disk: VmDisk) -> None:
+        """A virtual disk hangs on its controller position."""
+        if disk.path.casefold() in {d.path.casefold() for d in vm.disks}:
+            return
+        self.host.run(
+            "Add-VMHardDiskDrive",
+            {
+                "VMName": vm.name,
+                "ControllerType": disk.controller_type,
+                "ControllerNumber": disk.controller_number,
+                "ControllerLocation": disk.controller_location,
+                "Path": disk.path,
+            },
+        )
+
+    def configuration_file(self, vm: Vm) -> str:
+        """Path of the VM's configuration file. Raises NotFound."""
+        wanted = vm.id.casefold()
+        for path in self._leaves(f"{vm.configuration}\\Virtual Machines"):
+            leaf = path.rpartition("\\")[2].casefold()
+            if leaf in (f"{wanted}.vmcx", f"{wanted}.xml"):
+                return path
+        raise NotFound(
+            f"The VM {vm.name} has no configuration file under {vm.configuration}",
+            next_action="Look into the folder on the host; a VM without its file cannot be registered again.",
+            tr="6.2",
+        )
+
+    def _leaves(self, folder: str) -> list[str]:
+        if not self.host.run("Test-Path", {"LiteralPath": folder})[0]:
+            return []
+        records = self.host.run("Get-ChildItem", {"LiteralPath": folder, "File": True}, select=("FullName",))
+        return [str(record["FullName"]) for record in records]
+
+
+def _missing(error: PowerShellError) -> bool:
+    return error.error_id == "InvalidParameter"
+
+
+def _vm(record: Record, disks: Iterable[VmDisk]) -> Vm:
+    return Vm(
+        id=str(record["Id"]),
+        name=str(record["Name"]),
+        state=str(record["State"]),
+        generation=int(record["Generation"]),
+        configuration=str(record["ConfigurationLocation"]).rstrip("\\"),
+        checkpoints=str(record["SnapshotFileLocation"]).rstrip("\\"),
+        disks=tuple(sorted(disks, key=_position)),
+    )
+
+
+def _position(disk: VmDisk) -> tuple[str, int, int]:
+    return disk.controller_type, disk.controller_number, disk.controller_location
+
+
+def _disk(record: Record) -> VmDisk:
+    number = record["DiskNumber"]
+    return VmDisk(
+        path=str(record["Path"]),
+        controller_type=str(record["ControllerType"]),
+        controller_number=int(record["ControllerNumber"]),
+        controller_location=int(record["ControllerLocation"]),
+        disk_number=None if number is None else int(number),
+    )
+
+
+def moved(disks: Sequence[VmDisk], names: dict[str, str]) -> tuple[VmDisk, ...]:
+    """The disks with their paths replaced."""
+    return tuple(replace(disk, path=names.get(disk.path, disk.path)) for disk in disks)

@@ -1,0 +1,279 @@
+"""SnapInfo: what is known of each backup, as write-once files on a LUN of its own (TR 5.4).
+
+Layout below the SnapInfo folder::
+
+    Datasets\\<dataset>\\<number>.toml       a dataset's versions; the highest number counts
+    Backups\\<dataset>\\<backup>.json        one file per backup
+    Backups\\<dataset>\\<backup>.deleted     its backup was deleted
+
+Every file carries a checksum, is written under another name and then moved without force: two consoles cannot
+overwrite each other, and a half-written file is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import tomli_w
+
+from smhvlab.errors import NameTaken, NotAllowed, NotFound, PowerShellError
+from smhvlab.wires.powershell import PowerShellWire
+
+REGISTRY = "HKLM:\\SOFTWARE\\NetApp\\SnapManager for Hyper-V\\Server"
+"""Registry key of the host that holds SMHV's settings; SnapInfoPath is one of its values."""
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,60}\Z")
+"""What the name of a dataset may look like: it becomes a part of file and Snapshot copy names."""
+
+_ENCODING = {"Encoding": "UTF8"}
+
+
+@dataclass(frozen=True)
+class DatasetMember:
+    """A VM of a dataset; the id counts, the name is what it was called when it was added."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named group of VMs: the unit of backup (TR 5.2)."""
+
+    name: str
+    members: tuple[DatasetMember, ...]
+    description: str = ""
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class BackupLun:
+    """Where one LUN's image of a backup is: everything that a restore needs to find it, and nothing else is asked.
+
+    Attributes:
+        snapshot: name of the Snapshot copy of ``volume``.
+        path: path of the image **inside** that Snapshot copy.
+        access_path: where the host had it mounted.
+    """
+
+    svm: str
+    volume: str
+    volume_uuid: str
+    snapshot: str
+    path: str
+    lun_uuid: str
+    serial_number: str
+    unique_id: str
+    disk_guid: str
+    access_path: str
+
+
+@dataclass(frozen=True)
+class BackupDisk:
+    """A VM's virtual disk in a backup, and the LUN (by UniqueId) that holds it."""
+
+    path: str
+    controller_type: str
+    controller_number: int
+    controller_location: int
+    unique_id: str
+
+
+@dataclass(frozen=True)
+class BackupVm:
+    """A VM in a backup."""
+
+    id: str
+    name: str
+    state: str
+    generation: int
+    configuration: str
+    configuration_file: str
+    disks: tuple[BackupDisk, ...]
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One backup of a dataset.
+
+    Attributes:
+        name: ``<Dataset>_MM-dd-yyyy_HH.mm.ss``; also the name of its Snapshot copies.
+        consistency: ``crash`` or ``application``.
+        common_point: whether all volumes were taken at one instant.
+        evidence: how consistent it is and why, in plain sentences.
+    """
+
+    name: str
+    dataset: str
+    time: str
+    consistency: str
+    common_point: bool
+    host: str
+    vms: tuple[BackupVm, ...]
+    luns: tuple[BackupLun, ...]
+    evidence: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = field(default=())
+
+    @property
+    def registered_as(self) -> str:
+        """The backup type as SMHV shows it (TR 6.2)."""
+        return {"crash": "Crash-consistent", "application": "Application-consistent"}[self.consistency]
+
+    def vm(self, vm_id: str) -> BackupVm:
+        """The VM of an id in this backup. Raises NotFound."""
+        for vm in self.vms:
+            if vm.id == vm_id:
+                return vm
+        raise NotFound(f"The backup {self.name} does not hold the VM {vm_id}", next_action="Choose another backup.")
+
+
+class SnapInfo:
+    """The SnapInfo folder of one host."""
+
+    def __init__(self, host: PowerShellWire) -> None:
+        self.host = host
+        self._folder: str | None = None
+
+    def folder(self) -> str:
+        """The SnapInfo folder from the host's settings. Raises NotFound: no VM can join a dataset without (TR 5.4)."""
+        if self._folder is None:
+            try:
+                records = self.host.run("Get-ItemProperty", {"LiteralPath": REGISTRY, "Name": "SnapInfoPath"})
+            except PowerShellError as error:
+                raise NotFound(
+                    "The host has no SnapInfo settings",
+                    next_action=r"Name a folder on a LUN of its own: site.set_snapinfo('S:\SnapInfo').",
+                    code=error.code,
+                    tr="5.4",
+                ) from error
+            self._folder = str(records[0]["SnapInfoPath"]).rstrip("\\")
+        return self._folder
+
+    def set_folder(self, folder: str) -> None:
+        """Keep the SnapInfo folder in the host's settings. Files of an earlier folder are not moved (TR 5.4)."""
+        self.host.run("New-Item", {"Path": REGISTRY, "Force": True})
+        self.host.run(
+            "Set-ItemProperty", {"LiteralPath": REGISTRY, "Name": "SnapInfoPath", "Value": folder.rstrip("\\")}
+        )
+        self._folder = None
+
+    # --- datasets
+
+    def datasets(self) -> list[Dataset]:
+        """The present version of every dataset, by name."""
+        newest: dict[str, tuple[int, str]] = {}
+        for path in self._files("Datasets"):
+            parts = path.rsplit("\\", 2)
+            number = int(parts[2].removesuffix(".toml"))
+            newest[parts[1]] = max(newest.get(parts[1], (0, "")), (number, path))
+        return [self._dataset(path, number) for _, (number, path) in sorted(newest.items())]
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset's present version. Raises NotFound."""
+        for dataset in self.datasets():
+            if dataset.name.casefold() == name.casefold():
+                return dataset
+        raise NotFound(
+            f"There is no dataset {name}", next_action="Create it with site.create_dataset(name, vms).", tr="5.2"
+        )
+
+    def write_dataset(self, dataset: Dataset) -> Dataset:
+        """Write the next version of a dataset. Raises NameTaken if another console was faster."""
+        if not NAME.match(dataset.name):
+            raise NotAllowed(
+                f"{dataset.name!r} is no name for a dataset",
+                next_action="Use 1 to 60 of the characters a-z, A-Z, 0-9, _ and -.",
+                tr="5.2",
+            )
+        version = dataset.version + 1
+        document = {
+            "name": dataset.name,
+            "description": dataset.description,
+            "vm": [{"name": m.name, "id": m.id} for m in dataset.members],
+        }
+        folder = f"{self.folder()}\\Datasets\\{dataset.name}"
+        self._write(folder, f"{version:06}.toml", tomli_w.dumps(document), "#")
+        return Dataset(dataset.name, dataset.members, dataset.description, version)
+
+    def _dataset(self, path: str, number: int) -> Dataset:
+        document: dict[str, Any] = tomllib.loads(self._read(path, "#"))
+        members = tuple(DatasetMember(entry["id"], entry["name"]) for entry in document["vm"])
+        return Dataset(document["name"], members, document.get("description", ""), number)
+
+    # --- backups
+
+    def backups(self) -> list[Backup]:
+        """Every backup that was not deleted, oldest first."""
+        files = self._files("Backups")
+        deleted = {path.removesuffix(".deleted") for path in files if path.endswith(".deleted")}
+        live = [p for p in files if p.endswith(".json") and p.removesuffix(".json") not in deleted]
+        found = [msgspec.json.decode(self._read(path, "//"), type=Backup) for path in live]
+        return sorted(found, key=lambda backup: (backup.time, backup.name))
+
+    def backup(self, name: str) -> Backup:
+        """The backup of a name. Raises NotFound."""
+        for backup in self.backups():
+            if backup.name == name:
+                return backup
+        raise NotFound(f"There is no backup {name}", next_action="List the backups with site.backups().", tr="6.7")
+
+    def has_backup(self, dataset: str, name: str) -> bool:
+        """Whether a backup's file is there."""
+        path = f"{self.folder()}\\Backups\\{dataset}\\{name}.json"
+        return bool(self.host.run("Test-Path", {"LiteralPath": path})[0])
+
+    def ensure_backup(self, backup: Backup) -> None:
+        """The backup's file is there, with these contents."""
+        if not self.has_backup(backup.dataset, backup.name):
+            text = msgspec.json.format(msgspec.json.encode(backup), indent=1).decode()
+            self._write(f"{self.folder()}\\Backups\\{backup.dataset}", f"{backup.name}.json", text, "//")
+
+    def discard_backup(self, dataset: str, name: str) -> None:
+        """The file of a backup that was never finished is gone."""
+        for suffix in (".json", ".json.new"):
+            path = f"{self.folder()}\\Backups\\{dataset}\\{name}{suffix}"
+            if self.host.run("Test-Path", {"LiteralPath": path})[0]:
+                self.host.run("Remove-Item", {"LiteralPath": path, "Force": True})
+
+    # --- files
+
+    def _files(self, part: str) -> list[str]:
+        folder = f"{self.folder()}\\{part}"
+        if not self.host.run("Test-Path", {"LiteralPath": folder})[0]:
+            return []
+        records = self.host.run(
+            "Get-ChildItem", {"LiteralPath": folder, "Recurse": True, "File": True}, select=("FullName",)
+        )
+        paths = [str(record["FullName"]) for record in records]
+        return sorted(path for path in paths if not path.endswith(".new"))
+
+    def _write(self, folder: str, leaf: str, text: str, comment: str) -> None:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        target = f"{folder}\\{leaf}"
+        self.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
+        if self.host.run("Test-Path", {"LiteralPath": target})[0]:
+            raise NameTaken(
+                f"{target} is there already: somebody else wrote it meanwhile",
+                next_action="Read it again and repeat the change.",
+                tr="5.2",
+            )
+        value = f"{comment} sha256 {digest}\r\n{text}"
+        self.host.run("Set-Content", {"LiteralPath": f"{target}.new", "Value": value, "NoNewline": True, **_ENCODING})
+        self.host.run("Move-Item", {"LiteralPath": f"{target}.new", "Destination": target})
+
+    def _read(self, path: str, comment: str) -> str:
+        whole = str(self.host.run("Get-Content", {"LiteralPath": path, "Raw": True, **_ENCODING})[0])
+        head, _, text = whole.partition("\r\n")
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if head != f"{comment} sha256 {digest}":
+            raise NotAllowed(
+                f"{path} is damaged: its contents do not match its checksum",
+                next_action="Restore the file from a Snapshot copy of the SnapInfo LUN.",
+                tr="5.4",
+            )
+        return text

@@ -1,0 +1,318 @@
+"""The array's part of SnapDrive: volumes, LUNs, Snapshot copies, clones and LUN maps, found by names chosen before.
+
+Every ``ensure_*`` leaves the thing there and every ``discard_*`` leaves it gone, whether or not an earlier try got
+through: after a lost reply or a killed process they look first. Many at once go in one wave: all requests are sent, then
+all jobs are waited for together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from netapp_ontap.resources import (
+    ConsistencyGroup,
+    ConsistencyGroupSnapshot,
+    Igroup,
+    Lun,
+    LunMap,
+    Snapshot,
+    Volume,
+)
+
+from smhvlab.errors import NameTaken, NotFound, NotUnique, OntapError
+from smhvlab.wires.ontap import OntapWire, Pending
+
+NAA_PREFIX = "600A0980"
+"""Registered identifier of ONTAP's LUNs: a host's UniqueId is this and the hexadecimal form of the serial number."""
+
+GONE = "4"  # ONTAP: entry doesn't exist
+
+
+@dataclass(frozen=True)
+class VolumeRef:
+    """A volume by identity; the name is what people read."""
+
+    uuid: str
+    name: str
+    svm: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class LunRef:
+    """A LUN: its name is ``/vol/VOLUME/PATH``; ``unique_id`` is how a host sees it."""
+
+    uuid: str
+    name: str
+    svm: str
+    volume: VolumeRef
+    serial_number: str
+    size: int
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def unique_id(self) -> str:
+        """UniqueId of the disk on a host."""
+        return NAA_PREFIX + self.serial_number.encode("ascii").hex().upper()
+
+    @property
+    def path(self) -> str:
+        """Path inside the volume, e.g. ``/lun1``."""
+        return "/" + self.name.split("/", 3)[3]
+
+    def in_snapshot(self, snapshot: str) -> str:
+        """Name of this LUN as it was in a Snapshot copy of its volume."""
+        return f"/vol/{self.volume.name}/.snapshot/{snapshot}{self.path}"
+
+
+class Storage:
+    """The storage cluster of a site."""
+
+    def __init__(self, wire: OntapWire) -> None:
+        self.wire = wire
+
+    # --- reading
+
+    def luns(self) -> list[LunRef]:
+        """Every LUN that the credentials can see."""
+        fields = "uuid,name,svm.name,serial_number,space.size,location.volume.name,location.volume.uuid"
+        return [_lun(record) for record in self.wire.collect(Lun, fields=fields)]
+
+    def lun(self, name: str, *, svm: str) -> LunRef:
+        """The LUN of a name. Raises NotFound."""
+        fields = "uuid,name,svm.name,serial_number,space.size,location.volume.name,location.volume.uuid"
+        for record in self.wire.collect(Lun, fields=fields, name=name, **{"svm.name": svm}):
+            return _lun(record)
+        raise NotFound(f"There is no LUN {name} in SVM {svm}", next_action="List the LUNs with site.luns().", tr="2.2")
+
+    def luns_by_disk(self, unique_ids: Iterable[str]) -> dict[str, LunRef]:
+        """The LUNs behind host disks, by UniqueId; disks that are no LUN of this array are left out."""
+        wanted = {unique_id.upper() for unique_id in unique_ids}
+        return {lun.unique_id: lun for lun in self.luns() if lun.unique_id in wanted}
+
+    def volume(self, name: str, *, svm: str) -> VolumeRef | None:
+        """The volume of a name, or None."""
+        for record in self.wire.collect(Volume, fields="uuid,name,svm.name", name=name, **{"svm.name": svm}):
+            return VolumeRef(record["uuid"], record["name"], record["svm"]["name"])
+        return None
+
+    def volume_details(self, volume: VolumeRef, fields: str) -> Mapping[str, Any]:
+        """Fields of one volume. Raises NotFound."""
+        for record in self.wire.collect(Volume, fields=fields, uuid=volume.uuid):
+            return record
+        raise NotFound(f"The volume {volume} is gone", next_action="Look at site.volumes().")
+
+    def snapshots(self, volume: VolumeRef) -> list[Mapping[str, Any]]:
+        """Snapshot copies of a volume: uuid, name, create_time, size, owners (absent when nobody holds it)."""
+        return self.wire.collect(Snapshot, volume.uuid, fields="uuid,name,create_time,size,owners")
+
+    def igroup_of(self, initiator: str) -> tuple[str, str]:
+        """Name and SVM of the initiator group that holds a host's initiator. Raises NotFound, NotUnique."""
+        records = self.wire.collect(
+            Igroup, fields="name,svm.name,initiators.name", **{"initiators.name": initiator}
+        )
+        if len(records) == 1:
+            return records[0]["name"], records[0]["svm"]["name"]
+        if not records:
+            raise NotFound(
+                f"No initiator group holds {initiator}",
+                next_action="Create an igroup of type hyper_v with this initiator on the SVM that serves the host.",
+                tr="2.2",
+            )
+        names = ", ".join(f"{r['svm']['name']}/{r['name']}" for r in records)
+        raise NotUnique(
+            f"Several initiator groups hold {initiator}: {names}",
+            next_action="Leave the initiator in one group of the SVM.",
+            tr="6.8",
+        )
+
+    # --- Snapshot copies
+
+    def ensure_snapshots(self, volumes: Sequence[VolumeRef], name: str, *, comment: str = "") -> None:
+        """A Snapshot copy of this name in each volume, all in one wave."""
+        existing = {v.uuid for v in volumes if self.snapshot(v, name) is not None}
+        pending: list[Pending] = []
+        for volume in volumes:
+            if volume.uuid not in existing:
+                copy = Snapshot.from_dict({"volume": {"uuid": volume.uuid}, "name": name, "comment": comment})
+                pending.append(self.wire.create(copy))
+        self.wire.wait(pending)
+
+    def snapshot(self, volume: VolumeRef, name: str) -> str | None:
+        """UUID of a volume's Snapshot copy of this name, or None."""
+        for record in self.wire.collect(Snapshot, volume.uuid, fields="uuid,name", name=name):
+            uuid: str = record["uuid"]
+            return uuid
+        return None
+
+    def discard_snapshots(self, volumes: Sequence[VolumeRef], name: str) -> None:
+        """No Snapshot copy of this name in any of the volumes."""
+        pending = []
+        for volume in volumes:
+            uuid = self.snapshot(volume, name)
+            if uuid is not None:
+                copy = Snapshot.from_dict({"volume": {"uuid": volume.uuid}, "uuid": uuid})
+                pending.append(self.wire.remove(copy))
+        self.wire.wait(pending)
+
+    # --- one point in time over several volumes
+
+    def group_over(self, volumes: Sequence[VolumeRef]) -> str | None:
+        """UUID of an existing consistency group that holds exactly these volumes, or None."""
+        wanted = {v.uuid for v in volumes}
+        for record in self.wire.collect(ConsistencyGroup, fields="uuid,name,volumes.uuid"):
+            if {v["uuid"] for v in record.get("volumes", [])} == wanted:
+                uuid: str = record["uuid"]
+                return uuid
+        return None
+
+    def grouped_volumes(self) -> set[str]:
+        """UUIDs of all volumes that are in some consistency group already."""
+        records = self.wire.collect(ConsistencyGroup, fields="volumes.uuid")
+        return {v["uuid"] for record in records for v in record.get("volumes", [])}
+
+    def ensure_group(self, name: str, volumes: Sequence[VolumeRef]) -> str:
+        """A consistency group of this name over the volumes; returns its UUID."""
+        found = self._group(name)
+        if found is not None:
+            return found
+        body = {
+            "name": name,
+            "svm": {"name": volumes[0].svm},
+            "volumes": [{"name": v.name, "provisioning_options": {"action": "add"}} for v in volumes],
+        }
+        self.wire.wait([self.wire.create(ConsistencyGroup.from_dict(body))])
+        found = self._group(name)
+        if found is None:
+            raise NotFound(f"The consistency group {name} did not appear", next_action="Look at the array's jobs.")
+        return found
+
+    def _group(self, name: str) -> str | None:
+        for record in self.wire.collect(ConsistencyGroup, fields="uuid,name", name=name):
+            uuid: str = record["uuid"]
+            return uuid
+        return None
+
+    def ensure_group_snapshot(self, group: str, volumes: Sequence[VolumeRef], name: str, *, comment: str = "") -> None:
+        """One crash-consistent Snapshot copy over a consistency group: the same instant in every volume."""
+        missing = [v for v in volumes if self.snapshot(v, name) is None]
+        if not missing:
+            return
+        body = {"consistency_group": {"uuid": group}, "name": name, "comment": comment, "consistency_type": "crash"}
+        self.wire.wait([self.wire.create(ConsistencyGroupSnapshot.from_dict(body))])
+
+    def discard_group(self, name: str) -> None:
+        """No consistency group of this name; its volumes and their Snapshot copies stay."""
+        uuid = self._group(name)
+        if uuid is not None:
+            self.wire.wait([self.wire.remove(ConsistencyGroup.from_dict({"uuid": uuid}))])
+
+    # --- volumes
+
+    def ensure_volume_clone(self, name: str, *, parent: VolumeRef, snapshot: str) -> VolumeRef:
+        """A FlexClone volume of this name from a Snapshot copy. Raises NameTaken if another volume has the name."""
+        found = self.volume(name, svm=parent.svm)
+        if found is None:
+            body = {
+                "name": name,
+                "svm": {"name": parent.svm},
+                "clone": {
+                    "is_flexclone": True,
+                    "parent_volume": {"name": parent.name},
+                    "parent_snapshot": {"name": snapshot},
+                },
+            }
+            self.wire.wait([self.wire.create(Volume.from_dict(body))])
+            found = self.volume(name, svm=parent.svm)
+            if found is None:
+                raise NotFound(f"The volume {name} did not appear", next_action="Look at the array's jobs.")
+            return found
+        origin = self.volume_details(found, "clone.parent_volume.uuid,clone.parent_snapshot.name").get("clone", {})
+        if origin.get("parent_volume", {}).get("uuid") != parent.uuid or (
+            origin.get("parent_snapshot", {}).get("name") != snapshot
+        ):
+            raise NameTaken(
+                f"The SVM {parent.svm} already has another volume {name}", next_action="Choose another name.", tr="2.2"
+            )
+        return found
+
+    def discard_volume(self, name: str, *, svm: str) -> None:
+        """No volume of this name; its LUN maps go first."""
+        volume = self.volume(name, svm=svm)
+        if volume is None:
+            return
+        for record in self.wire.collect(
+            Lun, fields="uuid,name,svm.name", **{"svm.name": svm, "location.volume.name": name}
+        ):
+            self.discard_map(record["uuid"])
+        self.wire.wait([self.wire.remove(Volume.from_dict({"uuid": volume.uuid}))])
+
+    # --- LUNs
+
+    def ensure_lun_clone(self, name: str, *, source: str, svm: str) -> LunRef:
+        """A LUN clone of this name from a LUN, or from one inside a Snapshot copy (``/vol/v/.snapshot/s/l``)."""
+        try:
+            return self.lun(name, svm=svm)
+        except NotFound:
+            body = {"name": name, "svm": {"name": svm}, "clone": {"source": {"name": source}}}
+            self.wire.wait([self.wire.create(Lun.from_dict(body))])
+        return self.lun(name, svm=svm)
+
+    def discard_lun(self, name: str, *, svm: str) -> None:
+        """No LUN of this name; its maps go first."""
+        try:
+            lun = self.lun(name, svm=svm)
+        except NotFound:
+            return
+        self.discard_map(lun.uuid)
+        self.wire.wait([self.wire.remove(Lun.from_dict({"uuid": lun.uuid}))])
+
+    def restore_lun(self, lun: LunRef, *, snapshot: str) -> None:
+        """The LUN's contents go back to a Snapshot copy; uuid, serial number and maps stay, so hosts see the same disk.
+
+        Newer Snapshot copies survive. The host must have the disk offline. TR 6.7: LUN clone split restore.
+        """
+        change = Lun.from_dict({"uuid": lun.uuid, "clone": {"source": {"name": lun.in_snapshot(snapshot)}}})
+        self.wire.wait([self.wire.modify(change)])
+
+    # --- LUN maps
+
+    def ensure_map(self, lun: LunRef, igroup: str) -> None:
+        """The LUN is mapped to an initiator group of its SVM."""
+        if self._maps(lun.uuid, igroup):
+            return
+        body = {"lun": {"name": lun.name}, "igroup": {"name": igroup}, "svm": {"name": lun.svm}}
+        self.wire.wait([self.wire.create(LunMap.from_dict(body))])
+
+    def discard_map(self, lun_uuid: str, igroup: str | None = None) -> None:
+        """The LUN is not mapped (to the group, or to any)."""
+        for group in self._maps(lun_uuid, igroup):
+            mapping = LunMap.from_dict({"lun": {"uuid": lun_uuid}, "igroup": {"uuid": group}})
+            try:
+                self.wire.wait([self.wire.remove(mapping)])
+            except OntapError as error:
+                if error.code != GONE:
+                    raise
+
+    def _maps(self, lun_uuid: str, igroup: str | None) -> list[str]:
+        query = {"lun.uuid": lun_uuid} | ({"igroup.name": igroup} if igroup else {})
+        return [record["igroup"]["uuid"] for record in self.wire.collect(LunMap, fields="igroup.uuid", **query)]
+
+
+def _lun(record: Mapping[str, Any]) -> LunRef:
+    place = record["location"]["volume"]
+    svm: str = record["svm"]["name"]
+    return LunRef(
+        uuid=record["uuid"],
+        name=record["name"],
+        svm=svm,
+        volume=VolumeRef(place["uuid"], place["name"], svm),
+        serial_number=record["serial_number"],
+        size=record["space"]["size"],
+    )
