@@ -1,0 +1,387 @@
+"""The REST wire: ONTAP's API through netapp-ontap, with our own waiting, errors and log.
+
+netapp-ontap gives the resource classes (paths, keys, schemas) and the session. Switched off are its retries, which
+would send a DELETE again after a lost reply, and its polling, which would wait in real time job by job.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from smhvlab.errors import JobFailed, NotFound, NotUnique, UnknownOutcome, Unsendable
+from smhvlab.profile import StorageEndpoint
+from smhvlab.secrets import Secret
+from smhvlab.wires.control import WireControl
+from smhvlab.wires.log import WireLog
+from smhvlab.wires.ontap_codes import advice
+from smhvlab.wires.rest import LOCATION, RestAdapter, check_kept, jobs_of, query_text, title_of
+from smhvlab.wires.transport import LOOK_IT_UP, harden, quiet
+
+if TYPE_CHECKING:
+    import requests
+
+Resource: TypeAlias = Any
+"""A netapp-ontap resource, or one of its classes; the library has no types."""
+
+JsonObject: TypeAlias = dict[str, Any]
+
+CONNECT_SECONDS, READ_SECONDS = 6.0, 45.0
+JOBS_AT_ONCE = 50
+"""Jobs asked for in one GET; more would make the address too long."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A change that ONTAP has accepted.
+
+    Attributes:
+        title: e.g. ``POST /storage/volumes``.
+        endpoint: the cluster's name.
+        status: HTTP status.
+        jobs: uuids of the jobs that still run; empty if the change is done.
+        location: path of the new resource, or a query that will find it; "" if ONTAP gave none.
+        records: the new records, if ``return_records=True`` asked for them.
+    """
+
+    title: str
+    endpoint: str
+    status: int
+    jobs: tuple[str, ...] = ()
+    location: str = ""
+    records: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return not self.jobs
+
+
+class OntapWire:
+    """One user's connection to one cluster. Used by one thread; opens at the first request.
+
+    Args:
+        endpoint: the cluster, or `StorageEndpoint.as_svm` for an SVM's own user.
+        secret: the user's password.
+        log: where requests are recorded.
+        control: cancel flag, seam and step of the run.
+        read_only: refuse every change before it leaves.
+        proxy: HTTP proxy, None to connect directly.
+        sleep: how `wait` waits between polls, given seconds; the site's, so that it works in lab time.
+    """
+
+    def __init__(
+        self,
+        endpoint: StorageEndpoint,
+        secret: Secret,
+        *,
+        log: WireLog,
+        control: WireControl | None = None,
+        read_only: bool = False,
+        proxy: str | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.endpoint = endpoint
+        self.log = log
+        self.control = control or WireControl()
+        self.read_only = read_only
+        self.sleep = sleep
+        self._secret = secret
+        self._proxy = proxy
+        self._host: Any = None
+        self._adapter = RestAdapter(
+            endpoint=endpoint,
+            log=log,
+            control=self.control,
+            read_only=read_only,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+        )
+        log.hide(secret)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def collect(
+        self, resource: Resource, *parents: object, fields: str | Sequence[str] = (), **query: object
+    ) -> list[JsonObject]:
+        """All records of a collection that match, as ONTAP's own JSON objects. Pages are followed.
+
+        Args:
+            resource: a resource class, e.g. ``netapp_ontap.resources.volume.Volume``.
+            parents: keys of the parents in the path, e.g. the volume's uuid for ``Snapshot``.
+            fields: what to return besides the keys; "*" for the usual, "**" for all.
+            query: filters, dotted names by ``**{"svm.name": "svm1"}``. None asks for unset, a sequence for any of.
+
+        Raises:
+            OntapError, ConnectionFailed, Cancelled
+        """
+        params = query_text(query)
+        if fields:
+            params["fields"] = fields if isinstance(fields, str) else ",".join(fields)
+        found = resource.get_collection(*parents, connection=self._connection(), raw=True, **params)
+        return [record.resource_data for record in found]
+
+    def find(
+        self, resource: Resource, *parents: object, fields: str | Sequence[str] = "*", **query: object
+    ) -> JsonObject | None:
+        """The one record that matches, or None. Raises `NotUnique` if there are several; else as `collect`."""
+        records = self.collect(resource, *parents, fields=fields, **query)
+        if len(records) > 1:
+            raise NotUnique(
+                f"{self.endpoint.name} has {len(records)} of {resource.__name__} with {_filter_text(query)}",
+                next_action="Name the SVM or volume too, so that one is meant.",
+            )
+        return records[0] if records else None
+
+    def one(
+        self, resource: Resource, *parents: object, fields: str | Sequence[str] = "*", **query: object
+    ) -> JsonObject:
+        """The one record that matches. Raises `NotFound`, `NotUnique`; else as `collect`."""
+        record = self.find(resource, *parents, fields=fields, **query)
+        if record is None:
+            raise NotFound(
+                f"{self.endpoint.name} has no {resource.__name__} with {_filter_text(query)}",
+                next_action="Check the name, and that this user may see it.",
+            )
+        return record
+
+    def read(self, resource: Resource, *, fields: str | Sequence[str] = (), **query: object) -> JsonObject:
+        """One resource by its keys (``Volume(uuid=u)``), or one without keys (``Cluster()``).
+
+        Raises:
+            OntapError: with code ``4`` if it does not exist.
+        """
+        params = query_text(query)
+        if fields:
+            params["fields"] = fields if isinstance(fields, str) else ",".join(fields)
+        connection = self._connection()
+        response = connection.session.get(connection.origin + resource.instance_location, params=params)
+        return _json(response)
+
+    # --- changing ----------------------------------------------------------------------------------------------------
+
+    def create(self, resource: Resource, **query: object) -> Pending:
+        """POST a resource. ``return_records=True`` has the new record in `Pending.records`.
+
+        A field that netapp-ontap's schema does not know, or calls read-only, would be left out without a word; that is
+        refused as `Unsendable` before anything is sent.
+
+        Raises:
+            OntapError, ConnectionFailed, UnknownOutcome, ReadOnlyRefused, Unsendable, Cancelled
+        """
+        connection = self._connection()
+        with self._expecting(lambda body: check_kept(resource, body)):
+            answer = resource.post(poll=False, connection=connection, **query_text(query))
+        return self._pending(answer.http_response)
+
+    def create_many(
+        self, resource: Resource, records: Sequence[Resource], *parents: object, **query: object
+    ) -> Pending:
+        """POST several resources of one class in one request, e.g. one Snapshot copy each of many volumes."""
+        connection = self._connection()
+
+        def check(body: Mapping[str, object]) -> None:
+            sent = body.get("records")
+            for record, kept in zip(records, sent if isinstance(sent, list) else [], strict=True):
+                check_kept(record, kept)
+
+        with self._expecting(check):
+            answer = resource.post_collection(records, *parents, poll=False, connection=connection, **query_text(query))
+        return self._pending(answer.http_response)
+
+    def modify(self, resource: Resource, changes: Mapping[str, object] | None = None, **query: object) -> Pending:
+        """PATCH a resource, given by its keys: ``modify(Volume(uuid=u), {"size": n})``.
+
+        Args:
+            resource: the resource; without ``changes``, what was set on it since it was made is sent.
+            changes: the body, sent as it is (dotted names are fine). netapp-ontap's schema would leave out fields
+                that it does not know, e.g. ``restore_to``; ONTAP itself refuses them with a code.
+            query: query parameters, e.g. ``**{"restore_to.snapshot.name": s}``.
+
+        Raises:
+            Unsendable: there is nothing to send: no body and no query.
+            OntapError, ConnectionFailed, UnknownOutcome, ReadOnlyRefused, Cancelled
+        """
+        connection = self._connection()
+        params = query_text(query)
+        if changes is not None:
+            response = connection.session.patch(
+                connection.origin + resource.instance_location, json=dict(changes), params=params
+            )
+            return self._pending(response)
+
+        def check(body: Mapping[str, object]) -> None:
+            if not body and not params:
+                raise Unsendable(
+                    f"A change of {type(resource).__name__} holds nothing that netapp-ontap would send",
+                    next_action="Pass the fields as `changes`.",
+                )
+
+        with self._expecting(check):
+            answer = resource.patch(poll=False, connection=connection, **params)
+        return self._pending(answer.http_response)
+
+    def remove(self, resource: Resource, **query: object) -> Pending:
+        """DELETE a resource, given by its keys.
+
+        Raises:
+            OntapError: with code ``4`` if it does not exist; a busy Snapshot copy fails in the job, see `wait`.
+            ConnectionFailed, UnknownOutcome, ReadOnlyRefused, Cancelled
+        """
+        answer = resource.delete(poll=False, connection=self._connection(), **query_text(query))
+        return self._pending(answer.http_response)
+
+    # --- jobs --------------------------------------------------------------------------------------------------------
+
+    def wait(self, pending: Iterable[Pending], *, interval: float = 1.0, abandon: bool = False) -> None:
+        """Wait until all the given requests' jobs have ended; raise the first failure in their order.
+
+        Args:
+            pending: what `create`, `modify` and `remove` returned; those without an open job are done already.
+            interval: seconds between polls, by the wire's `sleep`.
+            abandon: on cancel leave at once, for jobs that may run for hours. By default they are waited for first, so
+                that undo does not look too early.
+
+        Raises:
+            JobFailed: with the job's code.
+            UnknownOutcome: ONTAP no longer knows a job (it keeps them for 300 s after their end).
+            Cancelled, ConnectionFailed
+        """
+        for failure in self.settle(pending, interval=interval, abandon=abandon):
+            if failure is not None:
+                raise failure
+
+    def settle(
+        self, pending: Iterable[Pending], *, interval: float = 1.0, abandon: bool = False
+    ) -> list[JobFailed | UnknownOutcome | None]:
+        """As `wait`, but return each request's failure, None for success, in their order."""
+        waiting = list(pending)
+        failures: dict[str, JobFailed | UnknownOutcome] = {}
+        missed: set[str] = set()
+        running = {uuid: item for item in waiting for uuid in item.jobs}
+        while running:
+            if abandon:
+                self.control.check(f"the end of {next(iter(running.values())).title}")
+            with self.control.shielded():
+                states = self._jobs(list(running))
+            for uuid, item in list(running.items()):
+                job = states.get(uuid)
+                if job is None:
+                    # A job may take a moment to show up; one that is missing twice is gone.
+                    if uuid in missed:
+                        failures[uuid] = _vanished(item)
+                        del running[uuid]
+                    missed.add(uuid)
+                elif job.get("state") == "success":
+                    del running[uuid]
+                elif job.get("state") == "failure":
+                    failures[uuid] = _failed(item, uuid, job)
+                    del running[uuid]
+            if running:
+                with self.control.shielded():
+                    self.sleep(interval)
+        self.control.check("the next request")
+        return [next((failures[uuid] for uuid in item.jobs if uuid in failures), None) for item in waiting]
+
+    def _jobs(self, uuids: Sequence[str]) -> dict[str, JsonObject]:
+        from netapp_ontap.resources.job import Job
+
+        found: dict[str, JsonObject] = {}
+        with self._adapter.polling():
+            for start in range(0, len(uuids), JOBS_AT_ONCE):
+                wanted = uuids[start : start + JOBS_AT_ONCE]
+                for job in self.collect(Job, uuid=wanted, fields=("state", "message", "code", "error", "description")):
+                    found[job["uuid"]] = job
+        return found
+
+    # --- connection --------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connection; a later request opens it again."""
+        if self._host is not None:
+            self._host.session.close()
+            self._host = None
+
+    def __enter__(self) -> OntapWire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _connection(self) -> Any:
+        if self._host is None:
+            # Imported at the first request: a session that only plans over PowerShell never pays for it.
+            import requests
+            from netapp_ontap.host_connection import HostConnection
+
+            quiet("netapp_ontap")
+            # The library's types say str and bool; bytes keep a password that is not Latin-1, a path names the CA.
+            make: Any = HostConnection
+            host = make(
+                self.endpoint.host,
+                port=self.endpoint.port,
+                username=self.endpoint.user.encode(),
+                password=self._secret.reveal().encode(),
+                verify=self.endpoint.ca_file or True,
+            )
+            session = requests.Session()
+            harden(session, ca_file=self.endpoint.ca_file, proxy=self._proxy)
+            # netapp-ontap mounts its own, retrying adapter unless one is mounted at exactly this address.
+            session.mount(host.origin, self._adapter)
+            host._request_session = session
+            self._host = host
+        return self._host
+
+    @contextmanager
+    def _expecting(self, check: Callable[[Mapping[str, object]], None]) -> Iterator[None]:
+        self._adapter.check_body = check
+        try:
+            yield
+        finally:
+            self._adapter.check_body = None
+
+    def _pending(self, response: requests.Response) -> Pending:
+        body = _json(response) if response.content.strip() else {}
+        records = body.get("records")
+        return Pending(
+            title=title_of(response.request),
+            endpoint=self.endpoint.name,
+            status=response.status_code,
+            # 200 and 201 carry the link of a job that has ended already.
+            jobs=jobs_of(body) if response.status_code == 202 else (),
+            location=response.headers.get(LOCATION, ""),
+            records=tuple(records) if isinstance(records, list) else (),
+        )
+
+
+def _json(response: requests.Response) -> JsonObject:
+    body = response.json()
+    return body if isinstance(body, dict) else {}
+
+
+def _filter_text(query: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in query_text(query).items()) or "any name"
+
+
+def _failed(item: Pending, uuid: str, job: Mapping[str, Any]) -> JobFailed:
+    error = job.get("error") or {}
+    code = str(error.get("code") or job.get("code") or "")
+    known = advice(code)
+    return JobFailed(
+        f"{item.title} on {item.endpoint} failed: {error.get('message') or job.get('message') or ''}".rstrip(" .:"),
+        code=code,
+        target=str(error["target"]) if error.get("target") else None,
+        job=uuid,
+        tr=known.tr or None,
+        next_action=known.next_action,
+    )
+
+
+def _vanished(item: Pending) -> UnknownOutcome:
+    return UnknownOutcome(
+        f"{item.endpoint} no longer knows how {item.title} ended",
+        why="its job is gone; ONTAP keeps a job for 300 s after its end",
+        next_action=LOOK_IT_UP,
+    )
