@@ -171,7 +171,9 @@ class SnapInfo:
             parts = path.rsplit("\\", 2)
             number = int(parts[2].removesuffix(".toml"))
             newest[parts[1]] = max(newest.get(parts[1], (0, "")), (number, path))
-        return [self._dataset(path, number) for _, (number, path) in sorted(newest.items())]
+        chosen = [entry for _, entry in sorted(newest.items())]
+        texts = self._read([path for _, path in chosen], "#")
+        return [_dataset(text, number) for (number, _), text in zip(chosen, texts, strict=True)]
 
     def dataset(self, name: str) -> Dataset:
         """A dataset's present version. Raises NotFound."""
@@ -200,11 +202,6 @@ class SnapInfo:
         self._write(folder, f"{version:06}.toml", tomli_w.dumps(document), "#")
         return Dataset(dataset.name, dataset.members, dataset.description, version)
 
-    def _dataset(self, path: str, number: int) -> Dataset:
-        document: dict[str, Any] = tomllib.loads(self._read(path, "#"))
-        members = tuple(DatasetMember(entry["id"], entry["name"]) for entry in document["vm"])
-        return Dataset(document["name"], members, document.get("description", ""), number)
-
     # --- backups
 
     def backups(self) -> list[Backup]:
@@ -212,7 +209,7 @@ class SnapInfo:
         files = self._files("Backups")
         deleted = {path.removesuffix(".deleted") for path in files if path.endswith(".deleted")}
         live = [p for p in files if p.endswith(".json") and p.removesuffix(".json") not in deleted]
-        found = [msgspec.json.decode(self._read(path, "//"), type=Backup) for path in live]
+        found = [msgspec.json.decode(text, type=Backup) for text in self._read(live, "//")]
         return sorted(found, key=lambda backup: (backup.time, backup.name))
 
     def backup(self, name: str) -> Backup:
@@ -266,14 +263,25 @@ class SnapInfo:
         self.host.run("Set-Content", {"LiteralPath": f"{target}.new", "Value": value, "NoNewline": True, **_ENCODING})
         self.host.run("Move-Item", {"LiteralPath": f"{target}.new", "Destination": target})
 
-    def _read(self, path: str, comment: str) -> str:
-        whole = str(self.host.run("Get-Content", {"LiteralPath": path, "Raw": True, **_ENCODING})[0])
-        head, _, text = whole.partition("\r\n")
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if head != f"{comment} sha256 {digest}":
-            raise NotAllowed(
-                f"{path} is damaged: its contents do not match its checksum",
-                next_action="Restore the file from a Snapshot copy of the SnapInfo LUN.",
-                tr="5.4",
-            )
-        return text
+    def _read(self, paths: list[str], comment: str) -> list[str]:
+        """Contents of files in their order, in one request, each held against its checksum."""
+        if not paths:
+            return []
+        wholes = self.host.run("Get-Content", {"LiteralPath": paths, "Raw": True, **_ENCODING})
+        texts = []
+        for path, whole in zip(paths, wholes, strict=True):
+            head, _, text = str(whole).partition("\r\n")
+            if head != f"{comment} sha256 {hashlib.sha256(text.encode()).hexdigest()}":
+                raise NotAllowed(
+                    f"{path} is damaged: its contents do not match its checksum",
+                    next_action="Restore the file from a Snapshot copy of the SnapInfo LUN.",
+                    tr="5.4",
+                )
+            texts.append(text)
+        return texts
+
+
+def _dataset(text: str, version: int) -> Dataset:
+    document: dict[str, Any] = tomllib.loads(text)
+    members = tuple(DatasetMember(entry["id"], entry["name"]) for entry in document["vm"])
+    return Dataset(document["name"], members, document.get("description", ""), version)

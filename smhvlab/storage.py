@@ -278,8 +278,8 @@ class Storage:
 
         Newer Snapshot copies survive. The host must have the disk offline. TR 6.7: LUN clone split restore.
         """
-        change = Lun.from_dict({"uuid": lun.uuid, "clone": {"source": {"name": lun.in_snapshot(snapshot)}}})
-        self.wire.wait([self.wire.modify(change)])
+        change = {"clone": {"source": {"name": lun.in_snapshot(snapshot)}}}
+        self.wire.wait([self.wire.modify(Lun(uuid=lun.uuid), change)])
 
     # --- LUN maps
 

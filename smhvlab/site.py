@@ -1,0 +1,464 @@
+"""A site: one storage cluster and one Hyper-V host, as tables to look at and flows to run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from smhvlab import profile as profiles
+from smhvlab.errors import NotAllowed, ProfileError, SmhvLabError
+from smhvlab.frames import SNAPSHOT_COLUMNS, frame
+from smhvlab.hyperv import HyperV, Vm
+from smhvlab.profile import Profile
+from smhvlab.secrets import Secrets
+from smhvlab.snapdrive import SnapDrive
+from smhvlab.snapinfo import Dataset, DatasetMember, SnapInfo
+from smhvlab.sql import Sql
+from smhvlab.storage import Storage, VolumeRef
+from smhvlab.wires.control import Seam, WireControl
+from smhvlab.wires.log import WireLog
+from smhvlab.wires.ontap import OntapWire
+from smhvlab.wires.powershell import PowerShellWire
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from smhvlab.backup import CrashConsistentBackup
+    from smhvlab.provisioning import ProvisionVm
+    from smhvlab.restore import RestoreVm
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Both wires and what stands on them; belongs to one thread."""
+
+    rest: OntapWire
+    host: PowerShellWire
+    storage: Storage
+    snapdrive: SnapDrive
+    hyperv: HyperV
+    snapinfo: SnapInfo
+    sql: Sql
+
+    def close(self) -> None:
+        """End the sessions of both wires."""
+        self.host.close()
+        self.rest.close()
+
+
+class Site:
+    """One site. Tables read it, flows change it; ``log`` has every request of both wires.
+
+    Args:
+        profile: who to connect to.
+        secrets: where passwords come from; by default the profile, the environment, the keyring, a prompt.
+        seam: called around each request (kill tests).
+        keep: something that has to live as long as the site (the lab it runs against).
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        secrets: Secrets | None = None,
+        seam: Seam | None = None,
+        keep: object = None,
+    ) -> None:
+        self.profile = profile
+        self.log = WireLog()
+        self.control = WireControl(seam=seam)
+        self._secrets = secrets or Secrets(profile)
+        self._keep = keep
+        self._threads: dict[int, Tools] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        hosts = ", ".join(h.name for h in self.profile.hyperv)
+        mode = ", read only" if self.profile.read_only else ""
+        return f"Site({self.name}: {self.profile.storage.name}, {hosts}{mode})"
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """The profile's name."""
+        return self.profile.name
+
+    # --- connections
+
+    def tools(self) -> Tools:
+        """The wires of the calling thread, opened when first used."""
+        me = threading.get_ident()
+        with self._lock:
+            found = self._threads.get(me)
+        if found is None:
+            found = self._open()
+            with self._lock:
+                self._threads[me] = found
+        return found
+
+    def _open(self) -> Tools:
+        profile = self.profile
+        host = PowerShellWire(
+            profile.hyperv[0],
+            self._secrets.of(profile.hyperv[0]),
+            log=self.log,
+            control=self.control,
+            read_only=profile.read_only,
+            proxy=profile.proxy,
+        )
+        rest = OntapWire(
+            profile.storage,
+            self._secrets.of(profile.storage),
+            log=self.log,
+            control=self.control,
+            read_only=profile.read_only,
+            proxy=profile.proxy,
+            sleep=host.sleep,
+        )
+        storage = Storage(rest)
+        return Tools(
+            rest, host, storage, SnapDrive(host, storage), HyperV(host), SnapInfo(host), Sql(host, profile, self._secrets)
+        )
+
+    def release(self) -> None:
+        """Close the wires of the calling thread."""
+        with self._lock:
+            tools = self._threads.pop(threading.get_ident(), None)
+        if tools is not None:
+            tools.close()
+
+    def close(self) -> None:
+        """Close every connection, and end a lab that was started for this site."""
+        with self._lock:
+            everything, self._threads = list(self._threads.values()), {}
+        for tools in everything:
+            tools.close()
+        down = getattr(self._keep, "down", None)
+        if down is not None:
+            down()
+
+    def check(self) -> pd.DataFrame:
+        """What is reachable and permitted, before any flow: one row per endpoint.
+
+        Columns: endpoint, wire, ok, finding, next.
+        """
+        from netapp_ontap.resources import Aggregate, Cluster
+
+        tools, rows = self.tools(), []
+
+        def look(endpoint: str, wire: str, finding: str, action: Any) -> None:
+            try:
+                rows.append((endpoint, wire, True, finding.format(action()), ""))
+            except SmhvLabError as error:
+                rows.append((endpoint, wire, False, str(error), error.next_action))
+
+        storage, host = self.profile.storage.name, self.profile.hyperv[0].name
+
+        def version() -> str:
+            record: Mapping[str, Any] = tools.rest.read(Cluster(), fields="version")
+            full: str = record["version"]["full"]
+            return full
+
+        look(storage, "REST", "{}", version)
+        look(storage, "REST", "{} aggregates visible", lambda: len(tools.rest.collect(Aggregate)))
+        look(host, "PowerShell", "time {}", lambda: self.now().isoformat(" "))
+        look(host, "PowerShell", "{} VMs", lambda: len(tools.hyperv.vms()))
+        look(host, "PowerShell", "initiator {}", tools.snapdrive.initiator)
+        look(host, "PowerShell", "SnapInfo in {}", tools.snapinfo.folder)
+        types = {"endpoint": "str", "wire": "str", "ok": "bool", "finding": "str", "next": "str"}
+        return frame([dict(zip(types, row, strict=True)) for row in rows], types)
+
+    def now(self) -> datetime:
+        """The site's time: that of its Hyper-V host, UTC."""
+        return self.tools().host.now()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait in the site's time."""
+        self.tools().host.sleep(seconds)
+
+    # --- tables
+
+    def vms(self) -> pd.DataFrame:
+        """VMs. Columns: name, id, state, generation, disks (number of VHDs), folder."""
+        types = {"name": "str", "id": "str", "state": "str", "generation": "int64", "disks": "int64", "folder": "str"}
+        rows = [
+            {
+                "name": vm.name,
+                "id": vm.id,
+                "state": vm.state,
+                "generation": vm.generation,
+                "disks": len(vm.disks),
+                "folder": vm.configuration,
+            }
+            for vm in self.tools().hyperv.vms()
+        ]
+        return frame(rows, types)
+
+    def volumes(self) -> pd.DataFrame:
+        """Volumes. Columns: name, svm, aggregate, state, size, used (bytes), parent, snapshot (of a FlexClone)."""
+        from netapp_ontap.resources import Volume
+
+        fields = "name,svm.name,aggregates.name,state,space.size,space.used,clone.parent_volume.name,clone.parent_snapshot.name"
+        types = {
+            "name": "str",
+            "svm": "str",
+            "aggregate": "str",
+            "state": "str",
+            "size": "int64",
+            "used": "int64",
+            "parent": "str",
+            "snapshot": "str",
+        }
+        rows = []
+        for record in self.tools().rest.collect(Volume, fields=fields, order_by="name"):
+            clone = record.get("clone", {})
+            rows.append(
+                {
+                    "name": record["name"],
+                    "svm": record["svm"]["name"],
+                    "aggregate": record["aggregates"][0]["name"],
+                    "state": record["state"],
+                    "size": record["space"]["size"],
+                    "used": record["space"].get("used", 0),
+                    "parent": clone.get("parent_volume", {}).get("name", ""),
+                    "snapshot": clone.get("parent_snapshot", {}).get("name", ""),
+                }
+            )
+        return frame(rows, types)
+
+    def luns(self) -> pd.DataFrame:
+        """LUNs. Columns: name, svm, volume, size (bytes), serial, disk (UniqueId on a host)."""
+        types = {"name": "str", "svm": "str", "volume": "str", "size": "int64", "serial": "str", "disk": "str"}
+        rows = [
+            {
+                "name": lun.name,
+                "svm": lun.svm,
+                "volume": lun.volume.name,
+                "size": lun.size,
+                "serial": lun.serial_number,
+                "disk": lun.unique_id,
+            }
+            for lun in sorted(self.tools().storage.luns(), key=lambda lun: lun.name)
+        ]
+        return frame(rows, types)
+
+    def snapshots(self, volume: str | None = None) -> pd.DataFrame:
+        """Snapshot copies of one volume or of all. Columns: volume, snapshot, create_time, size, owners."""
+        from netapp_ontap.resources import Volume
+
+        query = {"name": volume} if volume else {}
+        tools, rows = self.tools(), []
+        for record in tools.rest.collect(Volume, fields="uuid,name,svm.name", order_by="name", **query):
+            reference = VolumeRef(record["uuid"], record["name"], record["svm"]["name"])
+            rows += [
+                {
+                    "volume": reference.name,
+                    "snapshot": copy["name"],
+                    "create_time": copy["create_time"],
+                    "size": copy.get("size", 0),
+                    "owners": ", ".join(copy.get("owners", ())),
+                }
+                for copy in tools.storage.snapshots(reference)
+            ]
+        return frame(rows, SNAPSHOT_COLUMNS)
+
+    def disks(self) -> pd.DataFrame:
+        """Disks of the host. Columns: number, unique_id, style, offline, paths, volume_path."""
+        types = {
+            "number": "int64",
+            "unique_id": "str",
+            "style": "str",
+            "offline": "bool",
+            "paths": "str",
+            "volume_path": "str",
+        }
+        rows = [
+            {
+                "number": disk.number,
+                "unique_id": disk.unique_id,
+                "style": disk.style,
+                "offline": disk.offline,
+                "paths": ", ".join(disk.access_paths),
+                "volume_path": disk.volume_path,
+            }
+            for disk in self.tools().snapdrive.disks()
+        ]
+        return frame(rows, types)
+
+    def storage_map(self) -> pd.DataFrame:
+        """The way of each virtual disk down to its aggregate (TR 2.2, 5.1).
+
+        Columns: vm, vhd, disk, path, lun, volume, aggregate, state. Disks outside the array have an empty lun.
+        """
+        types = dict.fromkeys(("vm", "vhd", "disk", "path", "lun", "volume", "aggregate", "state"), "str")
+        tools = self.tools()
+        disks = tools.snapdrive.disks()
+        luns = {lun.unique_id: lun for lun in tools.storage.luns()}
+        aggregates = dict(self.volumes()[["name", "aggregate"]].itertuples(index=False))
+        rows = []
+        for vm in tools.hyperv.vms():
+            for vhd in vm.disks:
+                disk = tools.snapdrive.folder_disk(vhd.path, disks)
+                lun = luns.get(disk.unique_id) if disk else None
+                rows.append(
+                    {
+                        "vm": vm.name,
+                        "vhd": vhd.path,
+                        "disk": f"Disk {disk.number}" if disk else "",
+                        "path": disk.access_paths[0] if disk and disk.access_paths else "",
+                        "lun": lun.name if lun else "",
+                        "volume": lun.volume.name if lun else "",
+                        "aggregate": aggregates.get(lun.volume.name, "") if lun else "",
+                        "state": vm.state,
+                    }
+                )
+        return frame(rows, types)
+
+    def datasets(self) -> pd.DataFrame:
+        """Datasets (TR 5.2). Columns: name, vms, version, description."""
+        types = {"name": "str", "vms": "str", "version": "int64", "description": "str"}
+        rows = [
+            {
+                "name": dataset.name,
+                "vms": ", ".join(member.name for member in dataset.members),
+                "version": dataset.version,
+                "description": dataset.description,
+            }
+            for dataset in self.tools().snapinfo.datasets()
+        ]
+        return frame(rows, types)
+
+    def backups(self) -> pd.DataFrame:
+        """Backups from SnapInfo, oldest first. Columns: name, dataset, time, type, vms, common_point."""
+        types = {"name": "str", "dataset": "str", "time": "str", "type": "str", "vms": "str", "common_point": "bool"}
+        rows = [
+            {
+                "name": backup.name,
+                "dataset": backup.dataset,
+                "time": backup.time,
+                "type": backup.registered_as,
+                "vms": ", ".join(vm.name for vm in backup.vms),
+                "common_point": backup.common_point,
+            }
+            for backup in self.tools().snapinfo.backups()
+        ]
+        return frame(rows, types)
+
+    # --- datasets and settings
+
+    def set_snapinfo(self, folder: str) -> None:
+        """Keep SnapInfo in a folder of the host; files of an earlier folder are not moved (TR 5.4)."""
+        self.tools().snapinfo.set_folder(folder)
+
+    def create_dataset(self, name: str, vms: Sequence[str], *, description: str = "") -> Dataset:
+        """Create a dataset of VMs (TR 5.2).
+
+        Raises:
+            NotAllowed: the name does not fit, no VM was named, or a dataset of the name exists.
+            NotFound: a VM does not exist, or the host has no SnapInfo settings (TR 5.4).
+        """
+        tools = self.tools()
+        if name.casefold() in {d.name.casefold() for d in tools.snapinfo.datasets()}:
+            raise NotAllowed(
+                f"The dataset {name} exists", next_action="Choose another name, or change it with change_dataset.", tr="5.2"
+            )
+        return tools.snapinfo.write_dataset(Dataset(name, self._members(vms), description))
+
+    def change_dataset(self, name: str, vms: Sequence[str]) -> Dataset:
+        """Give a dataset other members; the earlier version stays readable beside it (TR 5.2)."""
+        tools = self.tools()
+        present = tools.snapinfo.dataset(name)
+        return tools.snapinfo.write_dataset(
+            Dataset(present.name, self._members(vms), present.description, present.version)
+        )
+
+    def _members(self, names: Sequence[str]) -> tuple[DatasetMember, ...]:
+        if not names or isinstance(names, str):
+            raise NotAllowed(
+                "A dataset needs a list of at least one VM", next_action="Name its VMs, e.g. ['sql01'].", tr="5.2"
+            )
+        found: list[Vm] = [self.tools().hyperv.vm(name) for name in dict.fromkeys(names)]
+        return tuple(DatasetMember(vm.id, vm.name) for vm in found)
+
+    # --- flows
+
+    def provision(self, vm: str, *, golden: str = "golden", folder: str = "C:\\VMs") -> ProvisionVm:
+        """A new VM from the golden image (TR 2.2): a Flow; nothing has happened yet."""
+        from smhvlab.provisioning import ProvisionVm
+
+        return ProvisionVm(self, vm=vm, golden=golden, folder=folder)
+
+    def backup(self, dataset: str, *, consistency: Literal["crash"] = "crash") -> CrashConsistentBackup:
+        """A backup of a dataset (TR 6.2, 10): a Flow; nothing has happened yet."""
+        from smhvlab.backup import CrashConsistentBackup
+
+        if consistency != "crash":
+            raise NotAllowed(
+                f"This site offers crash-consistent backups, not {consistency!r}",
+                next_action='Use consistency="crash".',
+                tr="6.2",
+            )
+        return CrashConsistentBackup(self, dataset=dataset)
+
+    def restore(self, backup: str, vm: str) -> RestoreVm:
+        """A restore of one VM from a backup (TR 6.7): a Flow; nothing has happened yet."""
+        from smhvlab.restore import RestoreVm
+
+        return RestoreVm(self, backup=backup, vm=vm)
+
+
+def connect(
+    target: str | Path | Profile | Mapping[str, object],
+    *,
+    read_only: bool = False,
+    secrets: Secrets | None = None,
+    seam: Seam | None = None,
+) -> Site:
+    """Connect to a site.
+
+    Args:
+        target: the name of a saved profile, a profile, a lab's ``endpoints.json``, or ``"lab:NAME"`` for a fresh lab of
+            that topology (``"lab:NAME@STATE"`` for one that is kept in a state folder).
+        read_only: refuse every change.
+
+    Raises:
+        ProfileError: there is no such profile, or it cannot be used.
+    """
+    keep: object = None
+    if isinstance(target, str):
+        scheme, colon, rest = target.partition(":")
+        providers = {e.name: e for e in entry_points(group="smhvlab.sites")}
+        if colon and scheme in providers:
+            target, keep = providers[scheme].load()(rest)
+        elif target.endswith(".json"):
+            target = Path(target)
+        else:
+            target = profiles.load(target)
+    if isinstance(target, Profile):
+        chosen = target
+    else:
+        chosen = profiles.from_endpoints(target, read_only=read_only)
+    if read_only and not chosen.read_only:
+        chosen = replace(chosen, read_only=True)
+    if not chosen.hyperv:
+        raise ProfileError(f"The profile {chosen.name} has no host", next_action="Add a [[hyperv]] table to it.")
+    return Site(chosen, secrets=secrets, seam=seam, keep=keep)
+
+
+def stamp(moment: datetime) -> str:
+    """The time stamp of backup names: ``MM-dd-yyyy_HH.mm.ss`` (TR 8)."""
+    return moment.astimezone(UTC).strftime("%m-%d-%Y_%H.%M.%S")
+
