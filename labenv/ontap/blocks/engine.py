@@ -1,0 +1,67 @@
+"""What the parts of the block store share: pool, log, and what waits for the next consistency point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from labenv.ontap.blocks.log import OperationLog
+from labenv.ontap.blocks.pool import Pool
+from labenv.ontap.blocks.records import AggregateRecord, FileRecord, SnapshotRecord, VolumeRecord
+
+if TYPE_CHECKING:
+    from labenv.ontap.blocks.file import BlockFile
+
+_LOOP = 12
+
+
+class Recorded(Protocol):
+    """Something with a row in the state file."""
+
+    def record(self) -> FileRecord | SnapshotRecord | VolumeRecord | AggregateRecord:
+        """The row as it is now."""
+
+
+class Engine:
+    """One pool with its log.
+
+    Attributes:
+        changes: rows to be written by the next consistency point; None: deleted.
+        writers: files that have leaves which may be changed in place.
+        commit: makes a consistency point.
+    """
+
+    def __init__(self, pool: Pool, log: OperationLog, commit: Callable[[], None]) -> None:
+        self.pool = pool
+        self.log = log
+        self.commit = commit
+        self.changes: dict[tuple[str, str], Recorded | None] = {}
+        self.writers: dict[BlockFile, None] = {}
+        self.next_number = 1
+
+    def number(self) -> int:
+        """The next number for a volume, Snapshot copy or file; never given twice."""
+        number = self.next_number
+        self.next_number += 1
+        return number
+
+    def prepare(self, blocks: int, pages: int) -> None:
+        """Have everything ready that an operation on so many blocks needs, so that it cannot fail half-way.
+
+        Raises:
+            OutOfSpace: the disk of this machine is full.
+        """
+        if self.log.free < blocks:
+            self.commit()
+        if blocks < _LOOP:
+            self.pool.prepare(pages + blocks, relieve=self.commit)
+        else:
+            self.pool.prepare(pages, blocks, relieve=self.commit)
+
+    def settled(self) -> None:
+        """A consistency point is durable: its pages must not change any more, and what it gave up is free."""
+        for file in self.writers:
+            file.settle()
+        self.writers = {}
+        self.changes = {}
+        self.pool.release(2 * self.log.capacity)
