@@ -1,0 +1,219 @@
+"""``labenv``: start, stop and steer a lab from a terminal.
+
+Exit codes: 0 done, 1 the lab or the request is at fault (one line on standard error says why and what to do),
+2 wrong arguments, 3 ``status`` found no lab.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from labenv import topology
+from labenv.faults import EFFECTS, PLACES
+from labenv.lab import Lab, LabError, attach, default_state, up
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except (LabError, topology.TopologyError) as error:
+        if getattr(options, "json", False):
+            print(json.dumps({"error": str(error)}))
+        else:
+            print(f"labenv: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="labenv", description="A simulated site for TR-4004 on this machine.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.add_argument("--state", type=Path, default=default_state(), help="state folder (default: %(default)s)")
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        sub.set_defaults(command=command)
+        return sub
+
+    start = verb("up", _up, "start a lab and leave it running")
+    start.add_argument("topology", help=f"one of {', '.join(topology.names())}, or the path of a .toml file")
+    start.add_argument("--seed", type=int, default=1, help="seed of every id and of the guests' lazy writers")
+    start.add_argument("--bind", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    start.add_argument(
+        "--standard-ports", action="store_true", help="listen on 443 and 5986, for clients which know no port"
+    )
+    start.add_argument("--realtime", type=float, metavar="X", help="X lab seconds per real second; default: no waiting")
+    start.add_argument("--foreground", action="store_true", help="stay in this terminal; Ctrl-C stops the lab")
+    verb("status", _status, "what runs, since when in lab time, and its VMs")
+    verb("down", _down, "stop the lab; its state folder stays")
+    verb("reset", _reset, "back to the state in which the lab was first started")
+    for name, text in (("checkpoint", "keep the whole site under a name"), ("restore", "go back to a checkpoint")):
+        verb(name, _named(name), text).add_argument("name")
+    clock = verb("clock", _clock, "show lab time, or let it pass: clock advance 24h")
+    clock.add_argument("action", nargs="?", choices=["advance"])
+    clock.add_argument("span", nargs="?", help="such as 90s, 15m, 24h, 7d")
+    fault = verb("fault", _fault, "list what is broken, break something, or mend everything")
+    fault.add_argument("action", nargs="?", default="list", choices=["list", "set", "clear"])
+    fault.add_argument("--where", choices=list(PLACES), help="the place it acts at")
+    fault.add_argument("--effect", choices=EFFECTS)
+    fault.add_argument("--match", action="append", default=[], metavar="NAME=PATTERN", help="what it acts on")
+    fault.add_argument("--seconds", type=float, default=0.0, help="lab seconds of a delay")
+    fault.add_argument("--status", type=int, default=500, help="HTTP status of an error")
+    fault.add_argument("--code", default="", help="the wire's error code")
+    fault.add_argument("--message", default="")
+    fault.add_argument("--times", type=int, default=1, help="how often it acts; 0: always")
+    verb("topologies", _topologies, "the sites that can be started")
+    return parser
+
+
+def _up(options: argparse.Namespace) -> int:
+    topology.load(options.topology)  # a typo is told before a process is started
+    if options.foreground:
+        command = [sys.executable, "-m", "labenv.process", "--state", str(options.state)]
+        command += ["--topology", options.topology, "--seed", str(options.seed), "--bind", options.bind]
+        command += ["--standard-ports"] if options.standard_ports else []
+        command += ["--realtime", str(options.realtime)] if options.realtime else []
+        return subprocess.run(command, check=False).returncode  # noqa: S603 - our own module
+    lab = up(
+        options.topology,
+        state=options.state,
+        seed=options.seed,
+        bind=options.bind,
+        standard_ports=options.standard_ports,
+        realtime=options.realtime,
+    )
+    if options.json:
+        print(json.dumps({"state": str(options.state), "endpoints": str(lab.profile)}))
+        return 0
+    endpoints = json.loads(lab.profile.read_text("utf-8"))
+    print(f"Lab {options.topology} answers; its state is in {options.state}")
+    for kind, title in (("storage", "storage cluster"), ("hyperv", "Hyper-V host")):
+        for entry in endpoints[kind]:
+            print(f"  {title} {entry['name']}: https://{entry['host']}:{entry['port']} as {entry['user']}")
+    print(f"Passwords and the CA file are named in {lab.profile}")
+    print(f"Stop it with: labenv down --state {options.state}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    try:
+        status = attach(options.state).status()
+    except LabError as error:
+        if options.json:
+            print(json.dumps({"running": False, "reason": str(error)}))
+        else:
+            print(f"labenv: {error}", file=sys.stderr)
+        return 3
+    if options.json:
+        print(json.dumps({"running": True, **status}))
+        return 0
+    print(f"{status['topology']}: {status['title']}")
+    print(f"  lab time     {status['time']}")
+    print(f"  checkpoints  {', '.join(status['checkpoints']) or 'none'}")
+    for name, state in status["vms"].items():
+        print(f"  VM {name:<10}{state}")
+    for failure in status["failures"]:
+        print(f"  FAILURE {failure}")
+    return 0
+
+
+def _down(options: argparse.Namespace) -> int:
+    attach(options.state).down()
+    return _done(options, {"running": False}, f"The lab in {options.state} has stopped; its state is kept")
+
+
+def _reset(options: argparse.Namespace) -> int:
+    attach(options.state).reset()
+    return _done(options, {"restored": "fresh"}, "The lab is as it was when it was first started")
+
+
+def _named(name: str) -> Callable[[argparse.Namespace], int]:
+    def command(options: argparse.Namespace) -> int:
+        lab: Lab = attach(options.state)
+        (lab.checkpoint if name == "checkpoint" else lab.restore)(options.name)
+        text = f"Kept as {options.name}" if name == "checkpoint" else f"Back at {options.name}; hosts lost power"
+        return _done(options, {name: options.name}, text)
+
+    return command
+
+
+def _clock(options: argparse.Namespace) -> int:
+    lab = attach(options.state)
+    if options.action == "advance":
+        if options.span is None:
+            raise LabError("clock advance needs a span of lab time, such as 90s, 15m, 24h or 7d")
+        moment = lab.clock.advance(_seconds(options.span))
+    else:
+        moment = lab.clock.now
+    return _done(options, {"time": moment.isoformat()}, moment.isoformat(" "))
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text[:-1]) * _UNITS[text[-1]]
+    except (ValueError, KeyError, IndexError):
+        raise LabError(f"{text!r} is no span of time: write 90s, 15m, 24h or 7d") from None
+
+
+def _fault(options: argparse.Namespace) -> int:
+    lab = attach(options.state)
+    if options.action == "clear":
+        lab.faults.clear()
+    elif options.action == "set":
+        if options.where is None or options.effect is None:
+            raise LabError("fault set needs --where and --effect")
+        match = {}
+        for pair in options.match:
+            name, equals, pattern = pair.partition("=")
+            if not equals:
+                raise LabError(f"--match takes NAME=PATTERN, not {pair!r}")
+            match[name] = pattern
+        lab.faults.set(
+            options.where,
+            options.effect,
+            match=match,
+            seconds=options.seconds,
+            status=options.status,
+            code=options.code,
+            message=options.message,
+            times=options.times or None,
+        )
+    rules = lab.faults.list()
+    if options.json:
+        print(json.dumps({"faults": rules}))
+        return 0
+    for rule in rules:
+        where = ", ".join(f"{name}={pattern}" for name, pattern in rule["match"].items())
+        times = "always" if rule["times"] is None else f"{rule['acted']} of {rule['times']} times"
+        print(f"{rule['where']} ({where or 'any'}): {rule['effect']} {rule['code']} - acted {times}")
+    if not rules:
+        print("Nothing is broken on purpose")
+    return 0
+
+
+def _topologies(options: argparse.Namespace) -> int:
+    titles = {name: topology.load(name).title for name in topology.names()}
+    return _done(options, titles, "\n".join(f"{name}: {title}" for name, title in titles.items()))
+
+
+def _done(options: argparse.Namespace, answer: dict[str, Any], text: str) -> int:
+    print(json.dumps(answer) if options.json else text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
