@@ -1,0 +1,92 @@
+"""After a crash: which runs of a site wait for somebody, and what may be done with each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from smhvlab.errors import JournalError
+from smhvlab.flow import Flow, FlowSite
+from smhvlab.journal import Header, Journal, Mark, journal_folder, journal_paths, read_journal
+from smhvlab.lockfile import try_lock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """A run that neither finished nor was undone.
+
+    Attributes:
+        allowed: of "resume" and "undo" what may be done; empty while its owner lives.
+        step: the step that the journal speaks of last, "" if none had started.
+        error: what failed last, "" if it was killed.
+        since: when its last line was written, ISO 8601.
+    """
+
+    run: str
+    header: Header
+    alive: bool
+    allowed: tuple[str, ...]
+    step: str
+    error: str
+    since: str
+    path: Path
+
+
+def unfinished(site: str, *, folder: Path | None = None) -> list[Unfinished]:
+    """The unfinished runs of the site of that name, oldest first. JournalError: a journal is damaged."""
+    found = []
+    for path in journal_paths(journal_folder(site, folder)):
+        with path.open("r+b", buffering=0) as file:
+            alive = not try_lock(file)
+            lines, _ = read_journal(path)
+            journal = Journal(path, file, lines)
+        if not lines or lines[-1].mark is Mark.CLOSE or journal.header.site != site:
+            continue  # a run that was killed before its first line had done nothing
+        errors = [line.text for line in lines if line.mark is Mark.FAIL]
+        found.append(
+            Unfinished(
+                run=journal.run,
+                header=journal.header,
+                alive=alive,
+                allowed=tuple(act for act in ("resume", "undo") if not alive and not journal.obstacle(act)),
+                step=lines[-1].step,
+                error=errors[-1] if errors else "",
+                since=lines[-1].at,
+                path=path,
+            )
+        )
+    return found
+
+
+def reopen(site: FlowSite, run: str, *, folder: Path | None = None) -> Flow[Any]:
+    """The flow that a journal speaks of, with its parameters, ready for ``resume()`` or ``undo()``.
+
+    JournalError: there is no such run, or its flow does not exist in this version.
+    """
+    for found in unfinished(site.name, folder=folder):
+        if found.run == run:
+            flow = _flow(found.header, site)
+            flow.run_id = run
+            flow.folder = folder
+            return flow
+    raise JournalError(f"There is no unfinished run {run!r} of site {site.name!r}", next_action="List them again.")
+
+
+def _flow(header: Header, site: FlowSite) -> Flow[Any]:
+    module, _, name = header.flow.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        if not (isinstance(found, type) and issubclass(found, Flow)):
+            raise TypeError(f"{header.flow} is no flow")
+        flow: Flow[Any] = found(site, **header.parameters)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise JournalError(
+            f"This version cannot make the flow {header.flow}",
+            why=str(error),
+            next_action="Use the version that began the run.",
+        ) from error
+    return flow

@@ -1,0 +1,138 @@
+"""A flow: one TR procedure as a class whose steps are methods; planned, run, cancelled, resumed, undone by one rule.
+
+Before the first pivot has started, failure or cancel undoes every step that started, the failed one too, latest first;
+after it the run stops and can only be resumed. Steps find things by names that ``survey`` chose, so steps and undos can
+run again after a crash. A kill (a BaseException that is no Exception) is not handled: the journal stays open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+
+import msgspec
+
+from smhvlab.record import Confirmation, Event, FlowRecord, Plan, PlannedStep
+from smhvlab.runner import Runner
+from smhvlab.steps import Step
+from smhvlab.worker import Worker
+
+S = TypeVar("S")
+T = TypeVar("T")
+CHOSEN: Final = MappingProxyType({"chosen": True})  # metadata of state fields that each survey makes up anew
+
+
+class Control(Protocol):
+    """The site's brake: wires look at it before each request and between polls, and raise Cancelled."""
+
+    step: str  # goes into wire log entries
+    in_flight: str | None  # title of the request that a wire is waiting for
+
+    def cancel(self) -> None: ...
+    def clear(self) -> None: ...
+
+
+class FlowSite(Protocol):
+    """What a flow itself needs of a site; one site object runs one flow at a time."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def control(self) -> Control: ...
+
+
+class Flow(Generic[S]):
+    """A procedure. A subclass is a ``Flow[State]`` with ``survey`` and steps; State is a dataclass msgspec can encode.
+
+    ``parameters`` (JSON values, no secrets) are journaled; a subclass's ``__init__(self, site, *, ...)`` hands all its
+    own on, by name. ``on_event`` hears events and ``gate`` is asked before each step, both in the run's thread; a gate
+    that returns False cancels, one that blocks has to look at ``cancelling``. ``folder``: instead of the state folder.
+    """
+
+    tr: ClassVar[str] = ""
+    format: ClassVar[int] = 1  # raise it when steps or state change meaning: older runs can then only be undone
+
+    def __init__(self, site: FlowSite, **parameters: Any) -> None:
+        self.site = site
+        self.parameters: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(parameters))
+        self.on_event: Callable[[Event], None] | None = None
+        self.gate: Callable[[PlannedStep], bool] | None = None
+        self.folder: Path | None = None
+        self.run_id = ""
+        self.record: FlowRecord | None = None
+        self._runner = Runner(self)
+        self._worker = Worker(f"smhvlab: {self.title()}", self.cancel)
+
+    def survey(self) -> S:
+        """Read the site and choose every name that the run will create. Raises Refused if it must not run."""
+        raise NotImplementedError
+
+    def confirmations(self, state: S) -> Sequence[Confirmation]:
+        """What the user has to accept by key before the first change."""
+        return ()
+
+    def result(self, state: S) -> object:
+        """The flow's own account of what it achieved, a frozen dataclass with ``_repr_html_``."""
+        return None
+
+    @classmethod
+    def steps(cls) -> tuple[Step[Any], ...]:
+        found: dict[str, Step[Any]] = {}
+        for base in reversed(cls.__mro__):
+            found.update((value.name, value) for value in vars(base).values() if isinstance(value, Step))
+        return tuple(found.values())
+
+    @classmethod
+    def title(cls) -> str:
+        """First line of the class's docstring."""
+        return (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip(".")
+
+    @property
+    def running(self) -> bool:
+        return self._worker.busy
+
+    @property
+    def cancelling(self) -> bool:
+        return self._runner.cancelled
+
+    def plan(self) -> Plan[S]:
+        """Survey the site and tell what a run would do. Nothing is changed."""
+        return self._worker.here(self._runner.plan)
+
+    def run_sync(self, *, plan: Plan[S] | None = None, accept: Collection[str] = ()) -> FlowRecord:
+        """Run in this thread; Ctrl-C cancels, a second one leaves the run to the doctor.
+
+        Raises PlanChanged, ConfirmationNeeded, or what stopped the run: ``self.record`` then tells the outcome.
+        """
+        return self._worker.here(lambda: self._runner.run(plan, accept))
+
+    async def run(self, *, plan: Plan[S] | None = None, accept: Collection[str] = ()) -> FlowRecord:
+        """As ``run_sync``, in a thread of its own; an interrupt cancels, and is raised after the undo."""
+        return await self._worker.aside(lambda: self._runner.run(plan, accept))
+
+    def resume_sync(self, run: str = "") -> FlowRecord:
+        """Go on with a run, this object's last or one of a dead process. JournalError: that is not allowed."""
+        return self._worker.here(lambda: self._runner.resume(run or self.run_id))
+
+    async def resume(self, run: str = "") -> FlowRecord:
+        """As ``resume_sync``, in a thread of its own."""
+        return await self._worker.aside(lambda: self._runner.resume(run or self.run_id))
+
+    def undo_sync(self, run: str = "") -> FlowRecord:
+        """Undo an unfinished run. JournalError: that is not allowed."""
+        return self._worker.here(lambda: self._runner.undo(run or self.run_id))
+
+    async def undo(self, run: str = "") -> FlowRecord:
+        """As ``undo_sync``, in a thread of its own."""
+        return await self._worker.aside(lambda: self._runner.undo(run or self.run_id))
+
+    def cancel(self) -> None:
+        """Stop before the next request. From any thread; without effect if nothing runs, or during an undo."""
+        if self.running:
+            self._runner.cancel()
+
+    def track(self, things: Iterable[T]) -> Iterator[T]:
+        """The things one by one, telling progress; raises Cancelled between two of them."""
+        return self._runner.track(things)

@@ -1,0 +1,195 @@
+"""The journal of a run: what lets a later process resume, or undo, a run whose process was killed.
+
+One file of JSON lines per run in ``<state folder>/journals/<site>/``. Every line is on disk (fsync) before the run goes
+on. The file is locked by the operating system while its owner lives, so a stale lock cannot exist. To give a run up
+for good (its site is gone), delete its file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from smhvlab.errors import JournalError, JournalLocked
+from smhvlab.lockfile import sync_folder, try_lock
+
+
+class Mark(StrEnum):
+    """What a line says. A step is skipped, or started and then ended or failed; an undo is begun, then undone."""
+
+    BEGIN = "begin"
+    SKIP = "skip"
+    START = "start"
+    END = "end"
+    FAIL = "fail"
+    UNDO = "undo"
+    UNDONE = "undone"
+    CLOSE = "close"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """Whose run it is. ``flow`` is "module:class", ``format`` the version of its steps and state."""
+
+    site: str
+    flow: str
+    format: int
+    parameters: dict[str, Any] = field(default_factory=dict)
+    accepted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    mark: Mark
+    at: str
+    step: str = ""
+    pivot: bool = False
+    text: str = ""
+    state: Any = None  # as JSON values
+    header: Header | None = None
+
+
+class Journal:
+    """The lines of a run. One that was created or opened is locked until ``close`` or the end of the process."""
+
+    def __init__(self, path: Path, file: BinaryIO, lines: list[Line]) -> None:
+        self.path = path
+        self.run = path.stem
+        self.lines = lines
+        self._file = file
+
+    @classmethod
+    def create(cls, header: Header, state: Any, *, folder: Path | None = None) -> Journal:
+        """Begin a run: number it, lock it, write its first line."""
+        home = journal_folder(header.site, folder)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = header.flow.rpartition(":")[2]
+        for number in count(1 + max(map(_number, journal_paths(home)), default=0)):
+            path = home / f"{number:04d}-{name}.jsonl"
+            try:
+                file = path.open("x+b", buffering=0)
+            except FileExistsError:  # somebody was quicker
+                continue
+            break
+        journal = cls(path, file, [])
+        try:
+            try_lock(file)  # nobody else knows the file, and nobody wants one without a line
+            journal.write(Mark.BEGIN, state=state, header=header)
+            sync_folder(home)
+        except BaseException:
+            file.close()
+            raise
+        return journal
+
+    @classmethod
+    def open(cls, site: str, run: str, *, folder: Path | None = None) -> Journal:
+        """Take over a run whose owner is gone. JournalLocked: it is alive; JournalError: no such run, or damaged."""
+        path = next((path for path in journal_paths(journal_folder(site, folder)) if path.stem == run), None)
+        if path is None:
+            raise JournalError(f"There is no run {run!r} of site {site!r}", next_action="List the unfinished runs.")
+        file = path.open("r+b", buffering=0)
+        try:
+            if not try_lock(file):
+                raise JournalLocked(f"Run {run} is alive", next_action="Cancel it where it runs, or wait for its end.")
+            lines, length = read_journal(path)
+            if not lines:
+                raise JournalError(f"Run {run} never began", next_action="Start the flow again.")
+            file.truncate(length)  # half a line from the moment of the crash
+            file.seek(length)
+        except BaseException:
+            file.close()
+            raise
+        return cls(path, file, lines)
+
+    @property
+    def header(self) -> Header:
+        header = self.lines[0].header
+        assert header is not None  # create and read_journal see to it
+        return header
+
+    @property
+    def state(self) -> Any:
+        """The newest state, as JSON values."""
+        return next(line.state for line in reversed(self.lines) if line.state is not None)
+
+    @property
+    def settled(self) -> set[str]:
+        """Steps that need not run any more: ended or skipped."""
+        return {line.step for line in self.lines if line.mark in (Mark.END, Mark.SKIP)}
+
+    @property
+    def to_undo(self) -> list[str]:
+        """Steps that started and are not undone yet, the latest first."""
+        started = dict.fromkeys(line.step for line in self.lines if line.mark is Mark.START)
+        undone = {line.step for line in self.lines if line.mark is Mark.UNDONE}
+        return [name for name in reversed(started) if name not in undone]
+
+    @property
+    def pivoted(self) -> bool:
+        return any(line.pivot for line in self.lines)
+
+    def obstacle(self, action: str, *, version: int | None = None) -> str:
+        """Why a flow of that format (None: the writer's) may not "resume" or "undo" this run; empty if it may."""
+        marks = {line.mark for line in self.lines}
+        if Mark.CLOSE in marks:
+            return "it is finished"
+        if action == "undo":
+            return "its point of no return has been passed" if self.pivoted else ""
+        if Mark.UNDO in marks:
+            return "its undo has begun"
+        return "" if version in (None, self.header.format) else f"its journal has format {self.header.format}"
+
+    def write(self, mark: Mark, step: str = "", *, state: Any = None, **more: Any) -> None:
+        """Append a line (``more``: its other fields). When this returns it is on disk; OSError: it may not be."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = Line(mark=mark, at=at, step=step, state=state, **more)
+        data = msgspec.json.encode(line) + b"\n"
+        while data:  # an unbuffered file may take less than it was given
+            data = data[self._file.write(data) :]
+        os.fsync(self._file.fileno())
+        self.lines.append(line)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def journal_folder(site: str, folder: Path | None) -> Path:
+    """The argument, else the environment's SMHVLAB_STATE, else the user's own state folder."""
+    if folder is None and (named := os.environ.get("SMHVLAB_STATE")):
+        folder = Path(named)
+    if folder is None:
+        import platformdirs  # imported by the processes that need it
+
+        folder = platformdirs.user_state_path("smhvlab", appauthor=False)
+    return folder / "journals" / re.sub(r"[^A-Za-z0-9._-]", "_", site)
+
+
+def journal_paths(home: Path) -> list[Path]:
+    """The journals in a folder, oldest first."""
+    return sorted(home.glob("[0-9]*-*.jsonl"), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.partition("-")[0])
+
+
+def read_journal(path: Path) -> tuple[list[Line], int]:
+    """The whole lines, and their length in bytes. What follows the last line end is left from a crash."""
+    whole, end, _ = path.read_bytes().rpartition(b"\n")
+    try:
+        lines = [msgspec.json.decode(line, type=Line) for line in whole.splitlines()]
+    except msgspec.MsgspecError as error:
+        raise JournalError(
+            f"{path.name} is damaged", why=str(error), next_action="Look at the site; keep the file."
+        ) from error
+    if lines and lines[0].header is None:
+        raise JournalError(f"{path.name} has no header", next_action="Look at the site; keep the file.")
+    return lines, len(whole) + len(end)

@@ -1,0 +1,91 @@
+"""Plans and records as HTML: the same picture in a notebook, in a panel and in a saved report."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from smhvlab.panels import html
+from smhvlab.record import FlowRecord, Outcome, Plan, PlannedStep, StepStatus
+
+STATUS: Final = {
+    StepStatus.PENDING: ("○", html.PALE),
+    StepStatus.RUNNING: ("▶", html.BUSY),
+    StepStatus.DONE: ("✓", html.GOOD),
+    StepStatus.SKIPPED: ("–", html.PALE),
+    StepStatus.FAILED: ("✗", html.BAD),
+    StepStatus.UNDOING: ("◀", html.BUSY),
+    StepStatus.UNDONE: ("↶", html.WARN),
+}
+OUTCOME: Final = {
+    Outcome.DONE: ("✓", html.GOOD),
+    Outcome.UNDONE: ("↶", html.WARN),
+    Outcome.STOPPED: ("■", html.BAD),
+    Outcome.UNDO_FAILED: ("✗", html.BAD),
+}
+PIVOT_NOTE: Final = "no undo from here on"
+
+
+def status_sign(status: StepStatus) -> str:
+    """A step's status as sign and word."""
+    mark, colour = STATUS[status]
+    return html.sign(mark, status, colour)
+
+
+def outcome_sign(outcome: Outcome) -> str:
+    """A run's outcome as sign and word."""
+    mark, colour = OUTCOME[outcome]
+    return html.sign(mark, outcome, colour)
+
+
+def heading(title: str, site: str, tr: str) -> str:
+    """What it is, where, and the TR section."""
+    return f"{title} on {site}" + (f" (TR-4004 {tr})" if tr else "")
+
+
+def touched(step: PlannedStep) -> str:
+    """What a planned step touches, or why it is skipped, as HTML."""
+    if step.skipped:
+        return html.sign("–", f"skipped because {step.skipped}", html.PALE)
+    counts = ", ".join(f"{count} × {name}" for name, count in sorted(step.counts.items()))
+    parts = [html.text(", ".join(step.items)), html.tag("span", html.text(counts), style=f"color:{html.PALE}")]
+    return "<br>".join(part for part, given in zip(parts, (step.items, counts), strict=True) if given)
+
+
+def plan_html(plan: Plan[Any]) -> str:
+    """The plan's card: each step with its section and what it touches, the line before the pivot, the questions."""
+    rows = []
+    for step in plan.steps:
+        kind = "changes" if step.changes else "only reads"
+        if step.pivot:
+            kind = f"changes; {PIVOT_NOTE}"
+        elif step.changes and not step.undoable:
+            kind = "changes; nothing to undo"
+        rows.append([str(step.number), html.text(step.title), html.text(step.tr), touched(step), html.text(kind)])
+    asked = [
+        html.sign("?", f"{c.key}: {c.text}" + (f" (TR-4004 {c.tr})" if c.tr else ""), html.WARN) + "<br>"
+        for c in plan.confirmations
+    ]
+    return html.card(
+        "Plan: " + heading(plan.title, plan.site, plan.tr),
+        html.table(["", "Step", "TR-4004", "Touches", "Kind"], rows),
+        *([html.tag("div", "To be accepted:", style="margin-top:4px")] if asked else []),
+        *asked,
+        accent=html.BUSY,
+    )
+
+
+def record_html(record: FlowRecord) -> str:
+    """The record's card: outcome, each step's end, the error if there was one, and the flow's own result."""
+    rows = [
+        [str(s.number), html.text(s.title), html.text(s.tr), status_sign(s.status), html.text(s.note)]
+        for s in record.steps
+    ]
+    result = getattr(record.result, "_repr_html_", None)
+    return html.card(
+        heading(record.title, record.site, record.tr),
+        html.tag("div", outcome_sign(record.outcome), html.text(f" · run {record.run}")),
+        html.table(["", "Step", "TR-4004", "End", "Note"], rows),
+        html.facts({"Error": record.error, "Accepted": ", ".join(record.accepted)}),
+        result() if result else html.facts({"Result": record.result}),
+        accent=OUTCOME[record.outcome][1],
+    )
