@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from labenv.devices import BlockDevice
 from labenv.windows.disks import exfat_entries as entries
@@ -145,7 +145,7 @@ class FileSystem:
         self._add(directory, node)
 
     def create(self, path: str, *, size: int = 0, preallocate: bool = False, align: int | None = None) -> File:
-        """Make a file of ``size`` bytes that read as zeros, and open it for writing; raises ``FileExists``, ``DiskFull``.
+        """Make a file of ``size`` zero bytes and open it for writing; raises ``FileExists``, ``DiskFull``.
 
         ``preallocate`` gives the range back to the array and makes every byte valid, so that later writes go in place
         and take space only where they fall. Files of 2 MiB and more start on a multiple of ``align`` bytes (2 MiB)
@@ -158,7 +158,7 @@ class FileSystem:
             self._volume.extend(node, size, align=wanted)
             node.size = size
             if preallocate:
-                self._volume.zero(node, 0, sum(count for _, count in node.runs or ()) * self.cluster_size)
+                self._volume.zero(node, 0, size)
                 node.valid = size
         self._add(directory, node)
         return File(self._volume, node, path=path, write=True)
@@ -283,7 +283,7 @@ class FileSystem:
         geometry = volume.geometry
         runs = volume.fat.follow(geometry.root, limit=geometry.cluster_count)
         size = sum(count for _, count in runs) << geometry.cluster_shift
-        never = datetime.min
+        never = datetime(1980, 1, 1, tzinfo=UTC)
         record = entries.Record("", entries.DIRECTORY, never, never, never, geometry.root, size, size, chained=True)
         node = Node(record, hashed=0, names=b"")
         # The tables are named by entries of the root itself, so the names are compared only after a first look.

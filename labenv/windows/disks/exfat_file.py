@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labenv.devices import DeviceGone, ReadOnlyDevice
-from labenv.windows.disks.exfat_layout import check_range
+from labenv.windows.disks.exfat_layout import BIG_ALIGNMENT, check_range
 from labenv.windows.disks.exfat_volume import Node, Volume
 
 
@@ -114,13 +114,20 @@ class File:
                 self._device.unmap(at, part)
             node.touched = True
 
-    def declare_zeros(self) -> None:
-        """Unmap everything behind the valid length and declare it valid: the whole file can be written in place."""
-        node = self._node
+    def preallocate(self, size: int) -> None:
+        """Make the file at least ``size`` bytes that can all be written in place; what was not written reads as zeros.
+
+        An empty file of 2 MiB and more starts on a multiple of 2 MiB of the whole disk. What is gained is given back
+        to the array, so it takes space only when it is written. Raises ``DiskFull``.
+        """
+        node, volume = self._node, self._volume
         self._check_write()
-        if node.valid < node.size:
-            self._volume.zero(node, node.valid, node.size - node.valid)
-            self._commit(node.size, node.size)
+        size = max(size, node.size)
+        volume.extend(node, size, align=BIG_ALIGNMENT if size >= BIG_ALIGNMENT else 0)
+        if node.valid < size:
+            volume.zero(node, node.valid, size - node.valid)
+        if (size, size) != (node.size, node.valid):
+            self._commit(size, size)
 
     def flush(self) -> None:
         """Flush the device below."""

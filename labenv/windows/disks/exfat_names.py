@@ -68,9 +68,9 @@ def upcase_table() -> tuple[bytes, int]:
         character = chr(code)
         upper = character.upper()
         mapped = code
-        if len(upper) == 1 and ord(upper) < 0x10000 and not 0xD800 <= code < 0xE000:
-            if old.category(character) != "Cn" and old.category(upper) != "Cn":
-                mapped = ord(upper)
+        plain = len(upper) == 1 and ord(upper) < 0x10000 and not 0xD800 <= code < 0xE000
+        if plain and old.category(character) != "Cn" and old.category(upper) != "Cn":
+            mapped = ord(upper)
         # The first 128 are never packed: readers may rely on finding them as they are.
         if mapped == code and code >= 128:
             run += 1

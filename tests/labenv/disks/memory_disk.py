@@ -10,7 +10,10 @@ PAGE = 4096
 
 
 class MemoryDisk:
-    """Pages that were never written are zeros and take no memory. ``lives`` is how many writes it takes before it dies."""
+    """Pages that were never written are zeros and take no memory.
+
+    ``lives`` is how many writes the disk takes before its power fails.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -115,6 +118,9 @@ class MemoryFile(MemoryDisk):
         if size < self._size:
             self.unmap(size, self._size - size)
         self._size = size
+
+    def preallocate(self, size: int) -> None:
+        self._size = max(size, self._size)
 
     @classmethod
     def load(cls, path: Path) -> MemoryFile:
