@@ -1,0 +1,262 @@
+"""A simulated storage cluster: its state, its REST API, and the logical units that hosts see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from labenv.clock import Clock
+from labenv.devices import BlockDevice, DeviceGone, OutOfSpace, ReadOnlyDevice
+from labenv.fabric import LogicalUnit, Target
+from labenv.ids import Ids
+from labenv.ontap import setup
+from labenv.ontap.core import Core, CostBook
+from labenv.ontap.jobs import Jobs
+from labenv.ontap.operations import EFFECTS
+from labenv.ontap.pool import Pool, PoolFile
+from labenv.ontap.records import User
+from labenv.ontap.rest.api import collections
+from labenv.ontap.rest.app import FaultRules, RestApp
+from labenv.ontap.rest.call import GENERAL, Call, parse_path
+from labenv.ontap.rest.dispatch import Dispatcher
+from labenv.ontap.rest.network import lif_up
+from labenv.ontap.spec import ClusterSpec
+from labenv.state import State
+
+
+class Array:
+    """One storage cluster; implements ``fabric.StorageSystem``.
+
+    The cluster is made from ``spec`` if the state does not hold it yet, else it is as it was.
+
+    Attributes:
+        app: ASGI application with all routes under ``/api``.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: ClusterSpec,
+        clock: Clock,
+        state: State,
+        ids: Ids,
+        blocks: Pool,
+        costs: CostBook,
+        faults: FaultRules | None = None,
+    ) -> None:
+        self.spec = spec
+        self.core = Core(spec=spec, clock=clock, state=state, ids=ids, blocks=blocks, costs=costs)
+        setup.install(self.core)
+        setup.install_users(self.core)
+        state.commit()
+        self._jobs = Jobs(self.core, EFFECTS)
+        self._dispatcher = Dispatcher(self.core, self._jobs, collections(self.core))
+        self._devices: dict[str, LunDevice] = {}
+        self.app = RestApp(self.core, self._dispatcher, faults=faults, wake=self._jobs.resume)
+        state.after_restore(self._restored)
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on with jobs that a stop of the lab has interrupted; done by itself with the first request too."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return  # no event loop yet: the first request does it
+        self._jobs.resume()
+
+    def _restored(self) -> None:
+        self._devices.clear()
+        self.core.topology += 1
+        self._jobs.forget_tasks()
+        setup.install_users(self.core)
+
+    def close(self) -> None:
+        """Forget what is cached; everything that counts is in the state."""
+        self._devices.clear()
+
+    def before_snapshot(self, callback: Callable[[str], None] | None) -> None:
+        """Call back with a volume's uuid right before each Snapshot copy of it (guest load is settled then)."""
+        self.core.before_snapshot = callback
+
+    def volume_key(self, name: str, *, svm: str | None = None) -> str | None:
+        """Key in the block store (uuid) of a volume by name; None if there is none."""
+        for volume in self.core.volumes.values():
+            if volume.name == name and svm in (None, self.core.svms[volume.svm].name):
+                return volume.uuid
+        return None
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        user: str | None = None,
+    ) -> tuple[int, dict[str, Any]]:
+        """The API without HTTP: same routes, answers and costs. The caller holds ``clock.request()`` or is a task.
+
+        Args:
+            path: with or without ``/api``.
+            user: login name; the cluster's administrator if None.
+
+        Returns:
+            HTTP status and JSON body.
+        """
+        self._jobs.resume()
+        segments = parse_path(path.encode("utf-8"))
+        if segments and segments[0] == "api":
+            segments = segments[1:]
+        who = self._user(user)
+        parameters = dict(query or {})
+        call = Call(
+            method=method,
+            segments=segments,
+            user=who,
+            query={k: v for k, v in parameters.items() if k not in GENERAL},
+            general={k: v for k, v in parameters.items() if k in GENERAL},
+            body=dict(body or {}),
+            svm=who.svm,
+            hal=False,
+        )
+        reply = await self._dispatcher.answer(call)
+        return reply.status, reply.body
+
+    def _user(self, name: str | None) -> User:
+        wanted = self.spec.admin_user if name is None else name
+        for user in self.core.users.values():
+            if user.name == wanted:
+                return user
+        raise KeyError(name)
+
+    # fabric.StorageSystem ---------------------------------------------------------------------------------------------
+
+    def targets(self, portal: str) -> Sequence[Target]:
+        """Targets that answer discovery at a portal address."""
+        core = self.core
+        for lif in core.lifs.values():
+            if lif.address == portal and lif.svm is not None and lif_up(core, lif) and _is_san(lif.service_policy):
+                svm = core.svms[lif.svm]
+                if svm.target and svm.iscsi_enabled:
+                    return (Target(svm.target, self._portals(svm.uuid)),)
+        return ()
+
+    def _portals(self, svm: str) -> tuple[str, ...]:
+        core = self.core
+        return tuple(
+            lif.address
+            for lif in core.lifs.values()
+            if lif.svm == svm and lif_up(core, lif) and _is_san(lif.service_policy)
+        )
+
+    def logical_units(self, initiator: str, target: str) -> Sequence[LogicalUnit]:
+        """LUNs mapped to an initiator behind a target, by logical unit number."""
+        core = self.core
+        svm = next((s for s in core.svms.values() if s.target == target), None)
+        if svm is None or not svm.iscsi_enabled or not self._portals(svm.uuid):
+            return ()
+        groups = {
+            g.uuid
+            for g in core.igroups.values()
+            if g.svm == svm.uuid
+            and g.protocol != "fcp"
+            and any(i.name.lower() == initiator.lower() for i in g.initiators)
+        }
+        units = []
+        for mapping in sorted((m for m in core.maps.values() if m.igroup in groups), key=lambda m: m.number):
+            lun = core.luns[mapping.lun]
+            device = self._device(lun.uuid)
+            units.append(LogicalUnit(lun.serial_number, lun.uuid, mapping.number, lun.size, device.online, device))
+        return units
+
+    def _device(self, uuid: str) -> LunDevice:
+        device = self._devices.get(uuid)
+        if device is None:
+            device = self._devices[uuid] = LunDevice(self.core, uuid)
+        return device
+
+
+def _is_san(policy: str) -> bool:
+    return "data_iscsi" in setup.SERVICES.get(policy, ())
+
+
+class LunDevice:
+    """A LUN's bytes as an initiator sees them: the same object whatever is restored into the LUN."""
+
+    def __init__(self, core: Core, uuid: str) -> None:
+        self._core = core
+        self._uuid = uuid
+        self._topology = -1
+        self._file: PoolFile | None = None
+        self._size = 0
+        self._read_only = False
+
+    def _look(self) -> PoolFile:
+        """The blocks behind the LUN now; raises ``DeviceGone`` if it is offline or deleted."""
+        core = self._core
+        if self._topology != core.topology:
+            self._topology = core.topology
+            self._file = None
+            lun = core.luns.get(self._uuid)
+            if lun is not None:
+                volume = core.volumes[lun.volume]
+                self._size = lun.size
+                self._read_only = volume.type == "dp"
+                if lun.enabled and not lun.space_error and volume.state == "online":
+                    self._file = core.pool(volume.uuid).files.get(lun.path)
+        if self._file is None:
+            raise DeviceGone(f"LUN {self._uuid} is offline or deleted")
+        return self._file
+
+    @property
+    def online(self) -> bool:
+        """Whether the LUN takes I/O."""
+        try:
+            self._look()
+        except DeviceGone:
+            return False
+        return True
+
+    @property
+    def size(self) -> int:
+        """Capacity in bytes."""
+        self.online  # noqa: B018 - refreshes the size
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes at an offset."""
+        return self._look().read(offset, length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Store bytes. A thin LUN whose volume is full goes offline, unless it reports space to the host."""
+        file = self._writable()
+        try:
+            file.write(offset, data)
+        except OutOfSpace:
+            self._out_of_space()
+            raise
+
+    def unmap(self, offset: int, length: int) -> None:
+        """Give the space of a range back."""
+        self._writable().unmap(offset, length)
+
+    def flush(self) -> None:
+        """Nothing to do: the array answers a write when it is safe."""
+        self._look()
+
+    def _writable(self) -> PoolFile:
+        file = self._look()
+        if self._read_only:
+            raise ReadOnlyDevice(f"LUN {self._uuid} is in a data protection volume")
+        return file
+
+    def _out_of_space(self) -> None:
+        lun = self._core.luns[self._uuid]
+        if not lun.space_allocation:
+            self._core.change_lun(lun, space_error=True)
+
+
+def check_device(device: LunDevice) -> BlockDevice:
+    """Holds the type checker to the promise that a LUN is a block device."""
+    return device

@@ -1,0 +1,199 @@
+"""The array's tables and what everything in it shares: clock, ids, blocks, costs, locks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+from labenv.clock import SECOND, Clock
+from labenv.ids import Ids
+from labenv.ontap import records as r
+from labenv.ontap.errors import ApiError
+from labenv.ontap.pool import Pool, PoolVolume
+from labenv.ontap.spec import ClusterSpec
+from labenv.state import State, Table
+
+R = TypeVar("R")
+
+SERIAL_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjkmnpqrstuvwxyz23456789"
+"""Characters of LUN serial numbers: none that needs escaping or looks like another."""
+
+
+class CostBook(Protocol):
+    """Lab seconds by operation name."""
+
+    def __getitem__(self, operation: str) -> float: ...
+
+
+class Core:
+    """Records of one storage cluster. Table names carry the cluster's name, so several clusters share a state."""
+
+    def __init__(
+        self, *, spec: ClusterSpec, clock: Clock, state: State, ids: Ids, blocks: Pool, costs: CostBook
+    ) -> None:
+        self.spec = spec
+        self.clock = clock
+        self.state = state
+        self.ids = ids
+        self.blocks = blocks
+        self.costs = costs
+        self.topology = 0  # grows with every change that can move a LUN's blocks; device caches compare it
+        self.before_snapshot: Callable[[str], None] | None = None
+        self.nodes = self._table("node", r.Node)
+        self.aggregates = self._table("aggregate", r.Aggregate)
+        self.svms = self._table("svm", r.Svm)
+        self.users = self._table("user", r.User)
+        self.lifs = self._table("lif", r.Lif)
+        self.volumes = self._table("volume", r.Volume)
+        self.luns = self._table("lun", r.Lun)
+        self.snapshots = self._table("snapshot", r.Snapshot)
+        self.igroups = self._table("igroup", r.Igroup)
+        self.maps = self._table("lun_map", r.LunMap)
+        self.groups = self._table("group", r.ConsistencyGroup)
+        self.group_snapshots = self._table("group_snapshot", r.GroupSnapshot)
+        self.schedules = self._table("schedule", r.Schedule)
+        self.policies = self._table("policy", r.SnapshotPolicy)
+        self.licences = self._table("licence", r.Licence)
+        self.application_logs = self._table("application_log", r.ApplicationLog)
+        self.jobs = self._table("job", r.Job)
+        self.windows = self._table("window", r.Window)
+        self.identity = self._table("cluster", str)
+
+    def _table(self, kind: str, record_type: type[R]) -> Table[R]:
+        return self.state.table(f"ontap.{self.spec.name}.{kind}", record_type)
+
+    @property
+    def now(self) -> int:
+        """Lab time in microseconds."""
+        return self.clock.now
+
+    def new_uuid(self, kind: str, *names: str) -> str:
+        """The next uuid of a kind below some names."""
+        return str(self.ids.uuid(f"ontap.{kind}", self.spec.name, *names))
+
+    def new_serial(self, svm: str, name: str) -> str:
+        """A LUN's 12 characters."""
+        return self.ids.text("ontap.serial", self.spec.name, svm, name, length=12, alphabet=SERIAL_ALPHABET)
+
+    # lookups ---------------------------------------------------------------------------------------------------------
+
+    def svm(self, *, name: str | None = None, uuid: str | None = None) -> r.Svm:
+        """The SVM of a request; raises 2621707, 2621462 or 2621706."""
+        if not name and not uuid:
+            raise ApiError("2621707", target="svm")
+        found = self.svms.get(uuid) if uuid else self._named(self.svms.values(), name)
+        if found is None:
+            raise ApiError("2621462", svm=name or uuid, target="svm.name" if name else "svm.uuid", status=400)
+        if name and found.name != name:
+            raise ApiError("2621706", uuid=uuid, name=name, target="svm")
+        return found
+
+    @staticmethod
+    def _named(records: Iterable[r.Svm], name: str | None) -> r.Svm | None:
+        return next((record for record in records if record.name == name), None)
+
+    def find_volume(self, svm: str, name: str) -> r.Volume | None:
+        """The volume of a name in an SVM (by uuid)."""
+        return next((v for v in self.volumes.values() if v.svm == svm and v.name == name), None)
+
+    def find_lun(self, volume: str, path: str) -> r.Lun | None:
+        """The LUN at a path in a volume (by uuid)."""
+        return next((lun for lun in self.luns.values() if lun.volume == volume and lun.path == path), None)
+
+    def luns_of(self, volume: str) -> list[r.Lun]:
+        """The active LUNs of a volume."""
+        return [lun for lun in self.luns.values() if lun.volume == volume]
+
+    def lun_name(self, lun: r.Lun) -> str:
+        """``/vol/volume/lun``."""
+        return f"/vol/{self.volumes[lun.volume].name}{lun.path}"
+
+    def snapshots_of(self, volume: str) -> list[r.Snapshot]:
+        """The Snapshot copies of a volume, oldest first."""
+        return [s for s in self.snapshots.values() if s.volume == volume]
+
+    def find_snapshot(self, volume: str, name: str) -> r.Snapshot | None:
+        """The Snapshot copy of a name."""
+        return next((s for s in self.snapshots_of(volume) if s.name == name), None)
+
+    def maps_of(self, lun: str) -> list[r.LunMap]:
+        """The maps of a LUN."""
+        return [m for m in self.maps.values() if m.lun == lun]
+
+    def find_igroup(self, svm: str, name: str) -> r.Igroup | None:
+        """The initiator group of a name in an SVM (by uuid)."""
+        return next((g for g in self.igroups.values() if g.svm == svm and g.name == name), None)
+
+    def clones_of(self, volume: str) -> list[r.Volume]:
+        """FlexClone volumes that share blocks with a volume."""
+        return [v for v in self.volumes.values() if v.clone is not None and v.clone.volume == volume]
+
+    def pool(self, volume: str) -> PoolVolume:
+        """The blocks of a volume."""
+        return self.blocks.volume(volume)
+
+    def node_of(self, volume: r.Volume) -> r.Node:
+        """The node that owns a volume's aggregate."""
+        name = self.aggregates[volume.aggregate].node
+        return self.node(name)
+
+    def node(self, name: str) -> r.Node:
+        """A node by name; KeyError if there is none."""
+        for node in self.nodes.values():
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    # locks -----------------------------------------------------------------------------------------------------------
+
+    def locks(self, *, but: str = "") -> Iterator[str]:
+        """Everything that running operations hold, except what one job holds."""
+        for job in self.jobs.values():
+            if job.end_time is None and job.uuid != but:
+                yield from job.locks
+        for window in self.windows.values():
+            if window.until > self.now:
+                yield window.lock
+
+    def locked(self, lock: str, *, but: str = "") -> bool:
+        """Whether a running operation holds a lock."""
+        return any(held == lock for held in self.locks(but=but))
+
+    def hold(self, lock: str, seconds: float) -> None:
+        """Hold a lock in the background for lab seconds from now."""
+        for key in [key for key, window in self.windows.items() if window.until <= self.now]:
+            del self.windows[key]
+        if seconds > 0:
+            self.windows[lock] = r.Window(lock, self.now + round(seconds * SECOND))
+
+    # owners of Snapshot copies ---------------------------------------------------------------------------------------
+
+    def snapshot_owners(self, snapshot: r.Snapshot) -> list[str]:
+        """Who keeps a Snapshot copy from being deleted."""
+        owners = list(snapshot.owners)
+        if any(v.clone is not None and v.clone.snapshot == snapshot.uuid for v in self.volumes.values()):
+            owners.append("volume_clone")
+        if self.locked(f"lun-clone:{snapshot.uuid}"):
+            owners.append("lun_clone")
+        return owners
+
+    def snapshot_busy(self, snapshot: r.Snapshot) -> bool:
+        """Whether owners or an expiry time keep a Snapshot copy."""
+        if snapshot.expiry_time is not None and snapshot.expiry_time > self.now:
+            return True
+        return any(not owner.endswith("dependent") for owner in self.snapshot_owners(snapshot))
+
+    def change_lun(self, lun: r.Lun, **values: object) -> r.Lun:
+        """Store a changed LUN."""
+        changed = dataclasses.replace(lun, **values)  # type: ignore[arg-type]
+        self.luns[lun.uuid] = changed
+        self.topology += 1
+        return changed
+
+    def change_volume(self, volume: r.Volume, **values: object) -> r.Volume:
+        """Store a changed volume."""
+        changed = dataclasses.replace(volume, **values)  # type: ignore[arg-type]
+        self.volumes[volume.uuid] = changed
+        self.topology += 1
+        return changed

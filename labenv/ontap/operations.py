@@ -1,0 +1,31 @@
+"""The effects of jobs by name; a job's record holds only the name and its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from labenv.ontap import groups, luns, snapshots, volumes
+from labenv.ontap.jobs import Effect
+
+EFFECTS: Mapping[str, Effect] = {
+    "volume.create": volumes.create_volume,
+    "volume.clone": volumes.clone_volume,
+    "volume.modify": volumes.modify_volume,
+    "volume.restore": volumes.restore_volume,
+    "volume.delete": volumes.delete_volume,
+    "snapshot.create": snapshots.create_snapshot,
+    "snapshot.modify": snapshots.modify_snapshot,
+    "snapshot.delete": snapshots.delete_snapshot,
+    "lun.create": luns.create_lun,
+    "lun.clone": luns.clone_lun,
+    "lun.overwrite": luns.overwrite_lun,
+    "lun.copy": luns.copy_lun,
+    "lun.modify": luns.modify_lun,
+    "lun.delete": luns.delete_lun,
+    "file.clone": luns.clone_plain_file,
+    "group.create": groups.create_group,
+    "group.delete": groups.delete_group,
+    "group.restore": groups.restore_group,
+    "group.snapshot.create": groups.create_group_snapshot,
+    "group.snapshot.delete": groups.delete_group_snapshot,
+}

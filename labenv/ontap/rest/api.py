@@ -1,0 +1,36 @@
+"""Every collection that the API has, in the order in which coverage lists them."""
+
+from __future__ import annotations
+
+from labenv.ontap.core import Core
+from labenv.ontap.rest import cluster, groups, iscsi, luns, network, snapshots, support, volumes
+from labenv.ontap.rest.collection import Collection
+
+COLLECTIONS: tuple[type[Collection], ...] = (
+    cluster.Clusters,
+    cluster.Nodes,
+    cluster.JobRecords,
+    cluster.Licences,
+    cluster.Schedules,
+    network.Aggregates,
+    network.Svms,
+    network.Interfaces,
+    iscsi.IscsiServices,
+    iscsi.Igroups,
+    iscsi.Initiators,
+    luns.Luns,
+    luns.LunMaps,
+    luns.FileClone,
+    volumes.Volumes,
+    snapshots.Snapshots,
+    cluster.SnapshotPolicies,
+    groups.Groups,
+    groups.GroupSnapshots,
+    support.ApplicationLogs,
+    support.Events,
+)
+
+
+def collections(core: Core) -> list[Collection]:
+    """The API of one cluster."""
+    return [collection(core) for collection in COLLECTIONS]

@@ -1,0 +1,446 @@
+"""What a collection of the API is: its fields, its codes, and how records are read, selected and shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+from urllib.parse import quote, urlencode
+
+from labenv.ontap.core import Core
+from labenv.ontap.errors import ApiError, invalid_value
+from labenv.ontap.rest.call import Call, Reply
+from labenv.ontap.rest.query import Filter, parse_filter, parse_order, sort_key
+from labenv.ontap.rest.values import Kind, coerce, nest
+
+Read = Callable[[Core, Any], Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a collection's records.
+
+    Attributes:
+        read: gives the value for (core, record), None if unset; None: the lab knows the name, but never sets it.
+        create, modify: whether POST and PATCH take it.
+        expensive: shown only if it is named or with ``fields=**``.
+        items: fields of the elements, for lists of objects.
+    """
+
+    name: str
+    kind: Kind = Kind.TEXT
+    read: Read | None = None
+    create: bool = False
+    modify: bool = False
+    expensive: bool = False
+    choices: tuple[str, ...] = ()
+    items: tuple[Field, ...] = ()
+
+
+class Access(Enum):
+    """Who may use a collection."""
+
+    CLUSTER = "cluster administrators"
+    SVM = "cluster administrators and, for their own SVM, SVM administrators"
+    READ = "everyone reads, cluster administrators change"
+
+
+@dataclass(frozen=True)
+class Now:
+    """A change that is made before the answer, at the end of its cost; ``apply`` gives the record."""
+
+    cost: str
+    apply: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Later:
+    """A change that a job makes.
+
+    Attributes:
+        operation: name of the effect; also of the cost, after ``ontap.``, unless ``seconds`` is given.
+        name: what the query form of Location asks for.
+        doomed: state error that is already certain; the job fails with it.
+    """
+
+    operation: str
+    arguments: dict[str, Any]
+    node: str
+    svm: str | None = None
+    locks: tuple[str, ...] = ()
+    name: str = ""
+    doomed: ApiError | None = None
+    seconds: float | None = None
+
+
+Work = Now | Later
+Codes = Mapping[str, tuple[str, ...]]
+Parameters = Mapping[str, tuple[Field, ...]]
+Links = Mapping[str, str]
+Body = dict[str, Any]
+
+
+class Collection:
+    """One collection of the API. Subclasses describe fields and codes, and say how records change."""
+
+    path: ClassVar[str]
+    keys: ClassVar[tuple[str, ...]] = ("uuid",)
+    default: ClassVar[tuple[str, ...]] = ("uuid", "name")
+    fields: ClassVar[tuple[Field, ...]] = ()
+    access: ClassVar[Access] = Access.SVM
+    codes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    parameters: ClassVar[Mapping[str, tuple[Field, ...]]] = {}
+    methods: ClassVar[tuple[str, ...]] = ("GET",)
+    missing: ClassVar[str] = "4"
+    links: ClassVar[Mapping[str, str]] = {}
+    svm_field: ClassVar[str] = "svm.uuid"
+    polls: ClassVar[bool] = False
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.by_name = {field.name: field for field in self.fields}
+
+    # what subclasses give ---------------------------------------------------------------------------------------------
+
+    def records(self, call: Call) -> Iterable[Any]:
+        """Every record, in the order in which they are listed."""
+        raise NotImplementedError
+
+    def create(self, call: Call, body: Body) -> Work:
+        """Check a POST body; nothing is changed yet."""
+        raise ApiError("3", path=call.path, status=405)
+
+    def modify(self, call: Call, record: Any, body: Body) -> Work | None:
+        """Check a PATCH of one record; None: nothing to change."""
+        raise ApiError("3", path=call.path, status=405)
+
+    def remove(self, call: Call, record: Any) -> Work:
+        """Check a DELETE of one record."""
+        raise ApiError("3", path=call.path, status=405)
+
+    def read_data(self, call: Call, record: Any) -> Reply | None:
+        """The raw answer to a GET of one record's data, if that is asked for."""
+        return None
+
+    def write_data(self, call: Call, record: Any) -> Now | None:
+        """The change that a multipart PATCH of one record's data makes, if it is one."""
+        return None
+
+    def unfinished(self, record: Any) -> bool:
+        """Whether a reader of the record is waiting for it (only where ``polls``): reading it then costs time."""
+        return False
+
+    def not_found(self, values: Sequence[str]) -> ApiError:
+        """The error for keys that no record has."""
+        return ApiError("4", target=self.keys[-1])
+
+    # paths ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def template(self) -> tuple[str, ...]:
+        """Segments of the collection's path; those in braces are keys of what it is in."""
+        return tuple(part for part in self.path.split("/") if part)
+
+    def collection_path(self, record: Any) -> str:
+        """Where a record's collection is, below the host."""
+        parts = []
+        for part in self.template:
+            if part.startswith("{"):
+                part = quote(str(self.value(record, part[1:-1])), safe="")
+            parts.append(part)
+        return "/api/" + "/".join(parts)
+
+    def href(self, record: Any) -> str:
+        """The record's own path, below the host."""
+        keys = "/".join(quote(str(self.value(record, key)), safe="") for key in self.keys)
+        return f"{self.collection_path(record)}/{keys}"
+
+    # values -----------------------------------------------------------------------------------------------------------
+
+    def value(self, record: Any, name: str) -> Any:
+        """A field's value; None if unset."""
+        read = self.by_name[name].read
+        return None if read is None else read(self.core, record)
+
+    def filter_values(self, record: Any, name: str) -> list[Any]:
+        """What a query on a field compares: one value, or those of all elements of a list."""
+        field = self.by_name.get(name)
+        if field is not None:
+            value = self.value(record, name)
+            return list(value) if isinstance(value, list) else [value]
+        parent, item = self._split_item(name)
+        return [element.get(item) for element in self.value(record, parent) or []]
+
+    def _split_item(self, name: str) -> tuple[str, str]:
+        for field in self.fields:
+            if field.items and name.startswith(f"{field.name}."):
+                return field.name, name[len(field.name) + 1 :]
+        raise KeyError(name)
+
+    def find_field(self, name: str) -> Field | None:
+        """The description of a field or of a list element's field."""
+        if name in self.by_name:
+            return self.by_name[name]
+        for field in self.fields:
+            for item in field.items:
+                if name == f"{field.name}.{item.name}":
+                    return item
+        return None
+
+    def canonical(self, name: str) -> str:
+        """The full name of a field that is named by its object (``svm`` for ``svm.name``)."""
+        if name not in self.by_name and f"{name}.name" in self.by_name:
+            return f"{name}.name"
+        return name
+
+    # selecting --------------------------------------------------------------------------------------------------------
+
+    def parse_filters(self, call: Call, *, known: tuple[str, ...] = ()) -> list[Filter]:
+        """Filters of a query, except the parameters that the method knows; raises 262179 for other names."""
+        filters = []
+        for name, text in call.query.items():
+            if name in known or name.startswith("start."):
+                continue
+            full = self.canonical(name)
+            field = self.find_field(full)
+            if field is None:
+                if call.flag("ignore_unknown_fields"):
+                    continue
+                raise ApiError("262179", name=name, target=name)
+            if text != "":
+                filters.append(parse_filter(full, field.kind, text, choices=field.choices))
+        return filters
+
+    def visible(self, call: Call) -> list[Any]:
+        """Records that the caller may see: those of the SVM that the request is confined to, if any."""
+        records = self.records(call)
+        if call.svm is None or self.svm_field not in self.by_name:
+            return list(records)
+        return [record for record in records if self.value(record, self.svm_field) in (call.svm, None)]
+
+    def select(self, records: Iterable[Any], filters: Sequence[Filter]) -> list[Any]:
+        """The records that pass every filter."""
+        return [record for record in records if all(f.matches(self.filter_values(record, f.field)) for f in filters)]
+
+    def within(self, call: Call, parents: Mapping[str, str]) -> list[Any]:
+        """Visible records below the given parents (keys of the path; ``*`` is any)."""
+        filters = [
+            parse_filter(name, Kind.TEXT, text if "*" in text else f'"{text}"') for name, text in parents.items()
+        ]
+        return self.select(self.visible(call), filters)
+
+    def find(self, call: Call, parents: Mapping[str, str], values: Sequence[str]) -> Any:
+        """The record with the given keys; raises what ``not_found`` says."""
+        self.require_parents(call, parents)
+        for record in self.within(call, parents):
+            if all(str(self.value(record, key)) == value for key, value in zip(self.keys, values, strict=True)):
+                return record
+        raise self.not_found(values)
+
+    def require_parents(self, call: Call, parents: Mapping[str, str]) -> None:
+        """Raise if what the collection is in does not exist."""
+
+    # showing ----------------------------------------------------------------------------------------------------------
+
+    def wanted(self, call: Call, *, instance: bool, filters: Sequence[Filter] = ()) -> dict[str, set[str] | None]:
+        """Field -> names of element fields to show (None: all), for the ``fields`` parameter; raises 262197."""
+        text = call.general.get("fields", "")
+        wanted: dict[str, set[str] | None] = {}
+        for name in (*self._parents(), *self.keys, *self.default):
+            if name in self.by_name:
+                wanted[name] = None
+        if instance and not text:
+            text = "*"
+        for item in text.split(","):
+            name = item.strip()
+            if name:
+                self._want(name, wanted, call)
+        for f in filters:
+            self._want(f.field, wanted, call)
+        return wanted
+
+    def _parents(self) -> list[str]:
+        return [part[1:-1] for part in self.template if part.startswith("{")]
+
+    def _want(self, name: str, wanted: dict[str, set[str] | None], call: Call) -> None:
+        name = name.removesuffix(".*") if name not in ("*", "**") else name
+        if name in ("*", "**"):
+            for field in self.fields:
+                if not field.expensive or name == "**":
+                    wanted[field.name] = None
+            return
+        if name in self.by_name:
+            wanted[name] = None
+            return
+        children = [field.name for field in self.fields if field.name.startswith(f"{name}.")]
+        if children:
+            wanted.update(dict.fromkeys(children))
+            return
+        if self.find_field(name) is not None:
+            parent, item = self._split_item(name)
+            chosen = wanted.get(parent, set())
+            wanted[parent] = None if chosen is None else chosen | {item}
+            return
+        if any(field.items and any(i.name.startswith(f"{name}."[len(field.name) + 1 :]) for i in field.items)
+               and name.startswith(f"{field.name}.") for field in self.fields):  # fmt: skip
+            parent = next(f.name for f in self.fields if f.items and name.startswith(f"{f.name}."))
+            prefix = f"{name}."[len(parent) + 1 :]
+            names = {i.name for i in self.by_name[parent].items if i.name.startswith(prefix)}
+            chosen = wanted.get(parent, set())
+            wanted[parent] = None if chosen is None else chosen | names
+            return
+        if not call.flag("ignore_unknown_fields"):
+            raise invalid_value(name, "fields", "field,...")
+
+    def show(self, record: Any, wanted: Mapping[str, set[str] | None], *, hal: bool) -> dict[str, Any]:
+        """A record as JSON."""
+        flat: dict[str, Any] = {}
+        for field in self.fields:
+            if field.name not in wanted or field.read is None:
+                continue
+            value = field.read(self.core, record)
+            if field.items and value is not None:
+                only = wanted[field.name]
+                value = [nest({k: v for k, v in element.items() if only is None or k in only}) for element in value]
+                if hal and field.name in self.links:
+                    for shown, element in zip(value, self.value(record, field.name), strict=True):
+                        shown["_links"] = _self(_fill(self.links[field.name], element))
+            flat[field.name] = value
+        shown = nest(flat)
+        if hal:
+            self._add_links(shown, record)
+        return shown
+
+    def _add_links(self, shown: dict[str, Any], record: Any) -> None:
+        for name, template in self.links.items():
+            place: Any = shown
+            for part in name.split("."):
+                place = place.get(part) if isinstance(place, dict) else None
+            if not isinstance(place, dict) or not place:
+                continue
+            keys = re.findall(r"\{([^}]+)\}", template)
+            values = {key: self.value(record, key) for key in keys}
+            if all(value is not None for value in values.values()):
+                place["_links"] = _self(_fill(template, values))
+        shown["_links"] = _self(self.href(record))
+
+    def listing(self, call: Call, parents: Mapping[str, str]) -> Reply:
+        """Answer to GET of the collection."""
+        self.require_parents(call, parents)
+        filters = self.parse_filters(call, known=self.known(call.method))
+        wanted = self.wanted(call, instance=False, filters=filters)
+        records = self.select(self.within(call, parents), filters)
+        order = parse_order(call.general.get("order_by", ""))
+        if order:
+            for name, _ in order:
+                if self.find_field(name) is None:
+                    raise invalid_value(name, "order_by", "field,...")
+            key = sort_key([descending for _, descending in order])
+            decorated = [(tuple(self._order_value(record, name) for name, _ in order), record) for record in records]
+            records = [record for _, record in sorted(decorated, key=lambda pair: key(pair[0]))]
+        return self.page(call, records, wanted, path=self._listed_at(call))
+
+    def _order_value(self, record: Any, name: str) -> Any:
+        values = self.filter_values(record, name)
+        return values[0] if values else None
+
+    def _listed_at(self, call: Call) -> str:
+        return "/api/" + "/".join(quote(segment, safe="*") for segment in call.segments)
+
+    def page(self, call: Call, records: list[Any], wanted: Mapping[str, set[str] | None], *, path: str) -> Reply:
+        """At most ``max_records`` of the records, with the link to the next ones."""
+        call.number("return_timeout", default=15, low=0, high=120)
+        limit = call.number("max_records", default=10_000, low=1, high=2**31 - 1)
+        start = self._start(call, records)
+        chosen = records[start : start + limit]
+        parameters = {**call.query, **call.general}
+        answer: dict[str, Any] = {}
+        if call.flag("return_records", default=True):
+            answer["records"] = [self.show(record, wanted, hal=call.hal) for record in chosen]
+        answer["num_records"] = len(chosen)
+        links: dict[str, Any] = _self(_with_query(path, parameters)) if call.hal else {}
+        if start + limit < len(records):
+            following = records[start + limit]
+            parameters = {name: text for name, text in parameters.items() if not name.startswith("start.")}
+            for key in self.keys:
+                parameters[f"start.{key}"] = str(self.value(following, key))
+            parameters["start.index"] = str(start + limit)
+            links["next"] = {"href": _with_query(path, parameters)}
+        if links:
+            answer["_links"] = links
+        return Reply(200, answer)
+
+    def _start(self, call: Call, records: list[Any]) -> int:
+        marks = {key: call.query[f"start.{key}"] for key in self.keys if f"start.{key}" in call.query}
+        if marks:
+            for index, record in enumerate(records):
+                if all(str(self.value(record, key)) == text for key, text in marks.items()):
+                    return index
+        text = call.query.get("start.index", "0")
+        return min(int(text), len(records)) if text.isdigit() else 0
+
+    # bodies -----------------------------------------------------------------------------------------------------------
+
+    def known(self, method: str) -> tuple[str, ...]:
+        """Names of the query parameters that a method has of its own."""
+        return tuple(field.name for field in self.parameters.get(method, ()))
+
+    def read_body(self, call: Call, flat: Mapping[str, Any]) -> Body:
+        """Typed values of a flat body, and of the method's own query parameters; raises 262179, 262196 or 262197."""
+        creating = call.method == "POST"
+        own = {field.name: field for field in self.parameters.get(call.method, ())}
+        body: Body = {}
+        for name, value in {**flat, **{k: v for k, v in call.query.items() if k in own}}.items():
+            full = name if name in own else self.canonical(name)
+            field = own.get(name) or self.by_name.get(full)
+            if field is None:
+                if call.flag("ignore_unknown_fields"):
+                    continue
+                raise ApiError("262179", name=name, target=name)
+            if name not in own and not (field.create if creating else field.modify):
+                raise ApiError("262196", field=name, target=name)
+            value = coerce(field.kind, value, name=name, choices=field.choices)
+            if field.kind is Kind.OBJECTS and value is not None:
+                value = [self._read_item(field, element) for element in value]
+            body[full] = value
+        return body
+
+    @staticmethod
+    def _read_item(field: Field, element: Mapping[str, Any]) -> dict[str, Any]:
+        items = {item.name: item for item in field.items}
+        read = {}
+        for name, value in element.items():
+            item = items.get(name)
+            if item is None:
+                raise ApiError("262179", name=f"{field.name}.{name}", target=f"{field.name}.{name}")
+            read[name] = coerce(item.kind, value, name=f"{field.name}.{name}", choices=item.choices)
+        return read
+
+
+def _self(href: str) -> dict[str, Any]:
+    return {"self": {"href": href}}
+
+
+def _fill(template: str, values: Mapping[str, Any]) -> str:
+    return re.sub(r"\{([^}]+)\}", lambda m: quote(str(values.get(m[1], "")), safe=""), template)
+
+
+def _with_query(path: str, parameters: Mapping[str, str]) -> str:
+    return f"{path}?{urlencode(parameters, safe='*,')}" if parameters else path
+
+
+def svm_fields(*, create: bool = True) -> tuple[Field, ...]:
+    """The pair ``svm.name``, ``svm.uuid`` of records that have an ``svm`` attribute holding a uuid or None."""
+    return (
+        Field("svm.uuid", read=lambda core, record: record.svm, create=create),
+        Field(
+            "svm.name",
+            read=lambda core, record: core.svms[record.svm].name if record.svm in core.svms else None,
+            create=create,
+        ),
+    )
+
+
+SVM_LINK = {"svm": "/api/svm/svms/{svm.uuid}"}
