@@ -1,0 +1,360 @@
+"""One runspace pool on the PowerShell Remoting Protocol: messages in, pipelines run, fragments out."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import xml.etree.ElementTree as ET
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from psrpcore import (
+    CreatePipelineEvent,
+    GetAvailableRunspacesEvent,
+    GetCommandMetadataEvent,
+    PipelineInputEvent,
+    PSRPEvent,
+    PSRPPayload,
+    ResetRunspaceStateEvent,
+    ServerPipeline,
+    ServerRunspacePool,
+    SetMaxRunspacesEvent,
+    SetMinRunspacesEvent,
+    StreamType,
+)
+from psrpcore.types import PSInvocationState, PSObject, PSRPMessageType, PSVersion, RunspacePoolState, serialize
+
+from labenv.clock import Clock, Signal
+from labenv.faults import ConnectionDropped
+from labenv.windows.call import PsError
+from labenv.windows.remoting import clixml, metadata, records
+from labenv.windows.remoting.engine import Engine, Runspace, Terminated
+from labenv.windows.remoting.values import Command, plain
+
+FRAGMENT_HEADER = 21
+MESSAGE_HEADER = 40
+LARGEST_INPUT = 64 << 20
+"""More bytes than this in unfinished messages end the request with a fault."""
+
+
+class ProtocolError(Exception):
+    """The bytes are not PSRP, or not allowed now; answered with a WS-Management fault."""
+
+
+class Outbox:
+    """Messages for one receiver (the pool or a pipeline), cut into fragments when they are taken."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.changed: Signal = clock.signal()
+        self._messages: deque[tuple[int, bytes]] = deque()
+        self._offset = 0
+        self._fragment = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._messages)
+
+    def put(self, object_id: int, message: bytes) -> None:
+        """Queue a message and wake whoever waits for one."""
+        self._messages.append((object_id, message))
+        self.changed.set()
+
+    def take(self, room: int) -> list[bytes]:
+        """Fragments for up to about ``room`` bytes of base64 text, at least one if there is anything."""
+        taken: list[bytes] = []
+        room = room * 3 // 4
+        while self._messages and (not taken or room > 2 * FRAGMENT_HEADER):
+            object_id, message = self._messages[0]
+            data = message[self._offset : self._offset + max(room - FRAGMENT_HEADER, 1)]
+            self._offset += len(data)
+            end = self._offset >= len(message)
+            flags = (1 if self._fragment == 0 else 0) | (2 if end else 0)
+            taken.append(struct.pack(">QQBI", object_id, self._fragment, flags, len(data)) + data)
+            self._fragment += 1
+            room -= len(data) + FRAGMENT_HEADER + 60  # what the element around it costs
+            if end:
+                self._messages.popleft()
+                self._offset = self._fragment = 0
+        if not self._messages:
+            self.changed.clear()
+        return taken
+
+
+class _Pool(ServerRunspacePool):
+    """The protocol's state machine, whose messages go to a sink of ours instead of one common queue."""
+
+    def __init__(self, put: Callable[[int, bytes, UUID | None], None], private_data: dict[str, Any]) -> None:
+        self._put = put
+        super().__init__(application_private_data=private_data)
+
+    def prepare_message(
+        self,
+        message: PSObject | None,
+        message_type: PSRPMessageType | None = None,
+        pipeline_id: UUID | None = None,
+        stream_type: StreamType = StreamType.default,
+    ) -> None:
+        assert message is not None  # only clients send bodies that are empty
+        kind = message_type or PSRPMessageType.get_message_id(type(message))
+        element = serialize(
+            message, self._cipher, our_capability=self.our_capability, their_capability=self.their_capability
+        )
+        self.put(kind, "\ufeff".encode() + ET.tostring(element, encoding="utf-8"), pipeline_id)
+
+    def put(self, kind: PSRPMessageType, body: bytes, pipeline_id: UUID | None) -> None:
+        """Send a message whose body is already CLIXML."""
+        target = pipeline_id.bytes_le if pipeline_id else bytes(16)
+        head = struct.pack("<II", 1, kind.value) + self.runspace_pool_id.bytes_le + target
+        self._put(self._fragment_counter, head + body, pipeline_id)
+
+    def _process_message(self, message: Any) -> PSRPEvent[Any, Any]:
+        if b"<!" in message.data:
+            raise ProtocolError("a document type is not allowed")
+        return super()._process_message(message)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of messages that have begun to arrive."""
+        return len(self._receive_buffer) + sum(len(f) for parts in self._incoming_fragments.values() for f in parts)
+
+
+@dataclass
+class Pipe:
+    """A pipeline of the pool: its output, its task, and how it ended."""
+
+    identity: UUID
+    outbox: Outbox
+    finished: Signal
+    task: asyncio.Task[None] | None = None
+    queued: bool = False
+    started: bool = False
+    ended: bool = False
+    reported: bool = False  # the Done state has left
+    dropped: bool = False  # a fault wants the next answer to be lost
+    statements: list[list[Command]] = field(default_factory=list)
+    metadata: list[str] | None = None
+
+
+class Pool:
+    """A runspace pool: runs as many pipelines at once as it has runspaces, the others wait in order."""
+
+    def __init__(self, engine: Engine, *, can_delegate: bool, name: str) -> None:
+        self._engine = engine
+        self._clock = engine.clock
+        self._name = name
+        self._can_delegate = can_delegate
+        self.outbox = Outbox(self._clock)
+        self.pipes: dict[UUID, Pipe] = {}
+        self._free: list[Runspace] = []
+        self._in_use = 0
+        self._waiting: deque[Pipe] = deque()
+        self._pool = _Pool(self._route, _private_data(engine))
+
+    @property
+    def opened(self) -> bool:
+        """Whether the handshake is complete."""
+        return bool(self._pool.state == RunspacePoolState.Opened)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the handshake went wrong."""
+        return bool(self._pool.state in (RunspacePoolState.Broken, RunspacePoolState.Closed))
+
+    def _route(self, object_id: int, message: bytes, pipeline_id: UUID | None) -> None:
+        if pipeline_id is None:
+            self.outbox.put(object_id, message)
+        elif pipeline_id in self.pipes:
+            self.pipes[pipeline_id].outbox.put(object_id, message)
+
+    def create_pipe(self, identity: UUID) -> Pipe:
+        """A pipeline whose CREATE_PIPELINE message may still arrive in pieces; raises ProtocolError."""
+        if identity in self.pipes:
+            raise ProtocolError("a pipeline of this id exists")
+        pipe = self.pipes[identity] = Pipe(identity, Outbox(self._clock), self._clock.signal())
+        ServerPipeline(self._pool, identity)
+        return pipe
+
+    def receive(self, data: bytes) -> None:
+        """Take protocol bytes from the client; raises ProtocolError."""
+        try:
+            self._pool.receive_data(PSRPPayload(data, StreamType.default, None))
+            if self._pool.waiting_bytes > LARGEST_INPUT:
+                raise ProtocolError("the message is too large")
+            while (event := self._pool.next_event()) is not None:
+                self._handle(event)
+        except ProtocolError:
+            raise
+        except Exception as error:  # psrpcore raises whatever its parsers raise
+            raise ProtocolError(f"the message cannot be read ({type(error).__name__})") from error
+
+    def _handle(self, event: PSRPEvent[Any, Any]) -> None:
+        if isinstance(event, CreatePipelineEvent):
+            self._start(event.pipeline_id)
+        elif isinstance(event, GetCommandMetadataEvent):
+            self._describe(event)
+        elif isinstance(event, (SetMaxRunspacesEvent, SetMinRunspacesEvent)):
+            self._pool.runspace_availability_response(event.ci, 1 <= event.count <= 1000)
+            self._fill()
+        elif isinstance(event, GetAvailableRunspacesEvent):
+            self._pool.runspace_availability_response(event.ci, max(self._pool.max_runspaces - self._in_use, 0))
+        elif isinstance(event, ResetRunspaceStateEvent):
+            for runspace in self._free:
+                runspace.reset()
+            self._pool.runspace_availability_response(event.ci, self._in_use == 0)
+        elif isinstance(event, PipelineInputEvent) and event.pipeline_id not in self.pipes:
+            raise ProtocolError("input for a pipeline that does not exist")
+
+    def _start(self, identity: UUID | None) -> None:
+        pipe = self._unstarted(identity)
+        described: Any = self._pool.pipeline_table[pipe.identity].metadata
+        statement: list[Command] = []
+        for command in described.commands:
+            arguments = tuple((None if n is None else str(n), plain(v)) for n, v in command.parameters)
+            statement.append(Command(str(command.command_text), arguments, bool(command.is_script)))
+            if command.end_of_statement:
+                pipe.statements.append(statement)
+                statement = []
+        if statement:
+            pipe.statements.append(statement)
+        self._enqueue(pipe)
+
+    def _describe(self, event: GetCommandMetadataEvent) -> None:
+        pipe = self._unstarted(event.pipeline_id)
+        described: Any = self._pool.pipeline_table[pipe.identity].metadata
+        pipe.metadata = [str(name) for name in described.name or ()]
+        self._enqueue(pipe)
+
+    def _unstarted(self, identity: UUID | None) -> Pipe:
+        pipe = self.pipes.get(identity) if identity is not None else None
+        if pipe is None or pipe.queued or not self.opened:
+            raise ProtocolError("a pipeline that cannot be started now")
+        pipe.queued = True
+        return pipe
+
+    def _enqueue(self, pipe: Pipe) -> None:
+        self._waiting.append(pipe)
+        self._fill()
+
+    def _fill(self) -> None:
+        while self._waiting and self._in_use < max(self._pool.max_runspaces, 1):
+            pipe = self._waiting.popleft()
+            self._in_use += 1
+            pipe.task = self._clock.spawn(self._run(pipe), name=f"{self._name} {pipe.identity}")
+
+    async def _run(self, pipe: Pipe) -> None:
+        pipe.started = True
+        runspace = self._free.pop() if self._free else Runspace(can_delegate=self._can_delegate)
+        state, error, cmdlet = records.COMPLETED, None, ""
+        try:
+            if pipe.metadata is not None:
+                for item in metadata.describe(self._engine, pipe.metadata):
+                    self._send(pipe, PSRPMessageType.PipelineOutput, clixml.serialize(item))
+            else:
+                await self._engine.execute(pipe.statements, _PipeSink(self, pipe), runspace)
+        except Terminated as ended:
+            state, error, cmdlet = records.FAILED, ended.error, ended.cmdlet
+        except ConnectionDropped:
+            pipe.dropped = True
+        except asyncio.CancelledError:
+            state, error = records.STOPPED, records.stopped()
+            raise
+        except Exception as failure:
+            state, error = records.FAILED, _internal(failure)
+            raise
+        finally:
+            self._free.append(runspace)
+            self._in_use -= 1
+            self._end(pipe, state, error, cmdlet)
+            self._fill()
+
+    def _end(self, pipe: Pipe, state: int, error: PsError | None, cmdlet: str = "") -> None:
+        pipe.ended = True
+        table = self._pool.pipeline_table.get(pipe.identity)
+        if table is not None:
+            table.state = PSInvocationState(state)
+        self._send(pipe, PSRPMessageType.PipelineState, records.pipeline_state(state, error, cmdlet=cmdlet))
+        pipe.finished.set()
+
+    def _send(self, pipe: Pipe, kind: PSRPMessageType, body: bytes) -> None:
+        self._pool.put(kind, body, pipe.identity)
+
+    async def stop(self, pipe: Pipe) -> None:
+        """Stop a pipeline and wait until it has stopped."""
+        if pipe.ended:
+            return
+        if pipe.task is None:
+            if pipe in self._waiting:
+                self._waiting.remove(pipe)
+            self._end(pipe, records.STOPPED, records.stopped())
+            return
+        if pipe.started:
+            pipe.task.cancel()
+        with self._clock.parked():
+            await pipe.finished.wait()
+
+    async def remove(self, pipe: Pipe) -> None:
+        """Forget a pipeline, stopping it first if it runs."""
+        await self.stop(pipe)
+        self.forget(pipe)
+
+    def forget(self, pipe: Pipe) -> None:
+        """Drop a pipeline that never started."""
+        self.pipes.pop(pipe.identity, None)
+        self._pool.pipeline_table.pop(pipe.identity, None)
+
+    async def close(self) -> None:
+        """Stop everything."""
+        self._waiting.clear()
+        for pipe in list(self.pipes.values()):
+            await self.remove(pipe)
+        self.outbox.changed.set()
+
+
+class _PipeSink:
+    """The engine's output as PSRP messages of one pipeline."""
+
+    def __init__(self, pool: Pool, pipe: Pipe) -> None:
+        self._pool = pool
+        self._pipe = pipe
+
+    def output(self, value: object) -> None:
+        self._pool._send(self._pipe, PSRPMessageType.PipelineOutput, clixml.serialize(value))
+
+    def error(self, error: PsError, cmdlet: str) -> None:
+        self._pool._send(self._pipe, PSRPMessageType.ErrorRecord, records.error_record(error, cmdlet=cmdlet))
+
+    def text(self, kind: str, text: str) -> None:
+        self._pool._send(self._pipe, PSRPMessageType[f"{kind}Record"], records.text_record(text, kind))
+
+    def progress(self, activity: str, status: str, percent: int) -> None:
+        body = records.progress_record(activity, status, percent)
+        self._pool._send(self._pipe, PSRPMessageType.ProgressRecord, body)
+
+
+def _internal(failure: Exception) -> PsError:
+    return PsError(
+        f"The simulated host failed: {type(failure).__name__}: {failure}",
+        error_id="SimulatorFailure",
+        category="NotSpecified",
+        exception="System.Management.Automation.RuntimeException",
+    )
+
+
+def _private_data(engine: Engine) -> dict[str, Any]:
+    """PSVersionTable of the session; it says that the host is simulated."""
+    version = PSVersion("5.1.20348.1")
+    return {
+        "PSVersionTable": {
+            "PSVersion": version,
+            "PSEdition": "Desktop",
+            "PSCompatibleVersions": [PSVersion(v) for v in ("1.0", "2.0", "3.0", "4.0", "5.0")] + [version],
+            "CLRVersion": PSVersion("4.0.30319.42000"),
+            "BuildVersion": PSVersion("10.0.20348.1"),
+            "WSManStackVersion": PSVersion("3.0"),
+            "PSRemotingProtocolVersion": PSVersion("2.3"),
+            "SerializationVersion": PSVersion("1.1.0.1"),
+            "Simulated": f"labenv {engine.host.spec.name}",
+        }
+    }

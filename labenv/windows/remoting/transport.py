@@ -1,0 +1,38 @@
+"""HTTP connections that an app can tell apart and close; uvicorn gives neither."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class Connection:
+    """One TCP connection of a client. It is dropped with the connection, and with it whatever is kept under it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def abort(self) -> None:
+        """Close the connection at once, without an answer."""
+        self._transport.abort()
+
+
+class ConnectionProtocol(H11Protocol):
+    """HTTP/1.1 whose requests carry their ``Connection`` in ``scope["state"]["connection"]``.
+
+    Pass the class to ``uvicorn.Config(http=ConnectionProtocol)``. NTLM authenticates a connection, not a request, so
+    the remoting endpoint offers Negotiate only where it finds one.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "connection": Connection(transport)}
+
+
+def connection_of(scope: Mapping[str, Any]) -> Connection | None:
+    """The connection that a request came over, if the server says it."""
+    found = scope.get("state", {}).get("connection")
+    return found if isinstance(found, Connection) else None
