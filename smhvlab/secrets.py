@@ -74,12 +74,23 @@ class Endpoint(Protocol):
         """Whose password it is."""
 
 
+class Owner(Protocol):
+    """What `Secrets` needs to know of a profile."""
+
+    @property
+    def name(self) -> str:
+        """The profile's name, part of the variable's and the keyring entry's."""
+
+    @property
+    def secrets(self) -> Mapping[str, Secret]:
+        """Passwords by endpoint key, when whoever made the profile has them."""
+
+
 class Secrets:
     """Finds the password of an endpoint: given, in the environment, in the keyring, or asked for; in that order.
 
     Args:
-        profile: name of the profile whose endpoints are asked for.
-        given: passwords by endpoint key, e.g. `Profile.secrets`.
+        profile: whose endpoints are asked for; its own ``secrets`` come first.
         environment: variables to look in, ``os.environ`` by default.
         keyring: whether to ask the machine's keyring.
         prompt: asks the user, given the question; None to never ask. `getpass.getpass` works in a notebook too.
@@ -87,18 +98,17 @@ class Secrets:
 
     def __init__(
         self,
-        profile: str,
+        profile: Owner,
         *,
-        given: Mapping[str, Secret] | None = None,
         environment: Mapping[str, str] | None = None,
         keyring: bool = True,
         prompt: Prompt | None = getpass.getpass,
     ) -> None:
-        self._profile = profile
+        self._profile = profile.name
         self._environment = os.environ if environment is None else environment
         self._keyring = keyring
         self._prompt = prompt
-        self._known = dict(given or {})
+        self._known = dict(profile.secrets)
 
     def of(self, endpoint: Endpoint) -> Secret:
         """The endpoint's password. A typed one is remembered for this object's life. Raises `SecretMissing`."""

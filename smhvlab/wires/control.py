@@ -41,7 +41,8 @@ Seam = Callable[[WireRequest, Phase], None]
 class WireControl:
     """Shared by all wires of one run.
 
-    The cancel flag may be set from any thread; everything else belongs to the thread of the run.
+    The cancel flag may be set from any thread; everything else belongs to the thread of the run. ``step`` is the
+    flow's step, ``in_flight`` the title of the request that was sent last and has not succeeded (yet).
 
     Args:
         seam: called before each request and after each reply (polls excepted). What it raises goes through the wire
@@ -53,11 +54,16 @@ class WireControl:
         self.seam = seam
         self.cancelled = cancelled if cancelled is not None else threading.Event()
         self.step = ""
+        self.in_flight: str | None = None
         self._shields = 0
 
     def cancel(self) -> None:
         """Ask the run to stop at its next request or poll. Safe from any thread."""
         self.cancelled.set()
+
+    def clear(self) -> None:
+        """Forget a cancel: the run that it was meant for has ended, or its undo begins."""
+        self.cancelled.clear()
 
     @property
     def must_stop(self) -> bool:
@@ -87,8 +93,10 @@ class WireControl:
         self.check(request.title)
         if self.seam is not None:
             self.seam(request, Phase.BEFORE)
+        self.in_flight = request.title
 
     def after(self, request: WireRequest) -> None:
         """Called by a wire when a reply has been read and logged. Raises what the seam raises."""
+        self.in_flight = None
         if self.seam is not None:
             self.seam(request, Phase.AFTER)
