@@ -69,7 +69,7 @@ def reopen(site: FlowSite, run: str, *, folder: Path | None = None) -> Flow[Any]
         if found.run == run:
             flow = _flow(found.header, site)
             flow.run_id = run
-            flow.folder = folder
+            flow.state_folder = folder
             return flow
     raise JournalError(f"There is no unfinished run {run!r} of site {site.name!r}", next_action="List them again.")
 

@@ -17,6 +17,7 @@ import msgspec
 from smhvlab.record import Confirmation, Event, FlowRecord, Plan, PlannedStep
 from smhvlab.runner import Runner
 from smhvlab.steps import Step
+from smhvlab.steps import step as step  # authors of flows import it from here
 from smhvlab.worker import Worker
 
 S = TypeVar("S")
@@ -41,6 +42,8 @@ class FlowSite(Protocol):
     def name(self) -> str: ...
     @property
     def control(self) -> Control: ...
+    def release(self) -> None:
+        """Close the connections of the calling thread."""
 
 
 class Flow(Generic[S]):
@@ -48,7 +51,7 @@ class Flow(Generic[S]):
 
     ``parameters`` (JSON values, no secrets) are journaled; a subclass's ``__init__(self, site, *, ...)`` hands all its
     own on, by name. ``on_event`` hears events and ``gate`` is asked before each step, both in the run's thread; a gate
-    that returns False cancels, one that blocks has to look at ``cancelling``. ``folder``: instead of the state folder.
+    that returns False cancels, one that blocks has to look at ``cancelling``. ``state_folder``: not the usual one.
     """
 
     tr: ClassVar[str] = ""
@@ -59,11 +62,11 @@ class Flow(Generic[S]):
         self.parameters: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(parameters))
         self.on_event: Callable[[Event], None] | None = None
         self.gate: Callable[[PlannedStep], bool] | None = None
-        self.folder: Path | None = None
+        self.state_folder: Path | None = None
         self.run_id = ""
         self.record: FlowRecord | None = None
         self._runner = Runner(self)
-        self._worker = Worker(f"smhvlab: {self.title()}", self.cancel)
+        self._worker = Worker(f"smhvlab: {self.title()}", cancel=self.cancel, leave=site.release)
 
     def survey(self) -> S:
         """Read the site and choose every name that the run will create. Raises Refused if it must not run."""

@@ -62,7 +62,7 @@ class Runner(Generic[S]):
                 accepted=tuple(sorted(str(key) for key in accept)),
             )
             state = _plain((plan or now).state)
-            with closing(Journal.create(header, state, folder=flow.folder)) as journal:
+            with closing(Journal.create(header, state, folder=flow.state_folder)) as journal:
                 flow.run_id = journal.run
                 return self._forward(journal)
 
@@ -186,7 +186,7 @@ class Runner(Generic[S]):
 
     def _take_over(self, run: str, action: str) -> Journal:
         flow = self._flow
-        journal = Journal.open(flow.site.name, run, folder=flow.folder)
+        journal = Journal.open(flow.site.name, run, folder=flow.state_folder)
         try:
             header = journal.header
             if header.flow != path_of(type(flow)):

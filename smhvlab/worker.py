@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -12,18 +13,20 @@ from typing import Final, TypeVar
 from smhvlab.errors import NotAllowed
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _TICK: Final = 0.2  # seconds; a kernel interrupt reaches a waiting cell only when its event loop wakes
 
 
 class Worker:
     """Runs work, turns interrupts into a call of ``cancel``, and always waits for what is under way.
 
-    Raises NotAllowed if the work before is not done yet.
+    Raises NotAllowed if the work before is not done yet. ``leave`` is called at the end of a thread of its own.
     """
 
-    def __init__(self, name: str, cancel: Callable[[], None]) -> None:
+    def __init__(self, name: str, *, cancel: Callable[[], None], leave: Callable[[], None]) -> None:
         self._name = name
         self._cancel = cancel
+        self._leave = leave
         self._busy = threading.Lock()
 
     @property
@@ -56,9 +59,11 @@ class Worker:
 
         def body() -> None:
             try:
-                done.set_result(self._owned(work))
+                result = self._owned(lambda: self._left(work))
             except BaseException as error:
                 done.set_exception(error)  # the one who waits gets it
+            else:
+                done.set_result(result)
 
         threading.Thread(target=body, name=self._name).start()
         waiter = asyncio.wrap_future(done)
@@ -82,3 +87,12 @@ class Worker:
             return work()
         finally:
             self._busy.release()
+
+    def _left(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        finally:
+            try:
+                self._leave()
+            except Exception:  # how the work ended is what matters
+                _log.exception("%s could not close its connections", self._name)

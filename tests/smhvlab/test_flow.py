@@ -444,6 +444,7 @@ def test_an_awaited_run_has_a_thread_of_its_own(site: ToySite) -> None:
     record = asyncio.run(flow.run())
     assert record.outcome is r.Outcome.DONE
     assert threads == {"smhvlab: Copy some volumes"}
+    assert site.released == ["smhvlab: Copy some volumes"], "the connections end with their thread"
 
 
 def test_an_interrupted_await_waits_for_the_request_and_the_undo(site: ToySite) -> None:

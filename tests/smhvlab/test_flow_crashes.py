@@ -110,7 +110,7 @@ def starter(kind: type[ToyFlow], universe: Universe, *, failing: str = "") -> Ac
 
             site.seam = seam
         flow = kind(site, remote=True)
-        flow.folder = universe.folder
+        flow.state_folder = universe.folder
         flow.run_sync()
 
     return act

@@ -125,8 +125,9 @@ def test_one_owner_at_a_time() -> None:
 def test_the_lock_goes_with_its_process() -> None:
     """A killed process leaves a journal that the next one can take over at once."""
     program = (
-        "import os; from smhvlab.journal import *; j = Journal.create(Header(site='lab/one', flow='m:F', format=1), {});"
-        "j.write(Mark.START, 'one'); print(j.run, flush=True); import time; time.sleep(60)"
+        "from smhvlab.journal import *; import time;"
+        "j = Journal.create(Header(site='lab/one', flow='m:F', format=1), {});"
+        "j.write(Mark.START, 'one'); print(j.run, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

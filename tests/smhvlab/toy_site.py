@@ -80,6 +80,7 @@ class ToySite:
         self.seam = seam
         self.log: list[tuple[str, str]] = []
         self.surveys = 0
+        self.released: list[str] = []
 
     def _request(self, what: str, effect: Callable[[], None]) -> None:
         if self.control.cancelled.is_set():
@@ -92,6 +93,10 @@ class ToySite:
             self.seam(f"after {what}")
         finally:
             self.control.in_flight = None
+
+    def release(self) -> None:
+        """Close the connections of this thread."""
+        self.released.append(threading.current_thread().name)
 
     def ensure(self, thing: str) -> None:
         if thing not in self.world.things:
