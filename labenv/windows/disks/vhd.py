@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from labenv.windows.disks.errors import NotAVirtualDisk, VirtualDiskError
-from labenv.windows.disks.vhd_mapped import FlatDisk, MappedDisk
+from labenv.windows.disks.vhd_mapped import FlatDisk, MappedDisk, fill_bits
 from labenv.windows.disks.vhd_types import (
     MIB,
     SECTOR,
@@ -261,6 +261,7 @@ class SparseVhd(MappedDisk):
             size=footer.size,
             block_size=header.block_size,
             differencing=footer.type is VhdType.DIFFERENCING,
+            sector=SECTOR,
             parent=parent,
             read_only=read_only,
         )
@@ -342,20 +343,6 @@ class SparseVhd(MappedDisk):
     def _end(self) -> int:
         """Where the last footer stands: behind everything that may be in use."""
         return -(-(self.file.size - SECTOR) // SECTOR) * SECTOR
-
-
-def fill_bits(bits: bytearray, first: int, end: int) -> None:
-    """Set the bits [first, end), lowest bit of a byte first."""
-    while first < end and first & 7:
-        bits[first >> 3] |= 1 << (first & 7)
-        first += 1
-    whole = (end - first) // 8
-    if whole > 0:
-        bits[first >> 3 : (first >> 3) + whole] = b"\xff" * whole
-        first += 8 * whole
-    while first < end:
-        bits[first >> 3] |= 1 << (first & 7)
-        first += 1
 
 
 def _with_parent(

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
 
 from labenv.devices import BlockDevice
 from labenv.windows.disks.exfat_layout import check_range, zero
-from labenv.windows.disks.vhd_types import SECTOR, GrowingDevice, VirtualDisk
-
-
-class Table(Protocol):
-    """Where each block's data begins in the file, -1 for a block that the file does not hold."""
-
-    def __getitem__(self, block: int, /) -> int: ...
-
-    def __len__(self) -> int: ...
+from labenv.windows.disks.vhd_types import GrowingDevice, VirtualDisk
 
 
 class MappedDisk(VirtualDisk):
@@ -29,12 +20,14 @@ class MappedDisk(VirtualDisk):
         size: int,
         block_size: int,
         differencing: bool,
+        sector: int,
         parent: VirtualDisk | None,
         read_only: bool,
     ) -> None:
         super().__init__(file, size=size, parent=parent, read_only=read_only)
         self.block_size = block_size
         self.differencing = differencing
+        self.sector = sector
         self._fresh = True
 
     def read(self, offset: int, length: int) -> bytes:
@@ -49,9 +42,8 @@ class MappedDisk(VirtualDisk):
         """Store bytes; a block that the file does not hold is added to it."""
         self._check_write(offset, len(data))
         if self._fresh:
-            self._first_change()
-            self._fresh = False
-        if self.differencing and (offset % SECTOR or len(data) % SECTOR):
+            self._touch()
+        if self.differencing and (offset % self.sector or len(data) % self.sector):
             offset, data = self._whole_sectors(offset, data)
         done = 0
         for block, within, length in self._parts(offset, len(data)):
@@ -70,9 +62,11 @@ class MappedDisk(VirtualDisk):
         self._check_write(offset, length)
         for block, within, part in self._parts(offset, length):
             at = self._locate(block)
+            if at < 0 and (self._is_zero(block) or not self.differencing):
+                continue
             if self.differencing:
                 start, end = within, within + part
-                inner_start, inner_end = -(-start // SECTOR) * SECTOR, end // SECTOR * SECTOR
+                inner_start, inner_end = -(-start // self.sector) * self.sector, end // self.sector * self.sector
                 if inner_start >= inner_end:
                     self.write(block * self.block_size + within, bytes(part))
                     continue
@@ -83,25 +77,24 @@ class MappedDisk(VirtualDisk):
                     self.write(base + inner_end, bytes(end - inner_end))
                 at = self._locate(block)
                 if at < 0:
-                    self.write(base + inner_start, bytes(SECTOR))
+                    self.write(base + inner_start, bytes(self.sector))
                     at = self._locate(block)
                 zero(self.file, at + inner_start, inner_end - inner_start)
                 self._set_present(block, inner_start, inner_end - inner_start)
-            elif at >= 0:
-                if self._fresh:
-                    self._first_change()
-                    self._fresh = False
+            else:
+                self._touch()
                 zero(self.file, at + within, part)
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """(offset, length) of what this file itself holds."""
         self._check_open()
         for block in range(-(-self._size // self.block_size)):
-            if self._locate(block) < 0:
+            zeros = self._is_zero(block)
+            if self._locate(block) < 0 and not (zeros and self.differencing):
                 continue
             base = block * self.block_size
             length = min(self.block_size, self._size - base)
-            if not self.differencing:
+            if zeros or not self.differencing:
                 yield base, length
                 continue
             for present, start, part in self._runs(block, 0, length):
@@ -128,6 +121,15 @@ class MappedDisk(VirtualDisk):
     def _first_change(self) -> None:
         """Whatever the format wants done before the first change since the file was opened."""
 
+    def _touch(self) -> None:
+        if self._fresh:
+            self._first_change()
+            self._fresh = False
+
+    def _is_zero(self, block: int) -> bool:
+        """Whether a block that the file does not hold is zeros, whatever the parent says."""
+        return False
+
     def _parts(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
         """(block, offset in it, length) for a range."""
         while length:
@@ -140,6 +142,8 @@ class MappedDisk(VirtualDisk):
     def _read_block(self, block: int, within: int, length: int) -> bytes:
         at = self._locate(block)
         if at < 0:
+            if self._is_zero(block):
+                return bytes(length)
             return self._below(block * self.block_size + within, length)
         if not self.differencing:
             return self.file.read(at + within, length)
@@ -159,10 +163,10 @@ class MappedDisk(VirtualDisk):
             yield True, within, length
             return
         while within < end:
-            sector = within // SECTOR
+            sector = within // self.sector
             present = bool(bits[sector >> 3] >> (sector & 7) & 1)
             whole = 0xFF if present else 0
-            last = -(-end // SECTOR)
+            last = -(-end // self.sector)
             sector += 1
             while sector < last:
                 if not sector & 7 and bits[sector >> 3] == whole:
@@ -171,7 +175,7 @@ class MappedDisk(VirtualDisk):
                     sector += 1
                 else:
                     break
-            stop = min(end, sector * SECTOR)
+            stop = min(end, sector * self.sector)
             yield present, within, stop - within
             within = stop
 
@@ -185,8 +189,8 @@ class MappedDisk(VirtualDisk):
         return data if inside == length else data + bytes(length - inside)
 
     def _whole_sectors(self, offset: int, data: bytes) -> tuple[int, bytes]:
-        head = offset % SECTOR
-        tail = -(offset + len(data)) % SECTOR
+        head = offset % self.sector
+        tail = -(offset + len(data)) % self.sector
         before = self.read(offset - head, head)
         after = self.read(offset + len(data), tail)
         return offset - head, before + data + after
@@ -243,3 +247,17 @@ def copy_range(source: BlockDevice, target: BlockDevice, offset: int, length: in
         part = data[start : start + piece]
         if any(part) or any(target.read(offset + start, len(part))):
             target.write(offset + start, part)
+
+
+def fill_bits(bits: bytearray, first: int, end: int) -> None:
+    """Set the bits [first, end), lowest bit of a byte first."""
+    while first < end and first & 7:
+        bits[first >> 3] |= 1 << (first & 7)
+        first += 1
+    whole = (end - first) // 8
+    if whole > 0:
+        bits[first >> 3 : (first >> 3) + whole] = b"\xff" * whole
+        first += 8 * whole
+    while first < end:
+        bits[first >> 3] |= 1 << (first & 7)
+        first += 1

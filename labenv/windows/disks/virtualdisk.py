@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from uuid import UUID
 
-from labenv.windows.disks import vhd
+from labenv.windows.disks import vhd, vhdx
 from labenv.windows.disks.errors import NotAVirtualDisk, ParentMismatch, ParentMissing, VirtualDiskError
 from labenv.windows.disks.vhd_mapped import copy_range
 from labenv.windows.disks.vhd_types import GrowingDevice, VhdFormat, VhdInfo, VhdType, VirtualDisk
@@ -71,11 +71,24 @@ def create_vhd(
             block_size=block_size,
         )
         return
-    raise VirtualDiskError("VHDX")
+    vhdx.create(
+        file,
+        kind=type,
+        size=size,
+        identifier=identifier,
+        parent=parent,
+        parent_path=parent_path,
+        relative_path=relative_path,
+        block_size=block_size,
+        logical=logical_sector_size,
+        physical=physical_sector_size,
+    )
 
 
 def read_info(file: GrowingDevice) -> VhdInfo:
     """What ``Get-VHD`` tells of a file, whether its parent is there or not; raises ``NotAVirtualDisk``."""
+    if vhdx.is_vhdx(file):
+        return vhdx.read_info(file)
     if vhd.is_vhd(file):
         return vhd.read_info(file)
     raise NotAVirtualDisk("the file is neither a VHD nor a VHDX")
@@ -102,6 +115,8 @@ def open_vhd(file: GrowingDevice, *, parent: VirtualDisk | None = None, read_onl
         parent_or_none: VirtualDisk | None = parent
     else:
         parent_or_none = None
+    if info.format is VhdFormat.VHDX:
+        return vhdx.open_disk(file, parent=parent_or_none, read_only=read_only)
     return vhd.open_disk(file, parent=parent_or_none, read_only=read_only)
 
 
@@ -115,7 +130,10 @@ def set_parent(file: GrowingDevice, *, parent: VhdInfo, parent_path: str, relati
         raise VirtualDiskError(f"a {info.type.value} disk has no parent; only a differencing disk does")
     if parent.linkage != info.parent_linkage:
         raise ParentMismatch(f"the disk was made from {info.parent_linkage}, the one offered is {parent.linkage}")
-    vhd.set_parent(file, parent=parent, parent_path=parent_path, relative_path=relative_path)
+    if info.format is VhdFormat.VHDX:
+        vhdx.set_parent(file, parent=parent, parent_path=parent_path, relative_path=relative_path)
+    else:
+        vhd.set_parent(file, parent=parent, parent_path=parent_path, relative_path=relative_path)
 
 
 def merge(child: VirtualDisk, parent: VirtualDisk) -> int:
