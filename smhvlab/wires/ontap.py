@@ -18,7 +18,7 @@ from smhvlab.secrets import Secret
 from smhvlab.wires.control import WireControl
 from smhvlab.wires.log import WireLog
 from smhvlab.wires.ontap_codes import advice
-from smhvlab.wires.rest import LOCATION, RestAdapter, check_kept, jobs_of, query_text, title_of
+from smhvlab.wires.rest import LOCATION, RestAdapter, jobs_of, keeps, query_text, title_of
 from smhvlab.wires.transport import LOOK_IT_UP, harden, quiet
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class OntapWire:
             OntapError, ConnectionFailed, UnknownOutcome, ReadOnlyRefused, Unsendable, Cancelled
         """
         connection = self._connection()
-        with self._expecting(lambda body: check_kept(resource, body)):
+        with self._expecting(keeps(resource)):
             answer = resource.post(poll=False, connection=connection, **query_text(query))
         return self._pending(answer.http_response)
 
@@ -182,10 +182,12 @@ class OntapWire:
         """POST several resources of one class in one request, e.g. one Snapshot copy each of many volumes."""
         connection = self._connection()
 
+        checks = [keeps(record) for record in records]
+
         def check(body: Mapping[str, object]) -> None:
             sent = body.get("records")
-            for record, kept in zip(records, sent if isinstance(sent, list) else [], strict=True):
-                check_kept(record, kept)
+            for one, record in zip(checks, sent if isinstance(sent, list) else [], strict=True):
+                one(record)
 
         with self._expecting(check):
             answer = resource.post_collection(records, *parents, poll=False, connection=connection, **query_text(query))

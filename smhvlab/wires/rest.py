@@ -220,23 +220,29 @@ def jobs_of(body: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(str(job["uuid"]) for job in found if isinstance(job, Mapping) and job.get("uuid"))
 
 
-def check_kept(resource: Any, body: Mapping[str, object]) -> None:
-    """Raise `Unsendable` if something that was set on a netapp-ontap resource is missing from the body to be sent."""
-    own = set(vars(type(resource)()))
+def keeps(resource: Any) -> Callable[[Mapping[str, object]], None]:
+    """A check for the body that netapp-ontap is going to send for a new resource.
+
+    It must be made before the resource is posted: the library drops what its schema does not know from the resource
+    itself. The check raises `Unsendable` if something that was set is missing from the body.
+    """
     keys = {key.partition(".")[0] for key in resource.path_keys}
-    wanted = {name for name in vars(resource) if name not in own} - keys
-    lost = sorted({name for name in wanted if name.rstrip("_") not in body and name not in body})
-    lost += sorted(
-        ".".join(path)
-        for path in _paths(resource.to_dict())
-        if path[0] not in lost and path[0] not in keys and path[0] in body and not _has(body, path)
-    )
-    if lost:
-        raise Unsendable(
-            f"netapp-ontap would leave {', '.join(lost)} out of a new {type(resource).__name__}",
-            why="its schema does not know the field, or calls it read-only",
-            next_action="Correct the name, or set it by a PATCH with `changes` afterwards.",
-        )
+    known = resource.to_dict()
+    unknown = [(name,) for name in sorted(vars(resource).keys() - vars(type(resource)()).keys() - known.keys())]
+    # The library spells some names that Python reserves with an underscore: `class_`.
+    unknown = [path for path in unknown if path[0].rstrip("_") not in known]
+    wanted = [path for path in (*unknown, *_paths(known)) if path[0] not in keys]
+
+    def check(body: Mapping[str, object]) -> None:
+        lost = sorted({".".join(path) for path in wanted if not _has(body, path)})
+        if lost:
+            raise Unsendable(
+                f"netapp-ontap would leave {', '.join(lost)} out of a new {type(resource).__name__}",
+                why="its schema does not know the field, or calls it read-only",
+                next_action="Correct the name, or set it by a PATCH with `changes` afterwards.",
+            )
+
+    return check
 
 
 def _paths(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
