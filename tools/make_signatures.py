@@ -56,7 +56,7 @@ NAMESPACES = {
 
 CLASSES = {
     f"{verb}-VHD": f"Microsoft.Vhd.PowerShell.Cmdlets.{verb}Vhd"
-    for verb in "Get New Set Mount Dismount Convert Merge Optimize Resize Test".split()
+    for verb in ["Get", "New", "Set", "Mount", "Dismount", "Convert", "Merge", "Optimize", "Resize", "Test"]
 }
 """Classes that do not follow the rule of their module."""
 
@@ -106,16 +106,37 @@ PIPELINE = {
 }
 """Parameters that take the pipeline's object, with the type that it must have ('' is any)."""
 
-NEEDS_DELEGATION = (
-    "Add-ClusterVirtualMachineRole Add-ClusterNode New-Cluster Get-ClusterLog Add-ClusterGroup Add-ClusterServerRole "
-    "Test-Cluster Remove-Cluster Remove-ClusterNode"
-).split()
+NEEDS_DELEGATION = [
+    "Add-ClusterVirtualMachineRole",
+    "Add-ClusterNode",
+    "New-Cluster",
+    "Get-ClusterLog",
+    "Add-ClusterGroup",
+    "Add-ClusterServerRole",
+    "Test-Cluster",
+    "Remove-Cluster",
+    "Remove-ClusterNode",
+]
 
-PROMPTS = (
-    "Remove-VM Remove-VMSnapshot Remove-VMSavedState Restore-VMSnapshot Remove-VMSwitch Format-Volume Clear-Disk "
-    "Remove-Partition Remove-ClusterGroup Remove-ClusterResource Remove-ClusterSharedVolume Remove-ClusterNode "
-    "Remove-Cluster Disconnect-IscsiTarget Remove-IscsiTargetPortal Unregister-ScheduledTask Merge-VHD"
-).split()
+PROMPTS = [
+    "Remove-VM",
+    "Remove-VMSnapshot",
+    "Remove-VMSavedState",
+    "Restore-VMSnapshot",
+    "Remove-VMSwitch",
+    "Format-Volume",
+    "Clear-Disk",
+    "Remove-Partition",
+    "Remove-ClusterGroup",
+    "Remove-ClusterResource",
+    "Remove-ClusterSharedVolume",
+    "Remove-ClusterNode",
+    "Remove-Cluster",
+    "Disconnect-IscsiTarget",
+    "Remove-IscsiTargetPortal",
+    "Unregister-ScheduledTask",
+    "Merge-VHD",
+]
 """Commands that ask before they act, unless told -Confirm:$false or -Force; nobody can answer over this wire."""
 
 EMPTY_ALLOWED = {"Set-Content": ["Value"], "Add-Content": ["Value"], "Set-ItemProperty": ["Value"]}

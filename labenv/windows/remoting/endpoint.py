@@ -17,7 +17,7 @@ from labenv.windows.remoting.auth import Authenticator
 from labenv.windows.remoting.config import config_element
 from labenv.windows.remoting.engine import Engine
 from labenv.windows.remoting.psrp import Outbox, Pipe, Pool, ProtocolError
-from labenv.windows.remoting.transport import Connection, connection_of
+from labenv.windows.remoting.transport import connection_of
 from labenv.windows.remoting.wsman import Action, Request, WsmanFault
 
 if TYPE_CHECKING:

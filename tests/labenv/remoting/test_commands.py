@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from pypsrp.powershell import RunspacePool
-from pypsrp.powershell import PowerShell
 
-from .conftest import VM_ID, Server, command
+from .conftest import VM_ID, command
 
 
 def test_string_result(pool: RunspacePool) -> None:
