@@ -21,6 +21,10 @@ OPEN_TRANSACTION_CACHE = 8
 """Pages of cache of an open transaction: more than that and its pages reach the data file before the commit."""
 
 
+CHECKPOINT_PAGES = 256
+"""Pages after which a write-ahead log is copied into the data file and used again from its beginning."""
+
+
 class Journal(Enum):
     """How a database keeps its log."""
 
@@ -316,6 +320,7 @@ class Engine:
         connection.pragma("temp_store", "memory")
         if self._exclusive(database):
             connection.pragma("locking_mode", "exclusive")  # without shared memory there is one user only
+            connection.wal_autocheckpoint(CHECKPOINT_PAGES)
         else:
             connection.pragma("journal_mode", database.files.journal.value)
         connection.pragma("synchronous", "full")

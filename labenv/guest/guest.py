@@ -261,7 +261,8 @@ class Guest:
         system = self._running()
         end = int((now or self._now()).timestamp())
         while self._settled < end:
-            if self._frozen or not (self._loads or self.dirty_bytes):
+            idle = not self._loads and all(volume.settled for volume in system.volumes.values())
+            if self._frozen or idle:
                 self._settled = end
                 break
             self._settled += 1

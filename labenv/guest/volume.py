@@ -59,6 +59,11 @@ class GuestVolume:
         """Bytes that a loss of power would take."""
         return sum(file.dirty_bytes for file in self._files.values())
 
+    @property
+    def settled(self) -> bool:
+        """Whether the disk holds everything that was written."""
+        return all(file.settled for file in self._files.values())
+
     def exists(self, path: str) -> bool:
         """Whether a file or directory has this path."""
         return self.file_system.exists(path)
