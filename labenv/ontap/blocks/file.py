@@ -175,7 +175,7 @@ class BlockFile(FileReader):
             self._engine.log.acknowledge()
             at += taken
 
-    def _write_piece(self, first: int, end: int, offset: int, data: memoryview) -> None:
+    def _write_piece(self, first: int, end: int, offset: int, data: memoryview, *, logged: bool = True) -> None:
         """Write blocks ``first`` to ``end``, padding ``data`` with what is there now."""
         before = offset - first * BLOCK
         after = end * BLOCK - offset - len(data)
@@ -190,7 +190,8 @@ class BlockFile(FileReader):
                 place = pool.pop()
                 pool.map[place * BLOCK : (place + 1) * BLOCK] = data[number * BLOCK : (number + 1) * BLOCK]
                 self.point_one(first + number, place)
-                log.add(self._log_number, first + number, 1, place)
+                if logged:
+                    log.add(self._log_number, first + number, 1, place)
             return
         places = pool.take(count)
         breaks = np.flatnonzero(np.diff(places) != 1) + 1
@@ -326,7 +327,7 @@ class BlockFile(FileReader):
         if inner_first > inner_end:  # inside one block
             self._zero(offset, length)
             return
-        self._zero(offset, inner_first * BLOCK - offset)
+        self._zero(offset, min(end, inner_first * BLOCK) - offset)
         if end > inner_end * BLOCK:
             self._zero(inner_end * BLOCK, end - inner_end * BLOCK)
         if inner_first == inner_end:
@@ -367,10 +368,12 @@ class BlockFile(FileReader):
         old_blocks, new_blocks = -(-self.size // BLOCK), -(-size // BLOCK)
         if new_blocks > old_blocks and self._reserved:
             volume.demand(new_blocks - old_blocks, f"resize {self.path}")
-        engine.prepare(2, unmap_pages(self._height) + 4)
+        engine.prepare(1, 2 * unmap_pages(self._height) + 4)
         if size < self.size:
-            if size % BLOCK:
-                self._zero(size, min(self.size, new_blocks * BLOCK) - size)
+            if size % BLOCK and self._old(new_blocks - 1) != ZEROS:
+                self._make_room(new_blocks - 1, new_blocks)
+                blank = memoryview(bytes(new_blocks * BLOCK - size))
+                self._write_piece(new_blocks - 1, new_blocks, size, blank, logged=False)
             if new_blocks < old_blocks:
                 self.make_holes(new_blocks, old_blocks)
         self.forget_pages()

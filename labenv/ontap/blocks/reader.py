@@ -84,6 +84,13 @@ class FileReader:
         skip = offset & BLOCK - 1
         return out.reshape(-1)[skip : skip + length].tobytes()
 
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Offset and length in bytes of the parts, 2 MiB at most each, outside which the file is all holes."""
+        indexes, _ = tree.leaves(self._engine.pool, self._root, self._height)
+        for index in indexes.tolist():
+            offset = index * FANOUT * BLOCK
+            yield offset, min(FANOUT * BLOCK, self.size - offset)
+
     def flush(self) -> None:
         """Nothing to do: a write is safe when it returns."""
         self._inside(0, 0)

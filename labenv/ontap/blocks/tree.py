@@ -161,6 +161,17 @@ def reach(pool: Pool, roots: Iterable[tuple[int, int]], seen: npt.NDArray[np.boo
     return [np.concatenate(reached.get(level, [_NOTHING])) for level in range(top + 1)]
 
 
+def leaves(pool: Pool, root: int, height: int) -> tuple[Places, Places]:
+    """The indexes of a tree's leaves that are not all holes, and their pages."""
+    indexes = np.zeros(1 if root else 0, np.int64)
+    pages = np.full(1 if root else 0, root, np.int64)
+    for _ in range(height - 1):
+        rows = pool.rows[pages]
+        row, slot = np.nonzero(rows)
+        indexes, pages = indexes[row] * FANOUT + slot, rows[row, slot]
+    return indexes, pages
+
+
 def mapped_blocks(pool: Pool, root: int, height: int) -> int:
     """How many blocks of the file are not holes; shared ones count wherever they occur."""
     pages = np.array([root], np.int64) if root else _NOTHING

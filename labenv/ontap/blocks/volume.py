@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from labenv.devices import OutOfSpace
+from labenv.ontap.blocks.dedup import deduplicate
 from labenv.ontap.blocks.engine import Engine
 from labenv.ontap.blocks.errors import NameInUse, NotPossible, SnapshotBusy
 from labenv.ontap.blocks.file import BlockFile
@@ -15,6 +16,7 @@ from labenv.ontap.blocks.pool import BLOCK, ONE, Places
 from labenv.ontap.blocks.records import FileRecord, SnapshotRecord, VolumeRecord
 from labenv.ontap.blocks.snapshot import SnapshotBlocks
 from labenv.ontap.blocks.space import Aggregate, VolumeUsage
+from labenv.ontap.blocks.split import split
 from labenv.ontap.blocks.tree import drop, drop_root, reach
 
 
@@ -417,6 +419,28 @@ class VolumeBlocks:
             self.engine.changes[file.row] = None
             drop_root(self.engine.pool, self, root, height)
         self._drop_snapshots(newer)
+
+    # efficiency
+
+    def deduplicate(self) -> int:
+        """Let equal blocks of the active file system share their place (compared byte by byte).
+
+        Returns:
+            Bytes by which the active file system became smaller; what Snapshot copies hold stays held.
+
+        Raises:
+            OutOfSpace: the aggregate has no room for the pointer pages that change.
+        """
+        return deduplicate(self)
+
+    def split(self) -> None:
+        """FlexClone split: give the volume blocks of its own for all that it shares with its parent.
+
+        Raises:
+            NotPossible: it is no FlexClone volume, or backs one itself.
+            OutOfSpace: the volume or the aggregate has not the room.
+        """
+        split(self)
 
     def after(self, snapshot: SnapshotBlocks) -> Mapping[str, FileRecord]:
         """The files of the next newer Snapshot copy, or of the active file system, by path."""

@@ -1,0 +1,79 @@
+"""FlexClone split: blocks of its own for a volume that shared its parent's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labenv.ontap.blocks.errors import NotPossible
+from labenv.ontap.blocks.pool import ONE, Places
+from labenv.ontap.blocks.tree import drop_root, reach
+
+if TYPE_CHECKING:
+    from labenv.ontap.blocks.volume import VolumeBlocks
+
+_CHUNK = 4096
+
+
+def split(volume: VolumeBlocks) -> None:
+    """See ``VolumeBlocks.split``."""
+    if not volume.parent:
+        raise NotPossible(f"volume {volume.key} is not a FlexClone volume: there is nothing to split it from")
+    if volume.clones:
+        raise NotPossible(
+            f"volume {volume.key} backs {len(volume.clones)} FlexClone volumes itself: split or delete them first"
+        )
+    engine = volume.engine
+    pool = engine.pool
+    for file in volume.files.values():
+        file.settle()
+    reached = reach(pool, volume.roots(), np.zeros(pool.size, np.bool_))
+    foreign = [places[pool.owners[places] != volume.number] for places in reached]
+    if any(len(places) for places in foreign):
+        pages = sum(len(places) for places in reached[1:])
+        volume.lease(len(foreign[0]), pages, volume.key)
+        pool.prepare(0, len(foreign[0]) + pages, relieve=engine.commit)
+        _rebuild(volume, [foreign[0], *reached[1:]])
+    parent = volume.aggregate.volumes[volume.parent]
+    del parent.clones[volume.number]
+    volume.parent = volume.parent_snapshot = 0
+    volume.changed()
+
+
+def _rebuild(volume: VolumeBlocks, levels: list[Places]) -> None:
+    """Copy the data blocks of ``levels[0]`` and every page that must point at a copy, from the leaves upwards."""
+    pool = volume.engine.pool
+    instead = np.arange(pool.size, dtype=np.int64)
+    for level, places in enumerate(levels):
+        for at in range(0, len(places), _CHUNK):
+            piece = places[at : at + _CHUNK]
+            if level:
+                rows = pool.rows[piece]
+                moved = instead[rows]
+                needed = (moved != rows).any(axis=1) | (pool.owners[piece] != volume.number)
+                piece, moved = piece[needed], moved[needed]
+                copies = pool.take(len(piece))
+                pool.rows[copies] = moved
+                np.add.at(pool.refs, moved[moved != 0], ONE)
+                pool.fresh.update(copies.tolist())
+                volume.page_room -= len(piece)
+            else:
+                copies = pool.take(len(piece))
+                pool.blocks[copies] = pool.blocks[piece]
+                volume.room -= len(piece)
+            pool.refs[copies] = 0  # until something points at them
+            pool.owners[copies] = volume.number
+            instead[piece] = copies
+    before = list(volume.roots())
+    roots = np.array([instead[root] for root, _ in before if root], np.int64)
+    np.add.at(pool.refs, roots, ONE)
+    for file in volume.files.values():
+        file.move_root(int(instead[file.root]))
+    for snapshot in volume.snapshots.values():
+        moved_records = {p: replace(r, root=int(instead[r.root])) for p, r in snapshot.records.items()}
+        snapshot.replace_records(moved_records)
+        volume.engine.changes[snapshot.row] = snapshot
+    for root, height in before:
+        drop_root(pool, volume, root, height)
