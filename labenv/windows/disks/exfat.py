@@ -25,13 +25,14 @@ from labenv.windows.disks.errors import (
     NotADirectory,
     PathNotFound,
 )
+from labenv.windows.disks.exfat_check import CheckResult, check_volume
 from labenv.windows.disks.exfat_directory import Directory
 from labenv.windows.disks.exfat_file import File
 from labenv.windows.disks.exfat_layout import BIG_ALIGNMENT, END_OF_CHAIN, format_exfat, read_geometry, zero
 from labenv.windows.disks.exfat_names import MAX_LABEL, check_name, split_path, upcase_map
 from labenv.windows.disks.exfat_volume import Node, Volume
 
-__all__ = ["Entry", "File", "FileSystem", "format_exfat"]
+__all__ = ["CheckResult", "Entry", "File", "FileSystem", "format_exfat"]
 
 READ_ONLY = entries.READ_ONLY
 HIDDEN = entries.HIDDEN
@@ -249,6 +250,28 @@ class FileSystem:
             total += length
         return total
 
+    def check(self) -> CheckResult:
+        """Hold every file against the bitmap and the chains, as chkdsk without a switch."""
+        self._volume.check_open()
+        return check_volume(self._volume, self._root)
+
+    def repair(self) -> CheckResult:
+        """Free lost clusters, and drop the second name of a file whose move lost power; returns what was found.
+
+        Errors are reported and left alone. Raises ``FileInUse`` while files are open.
+        """
+        for node in self._volume.open_nodes:
+            raise FileInUse(f"{node.name!r} is open; close every file before the volume is repaired")
+        result = self.check()
+        for _, second in result.twins:
+            node, _ = self._find(second)
+            self._parent(node, second).remove(node)
+        for path in result.tails:
+            runs = self._volume.locate(self._find(path)[0])
+            self._volume.fat.set(runs[-1][0] + runs[-1][1] - 1)
+        self._volume.bitmap.give(result.lost)
+        return result
+
     def flush(self) -> None:
         """Flush the device; metadata is there already."""
         self._volume.check_open()
@@ -298,6 +321,7 @@ class FileSystem:
                 upcase = (first, length, int.from_bytes(special[4:8], "little"))
         if bitmap is None or upcase is None or upcase[1] > 2 * 0x10000:
             raise Corrupt("the root directory names no allocation bitmap or no up-case table; the volume is damaged")
+        volume.system_chains = [bitmap, upcase[:2]]
         volume.attach_bitmap(*bitmap)
         volume.upcase = upcase_map(self._chain_bytes(upcase[0], upcase[1]), upcase[2])
         root.rehash()

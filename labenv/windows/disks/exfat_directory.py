@@ -204,7 +204,7 @@ class Directory:
         return slot, padding
 
     def _skip(self, start: int, needed: int, per_block: int) -> int:
-        if per_block < 32 or start % per_block + needed <= per_block:
+        if needed > per_block or start % per_block + needed <= per_block:
             return 0
         return per_block - start % per_block
 

@@ -69,6 +69,10 @@ class Fat:
         """Make one cluster point to another, or end the chain there."""
         self._write(cluster, np.array([following], dtype=np.uint32))
 
+    def ends(self, cluster: int) -> bool:
+        """Whether a chain ends with that cluster."""
+        return int(self._block(cluster // _PER_BLOCK)[cluster % _PER_BLOCK]) >= 0xFFFFFFF8
+
     def _block(self, block: int) -> npt.NDArray[np.uint32]:
         start = block * BLOCK
         length = min(BLOCK, self._geometry.fat_length - start)

@@ -96,6 +96,7 @@ class Volume:
         self.fat = Fat(device, geometry, store=self.store)
         self.upcase: dict[int, int] = {}
         self.open_nodes: set[Node] = set()
+        self.system_chains: list[tuple[int, int]] = []  # (first cluster, length) of the bitmap and the up-case table
         self._bitmap: Bitmap | None = None
 
     @property
