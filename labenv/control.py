@@ -136,7 +136,7 @@ class Control:
 
     async def _guest(self, arguments: Mapping[str, Any]) -> object:
         """Act inside a running VM: insert, count, checkdb, databases, write_file, read_file, flush, power_off."""
-        return self._site.guest_verb(arguments["vm"], arguments["verb"], arguments.get("arguments", {}))
+        return self._site.guest_action(arguments["vm"], arguments["action"], arguments.get("arguments", {}))
 
     async def _check(self, _: Mapping[str, Any]) -> object:
         self._site.state.commit()
@@ -146,7 +146,7 @@ class Control:
         """Write a LUN or a file in a volume, or in one of its Snapshot copies, to a sparse local file."""
         file = self._site.block_file(arguments["volume"], arguments["path"], arguments.get("snapshot"))
         with open(arguments["target"], "wb") as out:  # noqa: PTH123, ASYNC230 - the lab's one thread owns the bytes
-            for offset, length in file.mapped():
+            for offset, length in file.extents():
                 for start in range(offset, offset + length, 8 << 20):
                     out.seek(start)
                     out.write(file.read(start, min(8 << 20, offset + length - start)))

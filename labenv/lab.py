@@ -167,9 +167,7 @@ class Lab:
         inspect: ground truth for checks; flows never see it.
     """
 
-    def __init__(
-        self, state: Path, *, process: subprocess.Popen[bytes] | None = None, temporary: bool = False
-    ) -> None:
+    def __init__(self, state: Path, *, process: subprocess.Popen[bytes] | None = None, temporary: bool = False) -> None:
         self.state = state
         self.profile = state / "endpoints.json"
         self.clock = LabClock(self)
@@ -306,7 +304,7 @@ class GuestDoor:
         self._vm = vm
 
     def _do(self, verb: str, **arguments: object) -> Any:
-        return self._lab.request("guest", vm=self._vm, verb=verb, arguments=arguments)["result"]
+        return self._lab.request("guest", vm=self._vm, action=verb, arguments=arguments)["result"]
 
     def databases(self) -> list[str]:
         """Names of the guest's databases."""
@@ -350,9 +348,7 @@ class Inspect:
     def export(self, volume: str, path: str, target: Path, *, snapshot: str | None = None) -> int:
         """Write a LUN's bytes to a sparse local file; returns its size in bytes."""
         target = target.absolute()
-        answer = self._lab.request(
-            "inspect/export", volume=volume, path=path, snapshot=snapshot, target=str(target)
-        )
+        answer = self._lab.request("inspect/export", volume=volume, path=path, snapshot=snapshot, target=str(target))
         return int(answer["size"])
 
     def usage(self, volume: str) -> Mapping[str, int]:
@@ -368,6 +364,4 @@ class Inspect:
 def _opener(state: Path) -> urllib.request.OpenerDirector:
     """No proxy and no CA variable of this machine may stand between a lab and its client."""
     context = ssl.create_default_context(cafile=str(state / "certificates" / "ca.pem"))
-    return urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    )
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from labenv.guest.golden import install_golden
 from labenv.windows.objects import PsObject
+from labenv.windows.remoting.engine import Engine
 
 if TYPE_CHECKING:
     from labenv.ontap.array import Array
     from labenv.site import LabSite
     from labenv.topology import Disk, Golden, HyperVHost, Vm
-    from labenv.windows.remoting.engine import Engine
 
 
 async def populate(site: LabSite) -> None:
@@ -41,7 +41,7 @@ class _Builder:
         self._spec = host
         self._host = next(h for h in site.hosts if h.spec.name == host.name)
         self._array: Array = next(a for a in site.arrays if a.spec.name == host.storage)
-        self._engine: Engine = self._host_engine()
+        self._engine = Engine(self._host, clock=site.clock)
         self._portals = [
             lif.address
             for cluster in site.topology.cluster
@@ -51,11 +51,6 @@ class _Builder:
             for lif in svm.lif
             if lif.service == "iscsi"
         ]
-
-    def _host_engine(self) -> Engine:
-        from labenv.windows.remoting.engine import Engine
-
-        return Engine(self._host, clock=self._site.clock)
 
     async def _rest(self, method: str, path: str, body: Mapping[str, object], **query: str) -> dict[str, Any]:
         status, answer = await self._array.call(method, path, query={"return_timeout": "120", **query}, body=body)
@@ -157,9 +152,7 @@ class _Builder:
     async def _access(self, number: int, partition: int, access_path: str) -> None:
         if len(access_path) > 3:
             await self._run("New-Item", Path=access_path, ItemType="Directory", Force=True)
-        await self._run(
-            "Add-PartitionAccessPath", DiskNumber=number, PartitionNumber=partition, AccessPath=access_path
-        )
+        await self._run("Add-PartitionAccessPath", DiskNumber=number, PartitionNumber=partition, AccessPath=access_path)
 
     async def disk(self, disk: Disk) -> None:
         """A LUN on a volume of its own, formatted and mounted."""
@@ -178,14 +171,18 @@ class _Builder:
         for index, (vhd, file) in enumerate(zip(golden.vhd, files, strict=True)):
             await self._run("New-VHD", Path=file, SizeBytes=int(vhd.size), Fixed=True)
             await self._attach(golden.vm, index, file)
-        with self._host.virtual_disks(files) as disks:
+        opened = [self._host.vhds.open(file) for file in files]
+        try:
             install_golden(
-                disks,
+                [disk.device for disk in opened],
                 letters=[vhd.letter for vhd in golden.vhd],
                 databases={d.name: (d.data, d.log) for d in golden.database},
                 now=lambda: self._site.clock.time,
                 seed=self._site.seed,
             )
+        finally:
+            for disk in opened:
+                disk.close()
         await self._run("Write-VolumeCache", DriveLetter=golden.access_path[0])
         await self._rest(
             "PATCH",

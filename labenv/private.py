@@ -21,6 +21,6 @@ def write_private(path: Path, data: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         if sys.platform == "win32":
             command = ["icacls", str(partial), "/inheritance:r", "/grant:r", f"{getpass.getuser()}:F"]
-            subprocess.run(command, check=True, capture_output=True)  # noqa: S603, S607 - a part of every Windows
+            subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - a part of every Windows
         file.write(data)
     partial.replace(path)

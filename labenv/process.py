@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import platform
 import secrets
 import socket
 import sys
@@ -24,6 +25,7 @@ from labenv.private import write_private
 from labenv.site import LabSite
 from labenv.state import StateFolderMismatch
 from labenv.topology import Topology, TopologyError, load
+from labenv.windows.remoting.transport import ConnectionProtocol
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 log = logging.getLogger("labenv")
@@ -63,23 +65,17 @@ def _say(message: Mapping[str, object]) -> None:
 async def _run(options: argparse.Namespace) -> None:
     folder: Path = options.state.absolute()
     topology = load(options.topology)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    except OSError as error:
-        raise StartError(f"the state folder {folder} cannot be used ({error.strerror}): name another with --state") from error
+    _prepare(folder)
     lock = _lock(folder)
     known = _known_endpoints(folder, topology)
     sockets, endpoints = _listen(topology, known, bind=options.bind, standard=options.standard_ports)
     addresses = [s.getsockname()[0] for s in sockets]
     ca_file, chain, key = ensure_certificates(folder / "certificates", addresses)
-    endpoints = {**endpoints, "control": {**endpoints["control"], "token": known.get("token") or secrets.token_urlsafe(24)}}
+    endpoints["control"]["token"] = known.get("token") or secrets.token_urlsafe(24)
     for entry in (*endpoints["storage"], *endpoints["hyperv"]):
         entry["ca_file"] = str(ca_file)
     loop = asyncio.get_running_loop()
-    site = LabSite(
-        folder, topology=topology, seed=options.seed, realtime=options.realtime, endpoints=endpoints
-    )
+    site = LabSite(folder, topology=topology, seed=options.seed, realtime=options.realtime, endpoints=endpoints)
     await site.open()
     server_box: list[uvicorn.Server] = []
 
@@ -99,7 +95,7 @@ async def _run(options: argparse.Namespace) -> None:
         dispatch,
         ssl_certfile=str(chain),
         ssl_keyfile=str(key),
-        http="h11",
+        http=ConnectionProtocol,
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -114,7 +110,7 @@ async def _run(options: argparse.Namespace) -> None:
     if options.until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
     serving = loop.create_task(server.serve(sockets=sockets))
-    while not server.started and not serving.done():
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn offers no event for it
         await asyncio.sleep(0.005)
     if serving.done():
         await serving
@@ -125,6 +121,15 @@ async def _run(options: argparse.Namespace) -> None:
     finally:
         await site.close()
         lock.close()
+
+
+def _prepare(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        reason = error.strerror
+        raise StartError(f"the state folder {folder} cannot be used ({reason}): name another with --state") from error
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
@@ -162,6 +167,7 @@ def _known_endpoints(folder: Path, topology: Topology) -> dict[str, Any]:
         return {"ports": {}, "passwords": {}}
     try:
         old = msgspec.json.decode(path.read_bytes())
+        address, port = old["control"]["url"].removeprefix("https://").rsplit(":", 1)
         if old["topology"] != topology.name:
             raise StartError(
                 f"{folder} holds a lab of topology {old['topology']}, not {topology.name}: "
@@ -169,10 +175,10 @@ def _known_endpoints(folder: Path, topology: Topology) -> dict[str, Any]:
             )
         entries = [*old["storage"], *old["hyperv"]]
         return {
-            "ports": {e["name"]: (e["host"], e["port"]) for e in entries}
-            | {"control": (old["control"]["url"].split("/")[2].rsplit(":", 1)[0], int(old["control"]["url"].rsplit(":", 1)[1]))},
+            "ports": {"control": (address, int(port)), **{e["name"]: (e["host"], e["port"]) for e in entries}},
             "passwords": {e["name"]: e["password"] for e in entries}
-            | {f"{e['name']}/{s['name']}": s["password"] for e in old["storage"] for s in e["svms"]},
+            | {f"{e['name']}/{s['name']}": s["password"] for e in old["storage"] for s in e["svms"]}
+            | {f"{e['name']}/sql": e["sql"]["password"] for e in old["hyperv"]},
             "token": old["control"]["token"],
         }
     except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
@@ -227,6 +233,7 @@ def _listen(
             **place(1 + len(topology.cluster) + i),
             "user": "LAB\\Administrator",
             "password": password(h.name),
+            "sql": {"user": "sa", "password": password(f"{h.name}/sql")},
         }
         for i, h in enumerate(topology.host)
     ]
@@ -249,7 +256,8 @@ def _socket(name: str, address: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except PermissionError as error:
         listener.close()
-        raise StartError(f"port {port} for {name} on {address} is not allowed ({error.strerror}). {_remedy(port)}") from error
+        what = f"port {port} for {name} on {address} is not allowed ({error.strerror})"
+        raise StartError(f"{what}. {_remedy(port)}") from error
     except OSError as error:
         listener.close()
         where = f"port {port} for {name} on {address}" if port else f"a port for {name} on {address}"
@@ -261,11 +269,11 @@ def _socket(name: str, address: str, port: int) -> socket.socket:
 
 
 def _remedy(port: int) -> str:
-    if sys.platform.startswith("linux"):
-        return f"Allow it once with: sudo sysctl net.ipv4.ip_unprivileged_port_start={port}"
-    if sys.platform == "darwin":
-        return "Ports below 1024 on one address need root on macOS: start without --standard-ports"
-    return "Run the command in an elevated prompt, or start without --standard-ports"
+    remedies = {
+        "Linux": f"Allow it once with: sudo sysctl net.ipv4.ip_unprivileged_port_start={port}",
+        "Darwin": "Ports below 1024 on one address need root on macOS: start without --standard-ports",
+    }
+    return remedies.get(platform.system(), "Run it in an elevated prompt, or start without --standard-ports")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,15 @@ from labenv.fabric import Fabric
 from labenv.faults import Faults
 from labenv.ids import Ids
 from labenv.ontap.array import Array
-from labenv.ontap.blocks.store import BlockFile, BlockStore, VolumeUsage
+from labenv.ontap.blocks.reader import FileReader
+from labenv.ontap.blocks.space import VolumeUsage
+from labenv.ontap.blocks.store import BlockStore
 from labenv.ontap.spec import AggregateSpec, ClusterSpec, LifSpec, SvmSpec
 from labenv.populate import populate
 from labenv.state import State
 from labenv.topology import Cluster, HyperVHost, Topology
 from labenv.windows.host import Host
+from labenv.windows.machines import VmNotRunning
 from labenv.windows.remoting.endpoint import Remoting
 from labenv.windows.spec import HostSpec
 
@@ -111,11 +114,12 @@ class LabSite:
             address=host.address,
             iqn=host.iqn,
             era=self.topology.era,
-            user=entry["user"],
+            user=entry["user"].rpartition("\\")[2],
             password=entry["password"],
         )
         return Host(
             spec=spec,
+            folder=self.folder / "hosts",
             clock=self.clock,
             state=self.state,
             ids=self.ids,
@@ -151,7 +155,7 @@ class LabSite:
     async def checkpoint(self, name: str) -> None:
         """Keep the whole site under a name; the guests' caches are written out first."""
         for host in self.hosts:
-            host.flush_guests()
+            host.flush()
         self.state.checkpoint(name)
 
     async def restore(self, name: str) -> None:
@@ -160,7 +164,7 @@ class LabSite:
         for host in self.hosts:
             host.power_cut()
         for remoting in self._remoting:
-            remoting.drop_shells()
+            await remoting.close()
         self.state.restore(name)
         self.faults.clear()
         self.failures.clear()
@@ -182,16 +186,20 @@ class LabSite:
         """State of every VM by name."""
         return {vm.name: vm.state for host in self.hosts for vm in host.vms.values()}
 
-    def guest_verb(self, vm: str, verb: str, arguments: Mapping[str, Any]) -> dict[str, object]:
-        """Act inside a running VM, as somebody logged in there would."""
+    def guest_action(self, vm: str, action: str, arguments: Mapping[str, Any]) -> dict[str, object]:
+        """Act inside a running VM, as somebody logged in there would. Raises ValueError."""
         for host in self.hosts:
             if vm in (record.name for record in host.vms.values()):
-                result = host.guest(vm).do(verb, **arguments)
+                try:
+                    guest = host.guest(vm)
+                except VmNotRunning as error:
+                    raise ValueError(f"the VM {vm} is not running: start it first") from error
+                result = guest.do(action, **arguments)
                 self.state.commit()
                 return {"result": result}
         raise ValueError(f"no VM {vm!r}: one of {', '.join(self.vm_states())}")
 
-    def block_file(self, volume: str, path: str, snapshot: str | None) -> BlockFile:
+    def block_file(self, volume: str, path: str, snapshot: str | None) -> FileReader:
         """A LUN or file by volume name and path in the volume, in the active file system or a Snapshot copy."""
         blocks = self.blocks.volume(self._volume_key(volume))
         if snapshot is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -218,7 +217,7 @@ def _convert(hint: object, value: object, where: str, path: str) -> object:
         return _size(value, where, path)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _build(hint, value, where, path + ".")
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and isinstance(value, hint):
+    if isinstance(hint, type) and isinstance(value, hint):
         return value
     wanted = getattr(hint, "__name__", str(hint))
     raise TopologyError(f"{where}: {path} is {value!r}, which is not of type {wanted}")
@@ -250,7 +249,8 @@ def _check(topology: Topology, where: str) -> None:
     for host in topology.host:
         _known(host.storage, clusters, where, f"storage of host {host.name}")
         _known(host.svm, [s.name for s in clusters[host.storage].svm], where, f"svm of host {host.name}")
-    for place in (topology.golden, *topology.disk):
+    places: list[Golden | Disk] = [topology.golden, *topology.disk]
+    for place in places:
         _known(place.host, hosts, where, f"host of volume {place.volume}")
         aggregates = [a.name for a in clusters[hosts[place.host].storage].aggregate]
         _known(place.aggregate, aggregates, where, f"aggregate of volume {place.volume}")

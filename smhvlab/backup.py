@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from html import escape
 
 from smhvlab.errors import NotAllowed
-from smhvlab.flow import CHOSEN, step
+from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
 from smhvlab.procedure import Procedure
 from smhvlab.site import stamp
 from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import Backup, BackupDisk, BackupLun, BackupVm, Dataset
+from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef
 
 
@@ -135,9 +136,7 @@ class CrashConsistentBackup(Procedure[BackupState]):
             dataset=dataset.name,
             host=self.site.profile.hyperv[0].name,
             volumes=volumes,
-            luns=tuple(
-                _place(luns[i], used[i], snapshot=name) for i in sorted(used, key=lambda i: luns[i].name)
-            ),
+            luns=tuple(_place(luns[i], used[i], snapshot=name) for i in sorted(used, key=lambda i: luns[i].name)),
             vms=tuple(self._vm(vm, homes) for vm in machines),
             excluded=tuple(
                 f"{vm.name}: pass-through disk {disk.disk_number}"
@@ -296,4 +295,3 @@ def _place(lun: LunRef, disk: HostDisk, *, snapshot: str) -> BackupLun:
         disk_guid=disk.guid,
         access_path=min(disk.access_paths, key=len),
     )
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,11 +22,12 @@ def frame(rows: Sequence[Mapping[str, object]], types: Mapping[str, str]) -> pd.
     """A DataFrame of the rows with exactly these columns and types."""
     import pandas as pd
 
-    columns: dict[str, pd.Series[object]] = {}
+    columns: dict[str, Any] = {}
     for name, kind in types.items():
         values = [row[name] for row in rows]
+        dtype: Any = kind
         if kind.startswith("datetime"):
-            columns[name] = pd.to_datetime(pd.Series(values, dtype="object"), utc=True).astype(kind)
+            columns[name] = pd.to_datetime(pd.Series(values, dtype="object"), utc=True).astype(dtype)
         else:
-            columns[name] = pd.Series(values, dtype="object").astype(kind)
+            columns[name] = pd.Series(values, dtype="object").astype(dtype)
     return pd.DataFrame(columns)

@@ -24,6 +24,7 @@ class Procedure(Flow[S]):
 
     def __init__(self, site: object, **parameters: Any) -> None:
         super().__init__(cast("Site", site), **parameters)
+        self.state_folder = self.site.journals
 
     @property
     def host(self) -> PowerShellWire:

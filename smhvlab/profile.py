@@ -64,6 +64,14 @@ class StorageEndpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SqlLogin:
+    """An SQL login of the databases in a host's VMs; its password is kept under ``key``."""
+
+    key: str
+    user: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostEndpoint:
     """A Hyper-V host's PowerShell remoting address, HTTPS.
 
@@ -74,6 +82,7 @@ class HostEndpoint:
         cluster: name of the failover cluster that it is a node of, None for a standalone host.
         authentication: one of `AUTHENTICATIONS`.
         configuration_name: the session configuration (JEA endpoint) to enter.
+        sql_user: SQL login of the databases in its VMs.
     """
 
     name: str
@@ -84,11 +93,17 @@ class HostEndpoint:
     cluster: str | None = None
     authentication: str = "negotiate"
     configuration_name: str = "Microsoft.PowerShell"
+    sql_user: str = "sa"
 
     @property
     def key(self) -> str:
         """Under which its password is kept."""
         return self.name
+
+    @property
+    def sql(self) -> SqlLogin:
+        """The SQL login of the databases in its VMs."""
+        return SqlLogin(key=f"{self.name}/sql", user=self.sql_user)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +116,7 @@ class Profile:
             never used.
         read_only: refuse every change.
         secrets: passwords by endpoint key, when whoever made the profile has them (a lab); never saved or shown.
+        journals: folder of its runs' journals; None: the user's state folder. A lab's runs end with the lab.
     """
 
     name: str
@@ -109,6 +125,7 @@ class Profile:
     proxy: str | None = None
     read_only: bool = False
     secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False, compare=False)
+    journals: Path | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -183,6 +200,10 @@ def from_endpoints(
         secrets = {
             str(entry["name"]): Secret(str(entry["password"])) for entry in (store, *hosts) if "password" in entry
         }
+        for entry in hosts:
+            login = entry.get("sql")
+            if isinstance(login, Mapping):
+                secrets[f"{entry['name']}/sql"] = Secret(str(login["password"]))
         svms = _entries(store, "svms")
         secrets |= {f"{store['name']}/{svm['name']}": Secret(str(svm["password"])) for svm in svms if "password" in svm}
         return Profile(
@@ -192,6 +213,7 @@ def from_endpoints(
             proxy=_optional(data, "proxy"),
             read_only=read_only,
             secrets=secrets,
+            journals=None if isinstance(source, Mapping) else Path(source).resolve().parent / "journals",
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise ProfileError(
@@ -232,6 +254,7 @@ def save(profile: Profile, *, folder: Path | None = None) -> Path:
             cluster=host.cluster,
             authentication=host.authentication,
             configuration_name=host.configuration_name,
+            sql_user=host.sql_user,
         )
         for host in profile.hyperv
     ]
@@ -327,7 +350,13 @@ def _host(entry: Mapping[str, object]) -> HostEndpoint:
         cluster=_optional(entry, "cluster"),
         authentication=str(entry.get("authentication", "negotiate")),
         configuration_name=str(entry.get("configuration_name", "Microsoft.PowerShell")),
+        sql_user=_sql_user(entry),
     )
+
+
+def _sql_user(entry: Mapping[str, object]) -> str:
+    login = entry.get("sql")
+    return str(login["user"]) if isinstance(login, Mapping) else str(entry.get("sql_user", "sa"))
 
 
 def _optional(entry: Mapping[str, object], name: str) -> str | None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from html import escape
 
 from smhvlab.errors import NameTaken, NotAllowed, NotFound
-from smhvlab.flow import CHOSEN, step
+from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm, VmDisk
 from smhvlab.procedure import Procedure
 from smhvlab.site import stamp
+from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef
 
 

@@ -8,12 +8,13 @@ from enum import StrEnum
 from html import escape
 
 from smhvlab.errors import NotAllowed, NotFound
-from smhvlab.flow import CHOSEN, step
+from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
 from smhvlab.site import stamp
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
+from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef
 
 
@@ -236,9 +237,7 @@ class RestoreVm(Procedure[RestoreState]):
         for lun, file in self.track(s.files):
             source = lun.mount + file.inside
             if self._length(file.partial) != self._length(source):
-                self.host.run(
-                    "Copy-Item", {"LiteralPath": source, "Destination": file.partial, "Force": True}
-                )
+                self.host.run("Copy-Item", {"LiteralPath": source, "Destination": file.partial, "Force": True})
             if self._length(file.partial) != self._length(source):
                 raise NotFound(
                     f"The copy of {file.target} is not complete",
@@ -293,9 +292,7 @@ class RestoreVm(Procedure[RestoreState]):
                 continue  # an earlier try has put it in place
             if self._length(file.target) is not None:
                 self.host.run("Remove-Item", {"LiteralPath": file.target, "Force": True})
-            self.host.run(
-                "Rename-Item", {"LiteralPath": file.partial, "NewName": file.target.rpartition("\\")[2]}
-            )
+            self.host.run("Rename-Item", {"LiteralPath": file.partial, "NewName": file.target.rpartition("\\")[2]})
 
     @step("Register the VM", tr="6.7/3", items=lambda s: (s.vm.configuration_file,))
     def register(self, s: RestoreState) -> None:
@@ -385,4 +382,3 @@ def _warnings(then: BackupVm, now: Vm) -> tuple[tuple[str, str], ...]:
     if len(present) == len(before) and present != before:
         found.append(("vhd-paths", f"names or paths of the VHDs of {now.name} have changed since the backup"))
     return tuple(found)
-

@@ -96,6 +96,11 @@ class Site:
         """The profile's name."""
         return self.profile.name
 
+    @property
+    def journals(self) -> Path | None:
+        """Where this site's runs are journaled; None: the user's state folder."""
+        return self.profile.journals
+
     # --- connections
 
     def tools(self) -> Tools:
@@ -130,7 +135,13 @@ class Site:
         )
         storage = Storage(rest)
         return Tools(
-            rest, host, storage, SnapDrive(host, storage), HyperV(host), SnapInfo(host), Sql(host, profile, self._secrets)
+            rest,
+            host,
+            storage,
+            SnapDrive(host, storage),
+            HyperV(host),
+            SnapInfo(host),
+            Sql(host, profile.hyperv[0], self._secrets),
         )
 
     def release(self) -> None:
@@ -155,7 +166,8 @@ class Site:
 
         Columns: endpoint, wire, ok, finding, next.
         """
-        from netapp_ontap.resources import Aggregate, Cluster
+        from netapp_ontap.resources.aggregate import Aggregate
+        from netapp_ontap.resources.cluster import Cluster
 
         tools, rows = self.tools(), []
 
@@ -209,9 +221,12 @@ class Site:
 
     def volumes(self) -> pd.DataFrame:
         """Volumes. Columns: name, svm, aggregate, state, size, used (bytes), parent, snapshot (of a FlexClone)."""
-        from netapp_ontap.resources import Volume
+        from netapp_ontap.resources.volume import Volume
 
-        fields = "name,svm.name,aggregates.name,state,space.size,space.used,clone.parent_volume.name,clone.parent_snapshot.name"
+        fields = (
+            "name,svm.name,aggregates.name,state,space.size,space.used,"
+            "clone.parent_volume.name,clone.parent_snapshot.name"
+        )
         types = {
             "name": "str",
             "svm": "str",
@@ -257,7 +272,7 @@ class Site:
 
     def snapshots(self, volume: str | None = None) -> pd.DataFrame:
         """Snapshot copies of one volume or of all. Columns: volume, snapshot, create_time, size, owners."""
-        from netapp_ontap.resources import Volume
+        from netapp_ontap.resources.volume import Volume
 
         query = {"name": volume} if volume else {}
         tools, rows = self.tools(), []
@@ -307,7 +322,8 @@ class Site:
         tools = self.tools()
         disks = tools.snapdrive.disks()
         luns = {lun.unique_id: lun for lun in tools.storage.luns()}
-        aggregates = dict(self.volumes()[["name", "aggregate"]].itertuples(index=False))
+        volumes = self.volumes()
+        aggregates = dict(zip(volumes["name"], volumes["aggregate"], strict=True))
         rows = []
         for vm in tools.hyperv.vms():
             for vhd in vm.disks:
@@ -373,7 +389,9 @@ class Site:
         tools = self.tools()
         if name.casefold() in {d.name.casefold() for d in tools.snapinfo.datasets()}:
             raise NotAllowed(
-                f"The dataset {name} exists", next_action="Choose another name, or change it with change_dataset.", tr="5.2"
+                f"The dataset {name} exists",
+                next_action="Choose another name, or change it with change_dataset.",
+                tr="5.2",
             )
         return tools.snapinfo.write_dataset(Dataset(name, self._members(vms), description))
 
@@ -461,4 +479,3 @@ def connect(
 def stamp(moment: datetime) -> str:
     """The time stamp of backup names: ``MM-dd-yyyy_HH.mm.ss`` (TR 8)."""
     return moment.astimezone(UTC).strftime("%m-%d-%Y_%H.%M.%S")
-

@@ -64,12 +64,8 @@ class SnapDrive:
 
     def disks(self) -> list[HostDisk]:
         """All disks of the host with their data partition; three requests whatever their number."""
-        found = self.host.run(
-            "Get-Disk", select=("Number", "UniqueId", "Guid", "PartitionStyle", "IsOffline")
-        )
-        partitions = self.host.run(
-            "Get-Partition", select=("DiskNumber", "PartitionNumber", "GptType", "AccessPaths")
-        )
+        found = self.host.run("Get-Disk", select=("Number", "UniqueId", "Guid", "PartitionStyle", "IsOffline"))
+        partitions = self.host.run("Get-Partition", select=("DiskNumber", "PartitionNumber", "GptType", "AccessPaths"))
         by_disk: dict[int, list[Record]] = {}
         for partition in partitions:
             by_disk.setdefault(int(partition["DiskNumber"]), []).append(partition)

@@ -1,8 +1,8 @@
 """The array's part of SnapDrive: volumes, LUNs, Snapshot copies, clones and LUN maps, found by names chosen before.
 
 Every ``ensure_*`` leaves the thing there and every ``discard_*`` leaves it gone, whether or not an earlier try got
-through: after a lost reply or a killed process they look first. Many at once go in one wave: all requests are sent, then
-all jobs are waited for together.
+through: after a lost reply or a killed process they look first. Many at once go in one wave: all requests are sent,
+then all jobs are waited for together.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netapp_ontap.resources import (
-    ConsistencyGroup,
-    ConsistencyGroupSnapshot,
-    Igroup,
-    Lun,
-    LunMap,
-    Snapshot,
-    Volume,
-)
+from netapp_ontap.resources.consistency_group import ConsistencyGroup
+from netapp_ontap.resources.consistency_group_snapshot import ConsistencyGroupSnapshot
+from netapp_ontap.resources.igroup import Igroup
+from netapp_ontap.resources.lun import Lun
+from netapp_ontap.resources.lun_map import LunMap
+from netapp_ontap.resources.snapshot import Snapshot
+from netapp_ontap.resources.volume import Volume
 
 from smhvlab.errors import NameTaken, NotFound, NotUnique, OntapError
 from smhvlab.wires.ontap import OntapWire, Pending
@@ -108,15 +106,13 @@ class Storage:
             return record
         raise NotFound(f"The volume {volume} is gone", next_action="Look at site.volumes().")
 
-    def snapshots(self, volume: VolumeRef) -> list[Mapping[str, Any]]:
+    def snapshots(self, volume: VolumeRef) -> list[dict[str, Any]]:
         """Snapshot copies of a volume: uuid, name, create_time, size, owners (absent when nobody holds it)."""
         return self.wire.collect(Snapshot, volume.uuid, fields="uuid,name,create_time,size,owners")
 
     def igroup_of(self, initiator: str) -> tuple[str, str]:
         """Name and SVM of the initiator group that holds a host's initiator. Raises NotFound, NotUnique."""
-        records = self.wire.collect(
-            Igroup, fields="name,svm.name,initiators.name", **{"initiators.name": initiator}
-        )
+        records = self.wire.collect(Igroup, fields="name,svm.name,initiators.name", **{"initiators.name": initiator})
         if len(records) == 1:
             return records[0]["name"], records[0]["svm"]["name"]
         if not records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from labenv.devices import DeviceError, DeviceGone, ReadOnlyDevice
 from labenv.ontap.blocks.pool import BLOCK, FANOUT
 from labenv.ontap.blocks.records import FileRecord
-from labenv.ontap.blocks.tree import SHIFT, height_for, leaf_of
+from labenv.ontap.blocks.tree import SHIFT, height_for, leaf_of, leaves
 
 if TYPE_CHECKING:
     from labenv.ontap.blocks.engine import Engine
@@ -86,7 +87,7 @@ class FileReader:
 
     def extents(self) -> Iterator[tuple[int, int]]:
         """Offset and length in bytes of the parts, 2 MiB at most each, outside which the file is all holes."""
-        indexes, _ = tree.leaves(self._engine.pool, self._root, self._height)
+        indexes, _ = leaves(self._engine.pool, self._root, self._height)
         for index in indexes.tolist():
             offset = index * FANOUT * BLOCK
             yield offset, min(FANOUT * BLOCK, self.size - offset)

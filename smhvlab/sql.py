@@ -1,0 +1,110 @@
+"""A guest's databases, through Invoke-Sqlcmd on the host with an SQL login (TR appendix, Tables 4 and 5).
+
+From the host a guest is a second hop: Windows credentials do not travel there, an SQL login does. Only the statements
+of this page are sent; the lab knows the same ones.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from smhvlab.errors import NotAllowed, PowerShellError
+from smhvlab.profile import HostEndpoint
+from smhvlab.secrets import Secrets
+from smhvlab.wires.powershell import PowerShellWire, Record
+
+LIST_DATABASES = "SELECT name, state_desc FROM sys.databases WHERE database_id > 4 ORDER BY name"
+COUNT_ROWS = "SELECT COUNT(*) AS RowTotal FROM [{database}].dbo.ledger"
+CHECKDB = "DBCC CHECKDB (N'{database}') WITH NO_INFOMSGS"
+
+INSERT_ROWS = """
+SET NOCOUNT ON; SET XACT_ABORT ON;
+BEGIN TRANSACTION;
+DECLARE @entry bigint, @last bigint, @total bigint, @previous binary(32);
+SELECT @entry = COALESCE(MAX(number), 0) + 1, @last = COALESCE(MAX(first + lines), 1) - 1
+FROM [{database}].dbo.entry WITH (TABLOCKX, HOLDLOCK);
+SELECT @previous = COALESCE((SELECT chain FROM [{database}].dbo.entry WHERE number = @entry - 1),
+    CONVERT(binary(32), 0x00));
+INSERT INTO [{database}].dbo.ledger (sequence, entry, account, amount, memo)
+SELECT i, @entry, i % 64 + 1, (i * 7919 + @entry * 104729) % 2001 - 1000,
+    CONCAT('Line ', i, ' of entry ', @entry, REPLICATE('0', 60))
+FROM (SELECT TOP ({rows}) @last + ROW_NUMBER() OVER (ORDER BY (SELECT NULL)) AS i
+    FROM sys.all_columns AS a CROSS JOIN sys.all_columns AS b) AS n;
+SELECT @total = SUM(amount) FROM [{database}].dbo.ledger WHERE sequence > @last;
+UPDATE a SET balance = a.balance + d.total, lines = a.lines + d.lines
+FROM [{database}].dbo.account AS a INNER JOIN
+    (SELECT account, SUM(amount) AS total, COUNT(*) AS lines FROM [{database}].dbo.ledger
+    WHERE sequence > @last GROUP BY account) AS d ON d.account = a.number;
+INSERT INTO [{database}].dbo.entry (number, first, lines, total, chain)
+VALUES (@entry, @last + 1, {rows}, @total, HASHBYTES('SHA2_256',
+    CONCAT(CONVERT(varchar(64), @previous, 2), '|', @entry, '|', @last + 1, '|', {rows}, '|', @total)));
+COMMIT TRANSACTION;
+SELECT COUNT(*) AS RowTotal FROM [{database}].dbo.ledger
+"""
+"""Adds ledger lines as one transaction; each entry is chained to the one before, so that lost ones are noticed."""
+
+_DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
+MAX_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Check:
+    """What DBCC CHECKDB found; ``finding`` is empty when the database is sound."""
+
+    database: str
+    ok: bool
+    finding: str = ""
+
+
+class Sql:
+    """The database engines in the VMs of one host."""
+
+    def __init__(self, host: PowerShellWire, endpoint: HostEndpoint, secrets: Secrets) -> None:
+        self._host = host
+        self._login = endpoint.sql
+        self._secrets = secrets
+
+    def databases(self, vm: str) -> dict[str, str]:
+        """State (``ONLINE``, ``SUSPECT``, ...) of each database in a VM, by name."""
+        return {str(row["name"]): str(row["state_desc"]) for row in self._query(vm, LIST_DATABASES)}
+
+    def count(self, vm: str, database: str) -> int:
+        """Committed rows of a database's ledger."""
+        return int(self._query(vm, COUNT_ROWS.format(database=_checked(database)))[0]["RowTotal"])
+
+    def insert(self, vm: str, database: str, rows: int) -> int:
+        """Add rows in one transaction; returns how many there are then. Raises NotAllowed beyond 1 to 100,000."""
+        if not 1 <= rows <= MAX_ROWS:
+            raise NotAllowed(f"{rows} rows in one transaction", next_action=f"Insert 1 to {MAX_ROWS:,} rows at once.")
+        text = INSERT_ROWS.format(database=_checked(database), rows=rows)
+        return int(self._query(vm, text)[0]["RowTotal"])
+
+    def checkdb(self, vm: str, database: str) -> Check:
+        """DBCC CHECKDB of a database."""
+        try:
+            self._query(vm, CHECKDB.format(database=_checked(database)))
+        except PowerShellError as error:
+            if error.error_id != "SqlError":
+                raise
+            return Check(database, ok=False, finding=error.why or error.message)
+        return Check(database, ok=True)
+
+    def _query(self, vm: str, text: str) -> list[Record]:
+        parameters = {
+            "ServerInstance": vm,
+            "Query": " ".join(text.split()),
+            "Username": self._login.user,
+            "Password": self._secrets.of(self._login),
+            "QueryTimeout": 600,
+        }
+        return self._host.run("Invoke-Sqlcmd", parameters)
+
+
+def _checked(database: str) -> str:
+    if not _DATABASE.match(database):
+        raise NotAllowed(
+            f"{database!r} is no name for a database here",
+            next_action="Use letters, digits and underscores, with a letter or underscore first.",
+        )
+    return database

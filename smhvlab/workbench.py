@@ -1,0 +1,126 @@
+"""``smhvlab lab``: a simulated site and JupyterLab on the notebooks, in one terminal."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+
+from smhvlab.errors import NotAllowed, ProfileError
+
+FIRST = "00_start_here.ipynb"
+OVERRIDES = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},
+}
+"""No dialog about news (it asks the internet), and a theme that follows the desktop's."""
+
+
+def open_workbench(*, folder: str | None, topology: str, port: int, browser: bool) -> int:
+    """Start a lab and JupyterLab; returns when JupyterLab has ended.
+
+    Raises:
+        ProfileError: no lab is installed beside this package.
+        NotAllowed: the port is taken, or the folder cannot be used.
+    """
+    home = notebooks(folder)
+    _check_port(port)
+    providers = {e.name: e for e in entry_points(group="smhvlab.sites")}
+    if "lab" not in providers:
+        raise ProfileError("No lab is installed beside smhvlab", next_action="Install the package again.")
+    print(f"Starting the lab {topology} (a few seconds)", flush=True)
+    endpoints, lab = providers["lab"].load()(topology)
+    try:
+        with tempfile.TemporaryDirectory(prefix="smhvlab-") as settings:
+            return _serve(home, Path(endpoints), Path(settings), port=port, browser=browser)
+    finally:
+        lab.down()
+        print("The lab and JupyterLab have stopped.", flush=True)
+
+
+def notebooks(folder: str | None) -> Path:
+    """The folder of notebooks: a named one, this checkout's, or a copy in ``./smhvlab-notebooks``.
+
+    A copy is completed and brought up to date, but a file that was edited there is never overwritten.
+    """
+    here = Path.cwd() / "notebooks"
+    if folder is None and (here / FIRST).exists():
+        return here
+    target = Path(folder) if folder else Path.cwd() / "smhvlab-notebooks"
+    shipped = _shipped()
+    if shipped is None or target.resolve() == shipped.resolve():
+        return target
+    marks = target / ".smhvlab"  # what we last wrote, to tell an edited file from an old one
+    try:
+        for source in sorted(shipped.rglob("*")):
+            inside = source.relative_to(shipped)
+            if source.is_dir() or ".ipynb_checkpoints" in inside.parts:
+                continue
+            _bring(source, target / inside, marks / inside)
+    except OSError as error:
+        raise NotAllowed(
+            f"The notebooks cannot be copied to {target}",
+            why=error.strerror,
+            next_action="Name another folder: smhvlab lab FOLDER.",
+        ) from error
+    return target
+
+
+def _shipped() -> Path | None:
+    packed = Path(str(files("smhvlab") / "_notebooks"))
+    beside = Path(__file__).resolve().parent.parent / "notebooks"
+    return next((path for path in (packed, beside) if (path / FIRST).exists()), None)
+
+
+def _bring(source: Path, target: Path, mark: Path) -> None:
+    edited = target.exists() and not (mark.exists() and filecmp.cmp(target, mark, shallow=False))
+    if edited:
+        if not filecmp.cmp(source, target, shallow=False):
+            print(f"{target} was edited: left as it is", flush=True)
+        return
+    for path in (target, mark):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, path)
+
+
+def _check_port(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise NotAllowed(
+                f"Port {port} for JupyterLab is taken",
+                why=error.strerror,
+                next_action=f"Choose another one: smhvlab lab --port {port + 1}.",
+            ) from error
+
+
+def _serve(home: Path, endpoints: Path, settings: Path, *, port: int, browser: bool) -> int:
+    (settings / "overrides.json").write_text(json.dumps(OVERRIDES), "utf-8")
+    url = f"http://127.0.0.1:{port}/lab/tree/{FIRST}"
+    print(f"JupyterLab: {url}")
+    print(f"The lab of this session: {endpoints}")
+    print("Every notebook starts a lab of its own, so nothing can be broken. Stop everything with Ctrl-C.", flush=True)
+    command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={home}"]
+    command += [f"--LabApp.default_url=/lab/tree/{FIRST}", "--ServerApp.port_retries=0"]
+    command.append(f"--LabApp.app_settings_dir={settings}")
+    if not browser:
+        command.append("--no-browser")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # in a container there is nobody else
+    environment = {**os.environ, "SMHVLAB_SITE": str(endpoints)}
+    process = subprocess.Popen(command, env=environment)  # noqa: S603 - JupyterLab of this environment
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait(20)
+        return 0
