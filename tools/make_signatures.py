@@ -20,7 +20,7 @@ SKIPPED = re.compile(
     r"|VMRemoteFx|VMGpu|VMPartitionableGpu|VMHostPartitionableGpu|VMAssignableDevice|VMHostAssignable|FibreChannel|VMSan"
     r"|ExtendedAcl|RoutingDomain|VMSwitchExtension|VMSystemSwitch|Isolation|Rdma|VMSwitchTeam|StorageSubSystem|RemoteFX"
     r"|ResourcePool|VMNuma|VMHostNuma|StoragePool|StorageTier|StorageNode|StorageProvider|VirtualDisk|PhysicalDisk"
-    r"|MaskingSet|TargetPort|OffloadData|StorageDiagnostic|StorageFirmware|StorageFaultDomain|StorageExtended"
+    r"|MaskingSet|TargetPort(?!al)|OffloadData|StorageDiagnostic|StorageFirmware|StorageFaultDomain|StorageExtended"
     r"|StorageHistory|StorageAdvanced|DedupProperties|ClusterScaleOut|ClusterFaultDomain|ClusterGroupSet|Iscsi.*CHAP"
 )
 
@@ -78,6 +78,10 @@ DEFAULT_SETS = {
     "Get-VMSnapshot": "VMName",
     "Get-VHD": "Path",
     "Connect-IscsiTarget": "ByNodeAddress",
+    "Get-IscsiSession": "BySessionIdentifier",
+    "Get-IscsiConnection": "ByConnectionIdentifier",
+    "Get-IscsiTargetPortal": "ByTargetPortalAddress",
+    "Test-VHD": "ExistingVHD",
     "Get-Variable": "",
     "Start-Sleep": "Seconds",
     "Get-Date": "net",
@@ -95,7 +99,7 @@ DEFAULT_SETS = {
 }
 """Default parameter sets, which the documentation does not print."""
 
-PREFERRED = ("VMName", "Name", "ByName", "Path", "ByPath", "Default", "DefaultSet")
+PREFERRED = ("VMName", "Name", "ByName", "Path", "ByPath", "Default", "DefaultSet", "ByNodeAddress")
 """Where no default is known: the first of these that the cmdlet has."""
 
 PIPELINE = {
@@ -120,8 +124,6 @@ NEEDS_DELEGATION = [
 
 PROMPTS = [
     "Remove-VM",
-    "Remove-VMSnapshot",
-    "Remove-VMSavedState",
     "Restore-VMSnapshot",
     "Remove-VMSwitch",
     "Format-Volume",
@@ -129,7 +131,6 @@ PROMPTS = [
     "Remove-Partition",
     "Remove-ClusterGroup",
     "Remove-ClusterResource",
-    "Remove-ClusterSharedVolume",
     "Remove-ClusterNode",
     "Remove-Cluster",
     "Disconnect-IscsiTarget",
@@ -138,6 +139,14 @@ PROMPTS = [
     "Merge-VHD",
 ]
 """Commands that ask before they act, unless told -Confirm:$false or -Force; nobody can answer over this wire."""
+
+PROVIDERS = re.compile(r" - (?!All providers|FileSystem|Registry)")
+"""Syntax of providers that the lab has not: its dynamic parameters are left out."""
+
+VALUES = {
+    "RegistryValueKind": ["String", "ExpandString", "Binary", "DWord", "MultiString", "QWord", "Unknown"],
+}
+"""Accepted values that the facts lack, by type."""
 
 EMPTY_ALLOWED = {"Set-Content": ["Value"], "Add-Content": ["Value"], "Set-ItemProperty": ["Value"]}
 
@@ -199,16 +208,26 @@ def roles(syntax: dict[str, str], positions: dict[str, str]) -> tuple[list[str],
     return sets, found
 
 
+def _foreign(every: dict[str, str], kept: dict[str, str]) -> set[str]:
+    """Parameters that appear only in syntaxes which are left out."""
+
+    def names(syntax: dict[str, str]) -> set[str]:
+        return {next(n for n in m.group("op", "mp", "o", "m") if n) for t in syntax.values() for m in TOKEN.finditer(t)}
+
+    return names(every) - names(kept)
+
+
 def signature(name: str, module: str, facts: dict[str, Any]) -> dict[str, Any]:
     """One cmdlet in the compact form that labenv/windows/remoting/signatures.py reads."""
     parameters = facts.get("parameters", {})
-    syntax = facts["syntax"]
+    syntax = {k: v for k, v in facts["syntax"].items() if not PROVIDERS.search(k)}
+    foreign = _foreign(facts["syntax"], syntax)
     positions = {p: str(q["position"]) for p, q in parameters.items() if "position" in q}
     sets, found = roles(syntax, positions)
     types = dict(re.findall(r"-(\w+)\]? <([^>]+)>", " ".join(syntax.values())))
     out: dict[str, Any] = {}
     for parameter in sorted(set(parameters) | set(found)):
-        if parameter in ("CommonParameters", "UseTransaction", "AsJob"):
+        if parameter in ("CommonParameters", "UseTransaction", "AsJob") or parameter in foreign:
             continue
         known = parameters.get(parameter, {})
         where = found.get(parameter)
@@ -222,7 +241,7 @@ def signature(name: str, module: str, facts: dict[str, Any]) -> dict[str, Any]:
         extra: dict[str, Any] = {}
         if known.get("aliases"):
             extra["a"] = known["aliases"]
-        values = known.get("values") or facts.get("values", {}).get(parameter)
+        values = known.get("values") or facts.get("values", {}).get(parameter) or VALUES.get(entry[0])
         if values:
             extra["v"] = values
         if parameter in PIPELINE:

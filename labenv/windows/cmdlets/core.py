@@ -16,7 +16,7 @@ async def start_sleep(host: Host, call: Call) -> None:
     seconds = call.get("Seconds", 0) + call.get("Milliseconds", 0) / 1000
     if seconds < 0:
         raise PsError(
-            "Cannot validate argument on parameter 'Seconds'. The argument is less than the minimum allowed range of 0.",
+            "Cannot validate argument on parameter 'Seconds'. The argument is less than the minimum allowed range.",
             error_id="ParameterArgumentValidationError",
             category="InvalidData",
             exception="System.Management.Automation.ParameterBindingValidationException",
@@ -49,7 +49,7 @@ def get_date(host: Host, call: Call) -> Sequence[object]:
     return [moment]
 
 
-def get_variable(host: Host, call: Call) -> Sequence[object]:
+def get_variable(_host: Host, call: Call) -> Sequence[object]:
     """Get-Variable -ValueOnly of a variable of the runspace; the lab sets only LASTEXITCODE."""
     found: list[object] = []
     known = {name.lower(): value for name, value in call.variables.items()}
@@ -69,7 +69,7 @@ def get_variable(host: Host, call: Call) -> Sequence[object]:
     return found
 
 
-def write_output(host: Host, call: Call) -> Sequence[object]:
+def write_output(_host: Host, call: Call) -> Sequence[object]:
     """Write-Output: what it is given."""
     given = call.get("InputObject")
     if isinstance(given, list) and not call.get("NoEnumerate"):

@@ -76,10 +76,17 @@ class Bound:
 
 
 def bind(
-    signature: Signature, arguments: Sequence[tuple[str | None, object]], *, piped: PsObject | None = None
+    signature: Signature,
+    arguments: Sequence[tuple[str | None, object]],
+    *,
+    piped: PsObject | None = None,
+    attended: bool = False,
 ) -> Bound:
-    """Bind arguments, and the object that comes through the pipeline if there is one; raises PsError."""
-    return _Binding(signature).run(arguments, piped)
+    """Bind arguments, and the object that comes through the pipeline if there is one; raises PsError.
+
+    ``attended``: somebody says yes to whatever is asked (never so over the wire, where a question is an error).
+    """
+    return _Binding(signature).run(arguments, piped, attended)
 
 
 class _Binding:
@@ -90,7 +97,7 @@ class _Binding:
         self._given: set[str] = set()
         self._common: dict[str, Any] = {}
 
-    def run(self, arguments: Sequence[tuple[str | None, object]], piped: PsObject | None) -> Bound:
+    def run(self, arguments: Sequence[tuple[str | None, object]], piped: PsObject | None, attended: bool) -> Bound:
         for name, value in arguments:
             if name is not None:
                 self._named(name.lstrip("-").rstrip(":"), value)
@@ -102,7 +109,7 @@ class _Binding:
         chosen = self._choose()
         force = bool(self._bound.get("Force"))
         confirm = self._common.get("Confirm")
-        if confirm or (confirm is None and self._signature.prompts and not force):
+        if not attended and (confirm or (confirm is None and self._signature.prompts and not force)):
             raise self._error(
                 "A command that prompts the user failed because the host program or the command type does not support "
                 "user interaction.",

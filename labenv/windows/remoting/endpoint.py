@@ -307,7 +307,7 @@ class Remoting:
         shell.replies[key] = (request.message_id, body)
         return body
 
-    async def _wait(self, outbox: Outbox, timeout: float, receive: Receive) -> None:
+    async def _wait(self, outbox: Outbox, seconds: float, receive: Receive) -> None:
         """Park until there is output; a fault after the (real) timeout, _Gone if the client goes away."""
         task = asyncio.current_task()
         assert task is not None
@@ -322,7 +322,7 @@ class Remoting:
 
         watcher = asyncio.get_running_loop().create_task(watch())
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 with self._clock.parked():
                     await outbox.changed.wait()
         except TimeoutError:

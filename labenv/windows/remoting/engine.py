@@ -12,6 +12,7 @@ from labenv.faults import ConnectionDropped, FaultRaised, Faults
 from labenv.windows.call import Call, Cmdlet, PsError
 from labenv.windows.cmdlets import core
 from labenv.windows.objects import PsObject
+from labenv.windows.remoting import metadata
 from labenv.windows.remoting.binder import Bound, bind
 from labenv.windows.remoting.select import select as select_properties
 from labenv.windows.remoting.shapes import Pipeline, is_native, recognise
@@ -47,6 +48,7 @@ class Runspace:
 
     variables: dict[str, object] = field(default_factory=dict)
     can_delegate: bool = False
+    attended: bool = False  # questions are answered with yes
 
     def reset(self) -> None:
         """Forget the variables."""
@@ -82,11 +84,22 @@ class Engine:
         self._faults = faults
         self._commit = commit
         known = {**core.COMMANDS, **(host.commands if commands is None else commands)}
-        self._commands = {name.lower(): implementation for name, implementation in known.items()}
+        self._commands: dict[str, Cmdlet] = {name.lower(): run for name, run in known.items()}
+        self._commands["get-command"] = self._get_command
 
     def implements(self, name: str) -> bool:
         """Whether a command would run."""
         return name.lower() in self._commands
+
+    def _get_command(self, _host: Host, call: Call) -> Sequence[object]:
+        wanted: list[str] = call.get("Name", ["*"])
+        found: list[object] = list(metadata.commands(self, wanted))
+        for name in wanted:
+            if not any(c in name for c in "*?[") and not metadata.commands(self, [name]):
+                error = not_found(name)
+                error.suffix = "Microsoft.PowerShell.Commands.GetCommandCommand"
+                call.error(error)
+        return found
 
     async def run(
         self,
@@ -96,12 +109,19 @@ class Engine:
         select: Sequence[str] | None = None,
         runspace: Runspace | None = None,
     ) -> list[Any]:
-        """Run one cmdlet in this process and return its live output objects; raises PsError for any error record."""
+        """Run one cmdlet in this process and return its live output objects; raises PsError for any error record.
+
+        Without a ``runspace`` nobody's credentials are in the way, and every question is answered with yes.
+        """
         tail = [Command("Select-Object", (("Property", list(select)),))] if select else []
         sink = _Collector()
         arguments = tuple((parameters or {}).items())
         try:
-            await self.execute([[Command(cmdlet, (*arguments, ("ErrorAction", "Stop"))), *tail]], sink, runspace)
+            await self.execute(
+                [[Command(cmdlet, (*arguments, ("ErrorAction", "Stop"))), *tail]],
+                sink,
+                runspace or Runspace(can_delegate=True, attended=True),
+            )
         except Terminated as ended:
             raise ended.error from ended
         return sink.items
@@ -160,7 +180,7 @@ class Engine:
     def _prepare(self, command: Command, runspace: Runspace, piped: PsObject | None = None) -> Bound:
         signature = self._signature(command)
         try:
-            bound = bind(signature, command.arguments, piped=piped)
+            bound = bind(signature, command.arguments, piped=piped, attended=runspace.attended)
         except PsError as error:
             raise Terminated(error, signature.name) from error
         refusal = self._refusal(signature, bound, runspace)
@@ -179,8 +199,8 @@ class Engine:
             )
         if signature.needs_delegation and not runspace.can_delegate:
             return PsError(
-                f"{signature.name} cannot be run remotely with credentials that cannot be delegated: use a JEA session, "
-                f"CredSSP or Kerberos delegation.",
+                f"{signature.name} cannot be run remotely with credentials that cannot be delegated: use a JEA "
+                f"session, CredSSP or Kerberos delegation.",
                 error_id=signature.name,
                 category="AuthenticationError",
                 exception="Microsoft.FailoverClusters.PowerShell.ClusterCmdletException",
@@ -352,8 +372,8 @@ def _changes(command: Command) -> bool:
 def not_found(name: str) -> PsError:
     """The error of a command that does not exist."""
     return PsError(
-        f"The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program. Check "
-        f"the spelling of the name, or if a path was included, verify that the path is correct and try again.",
+        f"The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program. "
+        f"Check the spelling of the name, or if a path was included, verify that the path is correct and try again.",
         error_id="CommandNotFoundException",
         category="ObjectNotFound",
         target=name,

@@ -15,17 +15,45 @@ if TYPE_CHECKING:
 
 def describe(engine: Engine, patterns: Sequence[str]) -> list[PsObject]:
     """A count, then one object per implemented command whose name matches one of the patterns."""
-    names = [
-        name
-        for name in sorted(engine.signatures)
-        if engine.implements(name) and any(fnmatchcase(name.lower(), p.lower()) for p in patterns)
-    ]
+    names = _matching(engine, patterns)
     count = PsObject(
         types=("Selected.Microsoft.PowerShell.Commands.GenericMeasureInfo", *CUSTOM_TYPES),
         properties={},
         notes={"Count": len(names)},
     )
     return [count, *(_command(engine, name) for name in names)]
+
+
+def commands(engine: Engine, patterns: Sequence[str]) -> list[PsObject]:
+    """What Get-Command returns: one object per implemented command whose name matches one of the patterns."""
+    found = []
+    for name in _matching(engine, patterns):
+        signature = engine.signatures.find(name)
+        assert signature is not None
+        kind = ("Function", 2) if signature.function else ("Cmdlet", 8)
+        info = "System.Management.Automation.CommandInfo"
+        found.append(
+            PsObject(
+                types=(f"System.Management.Automation.{kind[0]}Info", info, "System.Object"),
+                properties={
+                    "Name": signature.name,
+                    "CommandType": PsEnum("System.Management.Automation.CommandTypes", *kind),
+                    "ModuleName": signature.module,
+                    "Source": signature.module,
+                    "Visibility": PsEnum("System.Management.Automation.SessionStateEntryVisibility", "Public", 0),
+                },
+                text=signature.name,
+            )
+        )
+    return found
+
+
+def _matching(engine: Engine, patterns: Sequence[str]) -> list[str]:
+    return [
+        name
+        for name in sorted(engine.signatures)
+        if engine.implements(name) and any(fnmatchcase(name.lower(), p.lower()) for p in patterns)
+    ]
 
 
 def _command(engine: Engine, name: str) -> PsObject:

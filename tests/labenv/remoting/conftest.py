@@ -286,7 +286,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         clock.on_failure = made.failures.append
         box.append(made)
         serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.002)
         ready.set()
         await serving
