@@ -13,7 +13,7 @@ import apsw
 
 from labenv.devices import DeviceError
 from labenv.guest import ledger
-from labenv.guest.errors import DatabaseBusy, DatabaseExists, DatabaseNotFound, DatabaseUnavailable
+from labenv.guest.errors import DatabaseBusy, DatabaseExists, DatabaseNotFound, DatabaseUnavailable, VolumeNotFound
 from labenv.guest.vfs import WAL_VERSION, GuestFiles, GuestVfs, LogFile, seed_sqlite
 from labenv.guest.volume import GuestVolume
 
@@ -293,7 +293,7 @@ class Engine:
     def _exists(self, path: str) -> bool:
         try:
             volume, inside = self._files.volume(path)
-        except apsw.CantOpenError:
+        except VolumeNotFound:
             return False
         return volume.exists(inside)
 

@@ -10,6 +10,7 @@ class GuestError(Exception):
     - ``GuestNotRunning``: the system was shut down, or its power was cut;
     - ``GuestFrozen``: writes are held between freeze and thaw;
     - ``VolumeNotFound``: no volume has that drive letter;
+    - ``ShadowExists``, ``ShadowStorageFull``, ``ShadowLost``: a shadow copy cannot be made, or is not there;
     - ``DatabaseError``: the database engine refused (``DatabaseNotFound``, ``DatabaseExists``, ``DatabaseUnavailable``,
       ``DatabaseBusy``).
     """
@@ -29,6 +30,18 @@ class GuestFrozen(GuestError):
 
 class VolumeNotFound(GuestError):
     """No mounted volume has this drive letter."""
+
+
+class ShadowExists(GuestError):
+    """The guest keeps a shadow copy already."""
+
+
+class ShadowLost(GuestError):
+    """A copy of a guest's disks does not hold the shadow copy that it should be turned back to."""
+
+
+class ShadowStorageFull(GuestError):
+    """A volume of the guest has no room for a shadow copy."""
 
 
 class DatabaseError(GuestError):

@@ -5,51 +5,22 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
-from random import Random
 from types import MappingProxyType
 from uuid import UUID
 
 from labenv.devices import BlockDevice
-from labenv.guest import verbs
-from labenv.guest.cache import GuestDisk
+from labenv.guest import shadow, verbs
 from labenv.guest.engine import CheckResult, DatabaseFiles, DatabaseState, Engine, Journal
-from labenv.guest.errors import GuestFrozen, GuestNotRunning, NoOperatingSystem, VolumeNotFound
+from labenv.guest.errors import GuestFrozen, GuestNotRunning, ShadowExists, VolumeNotFound
 from labenv.guest.ledger import LedgerCheck
 from labenv.guest.load import Load
-from labenv.guest.mounting import assign_letters, mount_all, system_record
-from labenv.guest.registry import GENERALIZED, MASTER, MasterRecord, Record, SystemRecord
+from labenv.guest.registry import GENERALIZED, SystemRecord
+from labenv.guest.system import Answers, RunningSystem
 from labenv.guest.volume import GuestVolume, split_path
 from labenv.windows.disks.exfat import Entry
 
-HOST_NAME_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the answer file says to a generalised image at its first boot; empty: the system chooses."""
-
-    host_name: str = ""
-    address: str = ""
-
-
-class _System:
-    """Everything that is lost when the power goes; knows nothing of the ``Guest`` that owns it."""
-
-    def __init__(self, disks: Sequence[BlockDevice]) -> None:
-        self.disks = [GuestDisk(disk) for disk in disks]
-        self.volumes: dict[str, GuestVolume] = {}
-        self.engine: Engine | None = None
-
-    def cut(self) -> None:
-        """Lose power: the disks are out of reach before anything is closed."""
-        for disk in self.disks:
-            disk.fence()
-        if self.engine is not None:
-            self.engine.cut()
-            self.engine = None
-        self.volumes.clear()
+__all__ = ["Answers", "Guest"]
 
 
 class Guest:
@@ -77,11 +48,9 @@ class Guest:
         self._now = now
         self._seed = seed
         self._answers = answers or Answers()
-        self._system: _System | None = None
+        self._system: RunningSystem | None = None
         self._finalizer: weakref.finalize[..., Guest] | None = None
-        self._record: Record[SystemRecord] | None = None
-        self._identity: SystemRecord | None = None
-        self._master: Record[MasterRecord] | None = None
+        self._shadow: UUID | None = None
         self._loads: dict[str, Load] = {}
         self._frozen = False
         self._settled = 0
@@ -95,28 +64,23 @@ class Guest:
         """
         if self._finalizer is not None:
             raise GuestNotRunning("this guest has run already: make a new one from the same disks")
-        system = _System(self._disks)
+        system = RunningSystem(self._disks, vm_id=self.vm_id, now=self._now, seed=self._seed, answers=self._answers)
         self._finalizer = weakref.finalize(self, system.cut)
         self._system = system
         try:
-            self._mount(system)
-            self._start_engine(system)
+            system.mount()
+            system.start_engine()
         except BaseException:
             self.power_off()
             raise
+        self.unexpected_shutdown = system.unexpected_shutdown
         self._settled = self._second()
 
     def shutdown(self) -> None:
         """Shut down in order: everything is flushed and the databases are closed."""
         system = self._running()
-        self._frozen = False
-        self._loads.clear()
-        if system.engine is not None:
-            system.engine.close()
-            system.engine = None
-        self._store(clean=True)
-        for volume in system.volumes.values():
-            volume.close()
+        self.delete_shadow()
+        system.shut_down()
         self.power_off()
 
     def power_off(self) -> None:
@@ -124,6 +88,7 @@ class Guest:
         if self._finalizer is not None:
             self._finalizer()
         self._system = None
+        self._shadow = None
         self._loads.clear()
         self._frozen = False
 
@@ -142,9 +107,7 @@ class Guest:
     @property
     def system(self) -> SystemRecord:
         """What the operating system knows of itself."""
-        if self._identity is None:
-            raise GuestNotRunning("the virtual machine is not running: start it first")
-        return self._identity
+        return self._running().identity
 
     @property
     def host_name(self) -> str:
@@ -163,11 +126,8 @@ class Guest:
 
     def configure(self, *, host_name: str | None = None, address: str | None = None) -> None:
         """Rename the computer or set its address."""
-        self._running()
-        self._store(
-            host_name=self.host_name if host_name is None else host_name,
-            address=self.address if address is None else address,
-        )
+        self._writable()
+        self._running().change(host_name=host_name, address=address)
 
     def install_software(self, name: str, *, size: int = 64 * 1024) -> None:
         """Install an update or an application; its files are made from its name, so clones can share them."""
@@ -175,7 +135,7 @@ class Guest:
         content = (hashlib.sha256(name.encode()).digest() * (-(-size // 32)))[:size]
         self.write_file(f"C:\\Program Files\\{name}\\{name}.bin", content, flush=True)
         if name not in self.system.software:
-            self._store(software=(*self.system.software, name))
+            self._running().change(software=(*self.system.software, name))
 
     # -- volumes and files -------------------------------------------------------------------------------------
 
@@ -256,6 +216,41 @@ class Guest:
         self._settled = max(self._settled, self._second())
         self._frozen = False
 
+    @property
+    def shadow(self) -> UUID | None:
+        """The set id of the shadow copy that the guest keeps; None if it keeps none (any more)."""
+        if self._shadow is not None and any(volume.shadow.lost for volume in self.volumes.values()):
+            self._shadow = None
+        return self._shadow
+
+    def create_shadow(self, set_id: UUID) -> None:
+        """Make an application-consistent shadow copy of all volumes, inside the guest, and go on.
+
+        ``recovery.recover`` turns a later copy of the disks back to this instant. Raises ``ShadowExists`` if one is
+        being kept, ``ShadowStorageFull`` if a volume has no room; the guest then goes on as before.
+        """
+        self._writable()
+        if self.shadow is not None:
+            raise ShadowExists(f"the guest keeps shadow copy {self._shadow} already: delete it first")
+        self.delete_shadow()
+        volumes = self.volumes.values()
+        try:
+            for volume in volumes:
+                volume.shadow.prepare(volume.file_system, set_id)
+            self.freeze()
+        except BaseException:
+            self._remove_areas()
+            raise
+        for volume in volumes:
+            volume.shadow.activate()
+        self._shadow = set_id
+        self.thaw()
+
+    def delete_shadow(self) -> None:
+        """Give the shadow copy up; nothing happens if there is none."""
+        self._shadow = None
+        self._remove_areas()
+
     def settle(self, now: datetime | None = None) -> None:
         """Do what the guest does by itself up to a lab time: background load, and the lazy writer once a second."""
         system = self._running()
@@ -268,7 +263,7 @@ class Guest:
             self._settled += 1
             for key in sorted(self._loads):
                 self._add_load(self._loads[key])
-            random = Random(f"{self._seed}/{self.vm_id}/{self.system.boots}/{self._settled}")
+            random = system.random(str(self._settled))
             for volume in system.volumes.values():
                 volume.lazy_write(random, second=self._settled)
 
@@ -308,7 +303,7 @@ class Guest:
         """Create a database with the ledger's tables; its journal lives at the path of the log."""
         self._writable()
         self._engine().create(name, DatabaseFiles(data, log, journal), with_ledger=with_ledger)
-        self._remember_databases()
+        self._running().remember_databases()
 
     def create_ledger(self, name: str) -> None:
         """Create the ledger's tables in an empty database."""
@@ -319,14 +314,14 @@ class Guest:
         """Attach a database whose files are there, and recover it."""
         self._writable()
         self._engine().attach(name, DatabaseFiles(data, log))
-        self._remember_databases()
+        self._running().remember_databases()
 
     def detach(self, name: str) -> None:
         """Detach a database; its files stay."""
         self._writable()
         self._engine().detach(name)
         self._loads.pop(name.upper(), None)
-        self._remember_databases()
+        self._running().remember_databases()
 
     def insert(self, database: str, rows: int) -> int:
         """Add rows in one transaction; returns the total. The transaction is on the disks when this returns."""
@@ -379,7 +374,7 @@ class Guest:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _running(self) -> _System:
+    def _running(self) -> RunningSystem:
         if self._system is None:
             raise GuestNotRunning("the virtual machine is not running: start it first")
         return self._system
@@ -390,9 +385,7 @@ class Guest:
             raise GuestFrozen("the guest's writers are frozen for a shadow copy: try again after the thaw")
 
     def _engine(self) -> Engine:
-        engine = self._running().engine
-        assert engine is not None  # it lives exactly as long as the system
-        return engine
+        return self._running().engine
 
     def _second(self) -> int:
         return int(self._now().timestamp())
@@ -404,62 +397,11 @@ class Guest:
             raise VolumeNotFound(f"{path}: there is no volume {letter}:, only {', '.join(volumes)}")
         return volumes[letter], inside
 
-    def _mount(self, system: _System) -> None:
-        volumes = list(mount_all(system.disks, now=self._now))
-        boot_volume = next((volume for volume in volumes if system_record(volume).exists()), None)
-        self._record = system_record(boot_volume) if boot_volume is not None else None
-        record = self._record.load() if self._record is not None else None
-        if boot_volume is None or record is None:
-            raise NoOperatingSystem(
-                f"none of the {len(system.disks)} disks of virtual machine {self.vm_id} holds an installed operating "
-                f"system: attach the disk with the system first, or install one"
-            )
-        system.volumes, mounted = assign_letters(volumes, boot_volume, record.mounted)
-        self._identity = record
-        self.unexpected_shutdown = not record.clean
-        changes: dict[str, object] = {"mounted": mounted, "boots": record.boots + 1, "clean": False}
-        if boot_volume.exists(GENERALIZED):
-            changes |= self._specialise()
-        self._store(**changes)
-        if boot_volume.exists(GENERALIZED):
-            boot_volume.remove(GENERALIZED)  # after the new identity is durable; doing both again does no harm
-
-    def _specialise(self) -> dict[str, object]:
-        random = Random(f"{self._seed}/{self.vm_id}/identity")
-        name = self._answers.host_name or "WIN-" + "".join(random.choice(HOST_NAME_LETTERS) for _ in range(11))
-        authority = "-".join(str(random.randrange(1 << 29, 1 << 32)) for _ in range(3))
-        return {
-            "host_name": name,
-            "sid": f"S-1-5-21-{authority}",
-            "machine_id": str(UUID(int=random.getrandbits(128), version=4)),
-            "address": self._answers.address,
-            "boots": 1,
-            "clean": False,
-        }
-
-    def _store(self, **changes: object) -> None:
-        assert self._record is not None
-        changed = replace(self.system, **changes)  # type: ignore[arg-type]  # fields by name
-        self._record.store(changed)
-        self._identity = changed
-
-    def _start_engine(self, system: _System) -> None:
-        engine = Engine(
-            f"guest-{self.vm_id}",
-            system.volumes,
-            now=self._now,
-            seed=f"{self._seed}/{self.vm_id}/{self.system.boots}",
-        )
-        system.engine = engine
-        self._master = Record(system.volumes["C"], MASTER, MasterRecord)
-        master = self._master.load() or MasterRecord()
-        for name, files in sorted(master.databases.items()):
-            engine.attach(name, files)
-
-    def _remember_databases(self) -> None:
-        assert self._master is not None
-        engine = self._engine()
-        self._master.store(MasterRecord({name: engine.files(name) for name in engine.names}))
+    def _remove_areas(self) -> None:
+        for volume in self.volumes.values():
+            volume.shadow.deactivate()
+            for path in shadow.areas(volume.file_system):
+                volume.file_system.remove(path)
 
     def _add_load(self, load: Load) -> None:
         engine = self._engine()

@@ -16,6 +16,7 @@ from datetime import datetime
 import apsw
 
 from labenv.guest.cache import BLOCK, CachedFile
+from labenv.guest.errors import VolumeNotFound
 from labenv.guest.volume import GuestVolume, split_path
 
 JULIAN_EPOCH_MS = 210_866_760_000_000
@@ -85,11 +86,11 @@ class GuestFiles:
         return name
 
     def volume(self, path: str) -> tuple[GuestVolume, str]:
-        """The volume of a guest path, and the path inside it."""
+        """The volume of a guest path, and the path inside it; raises ``VolumeNotFound``."""
         letter, inside = split_path(path)
         volume = self._volumes.get(letter)
         if volume is None:
-            raise apsw.CantOpenError(f"no volume {letter}:")
+            raise VolumeNotFound(f"{path}: there is no volume {letter}:, only {', '.join(self._volumes)}")
         return volume, inside
 
     def size(self, path: str) -> int:

@@ -8,6 +8,7 @@ from random import Random
 
 from labenv.devices import BlockDevice
 from labenv.guest.cache import CachedFile
+from labenv.guest.shadow import ShadowFilter
 from labenv.windows.disks.exfat import Entry, FileSystem
 
 LAZY_SHARE = 8
@@ -29,13 +30,15 @@ class GuestVolume:
 
     Attributes:
         guid: the GUID of its GPT partition; letter: the drive letter, once the system has given one.
+        shadow: the part of the device that keeps what is overwritten while a shadow copy exists.
     """
 
     def __init__(self, device: BlockDevice, *, guid: str, now: Callable[[], datetime]) -> None:
         self.letter = ""
         self.guid = guid
-        self.file_system = FileSystem(device, now=now)
-        self._device = device
+        self.shadow = ShadowFilter(device)
+        self.file_system = FileSystem(self.shadow, now=now)
+        self._device = self.shadow
         self._now = now
         self._files: dict[str, CachedFile] = {}
 

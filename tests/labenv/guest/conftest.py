@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import rack
 
 from labenv.guest.engine import Journal
+
+from . import rack
 
 
 @pytest.fixture(scope="session")

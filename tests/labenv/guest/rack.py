@@ -10,7 +10,8 @@ from uuid import UUID
 from labenv.devices import DeviceGone
 from labenv.guest.engine import Journal
 from labenv.guest.golden import install_golden
-from labenv.guest.guest import Answers, Guest
+from labenv.guest.guest import Guest
+from labenv.guest.system import Answers
 
 PAGE = 4096
 SIZE = 48 << 20

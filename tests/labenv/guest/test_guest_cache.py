@@ -5,10 +5,11 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-import rack
 
 from labenv.guest.volume import EXPIRE, GuestVolume, split_path
 from labenv.windows.disks.exfat import format_exfat
+
+from . import rack
 
 
 def formatted(size: int = 8 << 20) -> rack.RackDisk:
@@ -76,7 +77,7 @@ def test_the_cache_reads_like_plain_bytes_for_long(seed: int) -> None:
 
 
 def test_an_unflushed_file_exists_and_is_zeros() -> None:
-    """A file that nobody flushed before a crash keeps its name and size and reads as zeros, even if the lazy writer ran."""
+    """What nobody flushed before a crash keeps name and size and reads as zeros, even if the lazy writer ran."""
     disk = formatted()
     volume = mounted(disk)
     file = volume.open("\\notes.txt", create=True)

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-import rack
 
 from labenv.devices import DeviceGone
 from labenv.guest.engine import Journal
 from labenv.guest.errors import GuestFrozen, GuestNotRunning
+
+from . import rack
 
 Image = Callable[[Journal], list[rack.RackDisk]]
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import rack
 
 from labenv.guest.engine import DatabaseState, Journal
 from labenv.guest.errors import DatabaseBusy, DatabaseExists, DatabaseNotFound, DatabaseUnavailable
 from labenv.guest.guest import Guest
 from labenv.guest.load import Load
 from labenv.guest.mounting import mount_all
+
+from . import rack
 
 Image = Callable[[Journal], list[rack.RackDisk]]
 

@@ -6,13 +6,14 @@ import gc
 from uuid import UUID
 
 import pytest
-import rack
 
 from labenv.guest.engine import Journal
 from labenv.guest.errors import GuestNotRunning, NoOperatingSystem, VolumeNotFound
 from labenv.guest.golden import install_golden
-from labenv.guest.guest import Answers
 from labenv.guest.registry import GENERALIZED
+from labenv.guest.system import Answers
+
+from . import rack
 
 
 @pytest.mark.tr("R-2.2-11", "R-2.2-18")

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
-import rack
 
 from labenv.guest.engine import Journal
+
+from . import rack
 
 Image = Callable[[Journal], list[rack.RackDisk]]
 

@@ -1,0 +1,154 @@
+"""The running operating system below a ``Guest``: everything that is lost when the power goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from random import Random
+from uuid import UUID
+
+from labenv.devices import BlockDevice
+from labenv.guest import shadow
+from labenv.guest.cache import GuestDisk
+from labenv.guest.engine import Engine
+from labenv.guest.errors import NoOperatingSystem
+from labenv.guest.mounting import assign_letters, mount_all, system_record
+from labenv.guest.registry import GENERALIZED, MASTER, MasterRecord, Record, SystemRecord
+from labenv.guest.volume import GuestVolume
+
+HOST_NAME_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the answer file says to a generalised image at its first boot; empty: the system chooses."""
+
+    host_name: str = ""
+    address: str = ""
+
+
+class RunningSystem:
+    """Volumes, identity and database engine of a guest that runs; knows nothing of the ``Guest`` that owns it."""
+
+    def __init__(
+        self, disks: Sequence[BlockDevice], *, vm_id: UUID, now: Callable[[], datetime], seed: int, answers: Answers
+    ) -> None:
+        self._disks = [GuestDisk(disk) for disk in disks]
+        self._vm_id = vm_id
+        self._now = now
+        self._seed = seed
+        self._answers = answers
+        self._engine: Engine | None = None
+        self._record: Record[SystemRecord] | None = None
+        self._master: Record[MasterRecord] | None = None
+        self._identity: SystemRecord | None = None
+        self.volumes: dict[str, GuestVolume] = {}
+        self.unexpected_shutdown = False
+
+    @property
+    def identity(self) -> SystemRecord:
+        """What the system knows of itself; there from ``mount`` on."""
+        assert self._identity is not None
+        return self._identity
+
+    @property
+    def engine(self) -> Engine:
+        """The database engine; there from ``start_engine`` on."""
+        assert self._engine is not None
+        return self._engine
+
+    def mount(self) -> None:
+        """Mount the volumes and give them letters; specialise a generalised image."""
+        volumes = list(mount_all(self._disks, now=self._now))
+        boot_volume = next((volume for volume in volumes if system_record(volume).exists()), None)
+        self._record = system_record(boot_volume) if boot_volume is not None else None
+        record = self._record.load() if self._record is not None else None
+        if boot_volume is None or record is None:
+            raise NoOperatingSystem(
+                f"none of the {len(self._disks)} disks of virtual machine {self._vm_id} holds an installed operating "
+                f"system: attach the disk with the system first, or install one"
+            )
+        for volume in volumes:
+            for path in shadow.areas(volume.file_system):
+                volume.file_system.remove(path)  # a backup's shadow copy does not outlive the system that made it
+        self.volumes, mounted = assign_letters(volumes, boot_volume, record.mounted)
+        self.unexpected_shutdown = not record.clean
+        record = replace(record, mounted=mounted, boots=record.boots + 1, clean=False)
+        generalized = boot_volume.exists(GENERALIZED)
+        if generalized:
+            record = self._specialised(record)
+        self._store(record)
+        if generalized:
+            boot_volume.remove(GENERALIZED)  # after the new identity is durable; doing both again does no harm
+
+    def start_engine(self) -> None:
+        """Attach and recover the databases."""
+        self._engine = engine = Engine(
+            f"guest-{self._vm_id}",
+            self.volumes,
+            now=self._now,
+            seed=f"{self._seed}/{self._vm_id}/{self.identity.boots}",
+        )
+        self._master = Record(self.volumes["C"], MASTER, MasterRecord)
+        for name, files in sorted((self._master.load() or MasterRecord()).databases.items()):
+            engine.attach(name, files)
+
+    def remember_databases(self) -> None:
+        """Keep the list of attached databases for the next start."""
+        assert self._master is not None
+        self._master.store(MasterRecord({name: self.engine.files(name) for name in self.engine.names}))
+
+    def change(
+        self, *, host_name: str | None = None, address: str | None = None, software: tuple[str, ...] | None = None
+    ) -> None:
+        """Change what the system knows of itself; None leaves a field as it is."""
+        old = self.identity
+        self._store(
+            replace(
+                old,
+                host_name=old.host_name if host_name is None else host_name,
+                address=old.address if address is None else address,
+                software=old.software if software is None else software,
+            )
+        )
+
+    def random(self, purpose: str) -> Random:
+        """A generator that depends on the machine, on how often it has started, and on the purpose."""
+        return Random(f"{self._seed}/{self._vm_id}/{self.identity.boots}/{purpose}")
+
+    def shut_down(self) -> None:
+        """Close everything in order; the disks are out of reach afterwards."""
+        self.engine.close()
+        self._engine = None
+        self._store(replace(self.identity, clean=True))
+        for volume in self.volumes.values():
+            volume.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Lose power: the disks are out of reach before anything is closed. Safe to repeat."""
+        for disk in self._disks:
+            disk.fence()
+        if self._engine is not None:
+            self._engine.cut()
+            self._engine = None
+        self.volumes = {}
+
+    def _specialised(self, record: SystemRecord) -> SystemRecord:
+        random = Random(f"{self._seed}/{self._vm_id}/identity")
+        name = "WIN-" + "".join(random.choice(HOST_NAME_LETTERS) for _ in range(11))
+        authority = "-".join(str(random.randrange(1 << 29, 1 << 32)) for _ in range(3))
+        return replace(
+            record,
+            host_name=self._answers.host_name or name,
+            sid=f"S-1-5-21-{authority}",
+            machine_id=str(UUID(int=random.getrandbits(128), version=4)),
+            address=self._answers.address,
+            boots=1,
+        )
+
+    def _store(self, record: SystemRecord) -> None:
+        assert self._record is not None
+        self._record.store(record)
+        self._identity = record
