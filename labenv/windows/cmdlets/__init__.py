@@ -1,1 +1,41 @@
+"""The cmdlets that a host knows, by module."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from labenv.windows.call import Cmdlet
+from labenv.windows.cmdlets import (
+    content,
+    disk,
+    iscsi,
+    item,
+    partition,
+    registry,
+    sqlcmd,
+    system,
+    vhd,
+    vm,
+    vmdrive,
+    vmimport,
+    vmnetwork,
+    volume,
+)
+
+COMMANDS: Mapping[str, Cmdlet] = {
+    **disk.COMMANDS,
+    **partition.COMMANDS,
+    **volume.COMMANDS,
+    **iscsi.COMMANDS,
+    **item.COMMANDS,
+    **content.COMMANDS,
+    **registry.COMMANDS,
+    **vm.COMMANDS,
+    **vmdrive.COMMANDS,
+    **vhd.COMMANDS,
+    **vmnetwork.COMMANDS,
+    **vmimport.COMMANDS,
+    **system.COMMANDS,
+    **sqlcmd.COMMANDS,
+}
+"""Every cmdlet of the host by its name; the session's own are in ``core``."""

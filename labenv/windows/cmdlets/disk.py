@@ -1,0 +1,143 @@
+"""Disks: Get-Disk, Set-Disk, Initialize-Disk, Clear-Disk, Update-Disk, Update-HostStorageCache, Get-StorageSetting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from labenv.devices import DeviceError, DeviceGone, ReadOnlyDevice
+from labenv.windows import shapes_storage as shape
+from labenv.windows.call import Call, Cmdlet, PsError
+from labenv.windows.cmdlets.targets import disks
+from labenv.windows.errors import storage
+from labenv.windows.objects import UInt16
+from labenv.windows.records import DiskRecord
+
+if TYPE_CHECKING:
+    from labenv.windows.host import Host
+
+
+def io_failed(error: Exception) -> PsError:
+    """What the storage provider says when the disk below does not take a write."""
+    if isinstance(error, ReadOnlyDevice):
+        return storage(41002)
+    if isinstance(error, DeviceGone):
+        return storage(41003, detail="or it does not answer.")
+    return storage(4, detail=f"{error}")
+
+
+def get_disk(host: Host, call: Call) -> Sequence[object]:
+    """Get-Disk."""
+    return [shape.disk(host, record) for record in disks(host, call)]
+
+
+async def set_disk(host: Host, call: Call) -> Sequence[object] | None:
+    """Set-Disk: offline, read-only or GUID; one attribute set at a time, as on Windows."""
+    await host.spend("windows.disk.set")
+    for record in disks(host, call):
+        try:
+            _set(host, call, record)
+        except DeviceError as error:
+            call.error(io_failed(error))
+    return None
+
+
+def _set(host: Host, call: Call, record: DiskRecord) -> None:
+    if record.kind == "system" and call.get("IsOffline"):
+        raise storage(4, detail="The system disk cannot be taken offline.")
+    if "IsOffline" in call:
+        if call["IsOffline"] != record.offline:
+            if not call["IsOffline"]:
+                host.disks.raw(record)  # a disk that does not answer stays offline
+            host.disks.set_offline(record, call["IsOffline"])
+    elif "IsReadOnly" in call:
+        host.disks.records[record.unique_id] = replace(record, read_only=call["IsReadOnly"])
+        host.disks.changed()
+    elif "Guid" in call:
+        layout = host.disks.layout(record)
+        if layout is None:
+            raise storage(41000)
+        try:
+            guid = UUID(call["Guid"])
+        except ValueError as error:
+            raise storage(5) from error
+        if record.offline:
+            host.disks.rewrite_offline(record, layout.with_disk_guid(guid))
+        else:
+            host.disks.write_layout(record, layout.with_disk_guid(guid))
+
+
+async def initialize_disk(host: Host, call: Call) -> Sequence[object] | None:
+    """Initialize-Disk: a GPT with its reserved partition."""
+    await host.spend("windows.disk.initialize")
+    found = disks(host, call)
+    for record in found:
+        if call.get("PartitionStyle", "GPT") != "GPT":
+            raise storage(1, detail="The lab's disks are GPT.")
+        if record.offline:
+            raise storage(41003)
+        if record.read_only:
+            raise storage(41002)
+        if host.disks.layout(record) is not None:
+            raise storage(41001)
+        try:
+            host.disks.initialize(record)
+        except DeviceError as error:
+            raise io_failed(error) from error
+    return [shape.disk(host, r) for r in found] if call.get("PassThru") else None
+
+
+async def clear_disk(host: Host, call: Call) -> Sequence[object] | None:
+    """Clear-Disk: removes the partition table; partitions only with -RemoveData."""
+    await host.spend("windows.disk.clear")
+    found = disks(host, call)
+    for record in found:
+        layout = host.disks.layout(record)
+        if record.offline:
+            raise storage(41003)
+        if layout is None:
+            raise storage(41000)
+        if record.kind == "system" or (_data(host, record) and not call.get("RemoveData")):
+            raise storage(40001, detail="The disk has data partitions; RemoveData was not given.")
+        try:
+            host.disks.write_layout(record, None)
+        except DeviceError as error:
+            raise io_failed(error) from error
+    return [shape.disk(host, r) for r in found] if call.get("PassThru") else None
+
+
+def _data(host: Host, record: DiskRecord) -> bool:
+    return any(v.disk == record.unique_id for v in host.volumes.all())
+
+
+async def update_disk(host: Host, call: Call) -> None:
+    """Update-Disk: reads one disk's size and partitions again."""
+    await host.spend("windows.disk.update")
+    for record in disks(host, call):
+        host.disks.refresh(record)
+
+
+async def update_host_storage_cache(host: Host, _call: Call) -> None:
+    """Update-HostStorageCache: rescans; LUNs come, go and grow. Takes ``windows.rescan``."""
+    await host.spend("windows.rescan")
+    host.disks.rescan()
+
+
+def get_storage_setting(_host: Host, _call: Call) -> Sequence[object]:
+    """Get-StorageSetting: the SAN policy."""
+    properties: dict[str, object] = {"NewDiskPolicy": UInt16(3), "ScrubPolicy": None, "PSComputerName": None}
+    return [shape.cim("MSFT_StorageSetting", properties, {"NewDiskPolicy": "OfflineShared"})]
+
+
+COMMANDS: Mapping[str, Cmdlet] = {
+    "Get-Disk": get_disk,
+    "Set-Disk": set_disk,
+    "Initialize-Disk": initialize_disk,
+    "Clear-Disk": clear_disk,
+    "Update-Disk": update_disk,
+    "Update-HostStorageCache": update_host_storage_cache,
+    "Get-StorageSetting": get_storage_setting,
+}
+"""The cmdlets of this module."""

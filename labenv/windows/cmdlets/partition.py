@@ -1,0 +1,220 @@
+"""Partitions and their access paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from labenv.devices import DeviceError
+from labenv.windows import shapes_storage as shape
+from labenv.windows.call import Call, Cmdlet
+from labenv.windows.cmdlets.disk import io_failed
+from labenv.windows.cmdlets.targets import disks, many, objects, prop, texts
+from labenv.windows.disks import gpt as table
+from labenv.windows.disks.gpt import Partition
+from labenv.windows.errors import FileProblem, cim_not_found, storage
+from labenv.windows.records import DiskRecord
+from labenv.windows.volumes import LETTERS, Volume, directory
+
+if TYPE_CHECKING:
+    from labenv.windows.host import Host
+
+Found = list[tuple[DiskRecord, Partition]]
+
+_FLAGS = {
+    "IsHidden": table.HIDDEN,
+    "IsReadOnly": table.READ_ONLY,
+    "IsShadowCopy": table.SHADOW_COPY,
+    "NoDefaultDriveLetter": table.NO_DRIVE_LETTER,
+}
+
+
+def partitions(host: Host, call: Call) -> Found:
+    """Partitions by disk and partition number, drive letter, or pipeline objects; all if nothing is asked for."""
+    everything: Found = []
+    for record in host.disks.present():
+        layout = None if record.offline else host.disks.layout(record)
+        everything += [(record, p) for p in (layout.partitions if layout is not None else ())]
+    if "DriveLetter" in call and "DiskNumber" not in call and call.cmdlet != "New-Partition":
+        return _by_letter(host, call, everything)
+    items = objects(call, "InputObject")
+    if items:
+        wanted = {(prop(i, "DiskNumber"), prop(i, "PartitionNumber")) for i in items}
+        return [(d, p) for d, p in everything if (d.number, p.number) in wanted]
+    found = everything
+    if any(name in call for name in ("DiskNumber", "DiskId", "Disk")):
+        numbers = {d.number for d in disks(host, call)}
+        found = [(d, p) for d, p in found if d.number in numbers]
+        if not found and "DiskNumber" in call:
+            for number in numbers:
+                call.error(cim_not_found("MSFT_Partition", "DiskNumber", number))
+    if "PartitionNumber" in call:
+        wanted_numbers = [int(str(n)) for n in many(call["PartitionNumber"])]
+        found = [(d, p) for d, p in found if p.number in wanted_numbers]
+        for number in wanted_numbers:
+            if all(p.number != number for _, p in found):
+                call.error(cim_not_found("MSFT_Partition", "PartitionNumber", number))
+    if "Offset" in call:
+        offsets = [int(str(n)) for n in many(call["Offset"])]
+        found = [(d, p) for d, p in found if p.offset in offsets]
+    return found
+
+
+def _by_letter(host: Host, call: Call, everything: Found) -> Found:
+    found: Found = []
+    for letter in texts(call["DriveLetter"]):
+        volume = host.volumes.letter(letter)
+        if volume is None:
+            call.error(cim_not_found("MSFT_Partition", "DriveLetter", letter))
+        else:
+            found += [(d, p) for d, p in everything if d.unique_id == volume.disk and p.guid == volume.guid]
+    return found
+
+
+def get_partition(host: Host, call: Call) -> Sequence[object]:
+    """Get-Partition."""
+    return [shape.partition(host, d, p) for d, p in partitions(host, call)]
+
+
+async def new_partition(host: Host, call: Call) -> Sequence[object]:
+    """New-Partition; without a letter asked for it gets none, and the attribute that keeps it so."""
+    await host.spend("windows.partition.new")
+    output: list[object] = []
+    for record in disks(host, call):
+        layout = host.disks.layout(record)
+        if record.offline:
+            raise storage(41003)
+        if layout is None:
+            raise storage(41000)
+        lettered = bool(call.get("AssignDriveLetter") or call.get("DriveLetter"))
+        if "DriveLetter" in call:
+            _check_letter(host, str(call["DriveLetter"]))
+        attributes = (0 if lettered else table.NO_DRIVE_LETTER) | (table.HIDDEN if call.get("IsHidden") else 0)
+        size = None if call.get("UseMaximumSize") else call.get("Size")
+        if size is None and not call.get("UseMaximumSize"):
+            raise storage(5, detail="Either Size or UseMaximumSize is needed.")
+        try:
+            made = host.disks.add_partition(record, layout, size=size, attributes=attributes)
+        except DeviceError as error:
+            raise io_failed(error) from error
+        if made is None:
+            raise storage(40000)
+        volume = host.volumes.of_partition(record.unique_id, made.number)
+        if volume is not None and "DriveLetter" in call:
+            host.volumes.assign_letter(volume, str(call["DriveLetter"]).upper())
+        output.append(shape.partition(host, record, made))
+    return output
+
+
+def _check_letter(host: Host, letter: str) -> None:
+    if letter.upper() not in LETTERS:
+        raise storage(42007)
+    if host.volumes.letter(letter) is not None:
+        raise storage(42002)
+
+
+async def set_partition(host: Host, call: Call) -> None:
+    """Set-Partition: attributes in the partition table, or another drive letter."""
+    await host.spend("windows.partition.set")
+    for record, part in partitions(host, call):
+        if "NewDriveLetter" in call:
+            _check_letter(host, str(call["NewDriveLetter"]))
+            host.volumes.assign_letter(_volume(host, record, part), str(call["NewDriveLetter"]).upper())
+        attributes = part.attributes
+        for name, flag in _FLAGS.items():
+            if name in call:
+                attributes = attributes | flag if call[name] else attributes & ~flag
+        layout = host.disks.layout(record)
+        if attributes != part.attributes and layout is not None:
+            try:
+                host.disks.write_layout(record, layout.with_attributes(part.number, attributes))
+            except DeviceError as error:
+                raise io_failed(error) from error
+
+
+def _volume(host: Host, record: DiskRecord, part: Partition) -> Volume:
+    volume = host.volumes.of_partition(record.unique_id, part.number)
+    if volume is None:
+        raise storage(42008)
+    return volume
+
+
+async def remove_partition(host: Host, call: Call) -> None:
+    """Remove-Partition."""
+    await host.spend("windows.partition.remove")
+    for record, part in partitions(host, call):
+        layout = host.disks.layout(record)
+        volume = host.volumes.of_partition(record.unique_id, part.number)
+        if record.kind == "system":
+            raise storage(40001, detail="The system partition cannot be removed.")
+        if volume is not None and host.files.in_use(volume.name):
+            raise storage(43002)
+        if layout is not None:
+            if volume is not None:
+                host.volumes.dismount(volume)
+            try:
+                host.disks.write_layout(record, layout.removing(part.number))
+            except DeviceError as error:
+                raise io_failed(error) from error
+
+
+async def add_partition_access_path(host: Host, call: Call) -> Sequence[object] | None:
+    """Add-PartitionAccessPath: a drive letter, or a mount point at an existing empty directory."""
+    await host.spend("windows.partition.set")
+    found = partitions(host, call)
+    for record, part in found:
+        volume = _volume(host, record, part)
+        if call.get("AssignDriveLetter"):
+            host.volumes.assign_letter(volume, volume.letter or host.volumes.free_letter())
+            continue
+        path = str(call.get("AccessPath") or "")
+        letter = re.fullmatch(r"([A-Za-z]):\\?", path)
+        if letter:
+            _check_letter(host, letter[1])
+            host.volumes.assign_letter(volume, letter[1].upper())
+            continue
+        if not re.match(r"[A-Za-z]:\\.", path) or not host.files.is_directory(path):
+            raise storage(42007)
+        if host.volumes.is_mount_point(path):
+            raise storage(42002)
+        try:
+            if host.files.listdir(path):
+                raise storage(42007, detail="The directory is not empty.")
+        except FileProblem as error:
+            raise storage(42007) from error
+        host.volumes.add_path(volume, directory(path))
+    return [shape.partition(host, d, p) for d, p in found] if call.get("PassThru") else None
+
+
+async def remove_partition_access_path(host: Host, call: Call) -> Sequence[object] | None:
+    """Remove-PartitionAccessPath."""
+    await host.spend("windows.partition.set")
+    found = partitions(host, call)
+    for record, part in found:
+        volume = _volume(host, record, part)
+        path = str(call.get("AccessPath") or "")
+        letter = re.fullmatch(r"([A-Za-z]):\\?", path)
+        if letter:
+            if volume.letter != letter[1].upper():
+                raise storage(42004)
+            if record.kind == "system":
+                raise storage(40001)
+            host.volumes.assign_letter(volume, "")
+            continue
+        try:
+            host.volumes.remove_path(volume, path)
+        except KeyError as error:
+            raise storage(42004) from error
+    return [shape.partition(host, d, p) for d, p in found] if call.get("PassThru") else None
+
+
+COMMANDS: Mapping[str, Cmdlet] = {
+    "Get-Partition": get_partition,
+    "New-Partition": new_partition,
+    "Set-Partition": set_partition,
+    "Remove-Partition": remove_partition,
+    "Add-PartitionAccessPath": add_partition_access_path,
+    "Remove-PartitionAccessPath": remove_partition_access_path,
+}
+"""The cmdlets of this module."""

@@ -1,0 +1,368 @@
+"""The host's virtual machines: registration, configuration, power."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from uuid import UUID
+
+from labenv.clock import Clock
+from labenv.costs import Costs
+from labenv.devices import DeviceError
+from labenv.guest.errors import NoOperatingSystem
+from labenv.guest.guest import Answers, Guest
+from labenv.ids import Ids
+from labenv.state import State
+from labenv.windows import events as log
+from labenv.windows.call import PsError
+from labenv.windows.disks.errors import FileSystemError
+from labenv.windows.errors import FileProblem, hyperv, hyperv_file, problem, sharing_violation
+from labenv.windows.events import Events
+from labenv.windows.files import Files
+from labenv.windows.records import AdapterRecord, DriveRecord, SnapshotRecord, SwitchRecord, VmRecord
+from labenv.windows.running import Running, VmDisk
+from labenv.windows.spec import HostSpec
+from labenv.windows.storage import Disks
+from labenv.windows.vhds import VirtualDisks
+from labenv.windows.vmconfig import Configurations, is_active, portable
+
+Changed = Callable[[VmRecord], VmRecord]
+
+
+class VmNotRunning(Exception):
+    """The VM has no running guest: it is off, saved, paused, or nothing on its disks can be booted."""
+
+
+class Machines:
+    """VMs by id. Configuration changes go to the record and to the file in the VM's folder."""
+
+    def __init__(
+        self,
+        *,
+        spec: HostSpec,
+        clock: Clock,
+        state: State,
+        ids: Ids,
+        costs: Costs,
+        files: Files,
+        vhds: VirtualDisks,
+        disks: Disks,
+        events: Events,
+    ) -> None:
+        self._spec = spec
+        self._clock = clock
+        self._ids = ids
+        self._costs = costs
+        self._files = files
+        self._vhds = vhds
+        self._disks = disks
+        self._events = events
+        self.configurations = Configurations(spec=spec, files=files)
+        self.vms = state.table(f"windows.{spec.name}.vm", VmRecord)
+        self.snapshots = state.table(f"windows.{spec.name}.snapshot", SnapshotRecord)
+        self.switches = state.table(f"windows.{spec.name}.switch", SwitchRecord)
+        self.running: dict[UUID, Running] = {}
+        files.holders.append(self.open_files)
+
+    # -- finding -----------------------------------------------------------------------------------------------
+
+    def get(self, vm_id: UUID) -> VmRecord | None:
+        """The VM of an id."""
+        return self.vms.get(str(vm_id))
+
+    def named(self, pattern: str) -> list[VmRecord]:
+        """VMs whose name matches a pattern (``*``, ``?``, case does not matter), in the order of their names."""
+        wanted = pattern.lower()
+        found = [v for v in self.vms.values() if v.name.lower() == wanted or fnmatchcase(v.name.lower(), wanted)]
+        return sorted(found, key=lambda v: (v.name.lower(), str(v.id)))
+
+    def open_files(self) -> Iterator[str]:
+        """Every virtual disk file that an active VM has open."""
+        for vm in self.vms.values():
+            if is_active(vm):
+                yield from vm.open_files
+
+    def users_of(self, path: str) -> list[VmRecord]:
+        """Active VMs that have a file open."""
+        key = self._files.key(path)
+        return [v for v in self.vms.values() if is_active(v) and any(self._same(p, key) for p in v.open_files)]
+
+    def _same(self, path: str, key: str) -> bool:
+        try:
+            return self._files.key(path) == key
+        except FileProblem:
+            return False
+
+    # -- configuration -----------------------------------------------------------------------------------------
+
+    def put(self, vm: VmRecord) -> VmRecord:
+        """Register a VM or change it; the file follows if anything in it changed."""
+        old = self.vms.get(str(vm.id))
+        if old is None or portable(old) != portable(vm):
+            self.configurations.write(vm)
+        self.vms[str(vm.id)] = vm
+        return vm
+
+    def _set(self, vm: VmRecord, **changes: object) -> VmRecord:
+        """Change what the configuration file does not hold, or what must change even if the file is out of reach."""
+        current = self.vms[str(vm.id)]
+        changed = replace(current, **changes)  # type: ignore[arg-type]  # names come from this class
+        self.vms[str(vm.id)] = changed
+        return changed
+
+    def create(self, vm: VmRecord) -> VmRecord:
+        """Register a new VM with its files."""
+        self.configurations.write(vm)
+        if self._spec.configuration_extension != ".xml":
+            self.configurations.write_runtime(vm)
+        self.vms[str(vm.id)] = vm
+        self._log(13002, f"The virtual machine '{vm.name}' was created. (Virtual machine ID {_id(vm)})", vm)
+        return vm
+
+    def adopt(self, vm: VmRecord) -> VmRecord:
+        """Register a VM where its files are, with the checkpoints that lie there."""
+        self.put(vm)
+        for snapshot in self.configurations.snapshots(vm):
+            self.snapshots[str(snapshot.id)] = snapshot
+        self._log(18304, f"The virtual machine '{vm.name}' was realized. (Virtual machine ID {_id(vm)})", vm)
+        return vm
+
+    def remove(self, vm: VmRecord) -> None:
+        """Unregister a VM and delete its configuration; its virtual disks stay."""
+        for snapshot in self.snapshots_of(vm):
+            self.configurations.remove_snapshot(snapshot)
+            del self.snapshots[str(snapshot.id)]
+        self.configurations.remove(vm)
+        del self.vms[str(vm.id)]
+        self._log(13003, f"The virtual machine '{vm.name}' was deleted. (Virtual machine ID {_id(vm)})", vm)
+
+    def snapshots_of(self, vm: VmRecord) -> list[SnapshotRecord]:
+        """A VM's checkpoints, oldest first."""
+        return [s for s in self.snapshots.values() if s.vm == vm.id]
+
+    def new_adapter(self, vm_id: UUID, *, name: str = "Network Adapter", switch: str = "") -> AdapterRecord:
+        """A network adapter with a MAC address of its own."""
+        digest = self._ids.digest("mac", self._spec.name, str(vm_id))
+        return AdapterRecord(name, "00155D" + digest[:3].hex().upper(), switch)
+
+    def switch(self, name: str) -> SwitchRecord | None:
+        """The virtual switch of a name."""
+        return next((s for s in self.switches.values() if s.name.lower() == name.lower()), None)
+
+    # -- power -------------------------------------------------------------------------------------------------
+
+    async def start(self, vm: VmRecord) -> None:
+        """Start a VM; raises ``PsError`` if its disks cannot be opened. Takes ``windows.vm.start``."""
+        chains = self._open(vm)
+        for disk in chains:
+            disk.disk.close()
+        files = tuple(p for d in chains for p in d.disk.paths)
+        before = self._set(vm, state="Starting", open_files=files)
+        try:
+            await self._clock.sleep(max(1.0, self._costs["windows.vm.start"]))
+            self._boot(before, self._open(before, starting=True))
+        except BaseException:
+            if str(vm.id) in self.vms:
+                self._set(vm, state=vm.state, open_files=())
+            raise
+        self._set(vm, state="Running", started=self._clock.now, status="")
+        self.configurations.write_runtime(self.vms[str(vm.id)])
+        text = f"'{vm.name}' started successfully. (Virtual machine ID {_id(vm)})"
+        self._events.write(log.WORKER_ADMIN, log.WORKER, 18500, text, values=(vm.name, _id(vm)))
+
+    def _open(self, vm: VmRecord, *, starting: bool = False) -> list[VmDisk]:
+        disks: list[VmDisk] = []
+        try:
+            for drive in sorted_drives(vm):
+                disks.append(self._open_drive(vm, drive, check=not starting))
+        except BaseException:
+            Running(disks).close()
+            raise
+        return disks
+
+    def _open_drive(self, vm: VmRecord, drive: DriveRecord, *, check: bool) -> VmDisk:
+        text = (
+            f"'{vm.name}' failed to start. (Virtual machine ID {_id(vm)}) Attachment '{drive.path}' not found. Error:"
+        )
+        if drive.disk is not None:
+            raise hyperv(
+                "OperationFailed", f"'{vm.name}' failed to start: this host does not pass physical disks through."
+            )
+        try:
+            if check:
+                for path in self._vhds.chain(drive.path):
+                    leaf = path == drive.path
+                    if leaf and self._files.in_use(path):
+                        raise sharing_violation(path)
+            return VmDisk(drive, self._vhds.open(drive.path), lambda error: self._io_error(vm.id, drive, error))
+        except FileProblem as error:
+            self._log(12010, f"{text} {error.message}", vm, level=log.ERROR)
+            raise hyperv_file(text, error) from error
+
+    def _boot(self, vm: VmRecord, disks: list[VmDisk]) -> Running:
+        running = self.running[vm.id] = Running(disks)
+        guest = Guest(
+            vm_id=vm.id,
+            disks=disks,
+            now=lambda: self._clock.time,
+            seed=self._ids.seed,
+            answers=Answers(host_name=""),
+        )
+        try:
+            guest.boot()
+        except (NoOperatingSystem, DeviceError, FileSystemError):
+            return running  # the VM runs and shows a boot failure, as a real one does
+        running.guest = guest
+        return running
+
+    def guest(self, vm: VmRecord) -> Guest:
+        """The guest of a running VM, booted now if the lab was started since; raises ``VmNotRunning``."""
+        if vm.state != "Running":
+            raise VmNotRunning(f"virtual machine {vm.name} is {vm.state}: start it first")
+        running = self.running.get(vm.id)
+        if running is None:
+            try:
+                running = self._boot(vm, self._open(vm, starting=True))
+            except PsError as error:
+                self._set(vm, state="Off", open_files=(), started=0)
+                raise VmNotRunning(error.message) from error
+        if running.guest is None:
+            raise VmNotRunning(f"virtual machine {vm.name} has nothing to boot on its disks")
+        return running.guest
+
+    def settle(self) -> None:
+        """Let every running guest do what it does by itself up to now (before its storage is looked at)."""
+        for vm in list(self.vms.values()):
+            running = self.running.get(vm.id)
+            if vm.state == "Running" and running is not None and running.guest is not None:
+                running.guest.settle()
+
+    def flush(self) -> None:
+        """Write what every running guest holds in its cache."""
+        for running in self.running.values():
+            if running.guest is not None:
+                running.guest.flush()
+
+    async def shutdown(self, vm: VmRecord) -> None:
+        """Ask the guest to shut down; takes ``windows.vm.shutdown``."""
+        try:
+            guest = self.guest(vm)
+        except VmNotRunning as error:
+            text = f"'{vm.name}' failed to shut down: the guest does not answer. (Virtual machine ID {_id(vm)})"
+            raise hyperv("OperationFailed", text) from error
+        self._set(vm, state="Stopping")
+        try:
+            await self._clock.sleep(max(1.0, self._costs["windows.vm.shutdown"]))
+            guest.shutdown()
+        except BaseException:
+            if self.vms[str(vm.id)].state == "Stopping":
+                self._set(vm, state="Running")
+            raise
+        self._stopped(vm, "Off", 18504, "was shut down by the guest operating system")
+
+    async def turn_off(self, vm: VmRecord) -> None:
+        """Cut the VM's power."""
+        await self._clock.sleep(max(1.0, self._costs["windows.vm.turnoff"]))
+        running = self.running.get(vm.id)
+        if running is not None:
+            running.power_off()
+        self._stopped(vm, "Off", 18502, "was turned off")
+
+    async def save(self, vm: VmRecord) -> None:
+        """Save the VM. Its memory is not kept: the guest is flushed and cut, and boots when it is started again."""
+        guest = self.guest(vm)
+        self._set(vm, state="Saving")
+        await self._clock.sleep(max(1.0, self._costs["windows.vm.save"]))
+        guest.settle()
+        guest.flush()
+        guest.power_off()
+        self._stopped(vm, "Saved", 18508, "was saved")
+
+    def _stopped(self, vm: VmRecord, state: str, event: int, text: str) -> None:
+        running = self.running.pop(vm.id, None)
+        if running is not None:
+            running.close()
+        stopped = self._set(vm, state=state, started=0, open_files=(), status="")
+        self._tidy(stopped)
+        message = f"'{vm.name}' {text}. (Virtual machine ID {_id(vm)})"
+        self._events.write(log.WORKER_ADMIN, log.WORKER, event, message, values=(vm.name, _id(vm)))
+
+    def _tidy(self, vm: VmRecord) -> None:
+        try:
+            self.configurations.write(vm)
+            if vm.state == "Saved" or self._spec.configuration_extension != ".xml":
+                self.configurations.write_runtime(vm)
+            else:
+                self.configurations.remove_runtime(vm)
+        except FileProblem:
+            return  # the storage is away; the VM is off all the same
+
+    def _io_error(self, vm_id: UUID, drive: DriveRecord, error: Exception) -> None:
+        vm = self.get(vm_id)
+        running = self.running.get(vm_id)
+        if running is not None:
+            for disk in running.disks:
+                disk.stopped = True
+        if vm is None or vm.state != "Running":
+            return
+        found = problem(error, drive.path)
+        self._set(vm, state="PausedCritical", status="CriticalIoError")
+        full = found.code == 0x80070070
+        reason = "it has run out of disk space" if full else "a critical error occurred in its storage"
+        text = f"'{vm.name}' has been paused because {reason} on '{drive.path}'. (Virtual machine ID {_id(vm)})"
+        self._events.write(log.VMMS_ADMIN, log.VMMS, 16060 if full else 16050, text, level=log.ERROR, values=(vm.name,))
+
+    def lose_power(self) -> None:
+        """The host's power is cut: every guest's cache is lost."""
+        for running in self.running.values():
+            running.power_off()
+        self.running.clear()
+
+    def restart(self) -> None:
+        """The host has started: VMs that ran do so again, and boot when they are first asked."""
+        for vm in list(self.vms.values()):
+            if not is_active(vm):
+                continue
+            again = vm.state in ("Running", "Starting", "Stopping", "Saving") and vm.start_action != "Nothing"
+            if again:
+                self._set(vm, state="Running", started=self._clock.now, status="")
+            else:
+                self._set(vm, state="Off", started=0, open_files=(), status="")
+
+    # -- drives ------------------------------------------------------------------------------------------------
+
+    def hot_add(self, vm: VmRecord, drive: DriveRecord) -> None:
+        """Attach a disk to a running VM; its guest finds it at the next boot. Raises ``PsError`` or ``FileProblem``."""
+        self.guest(vm)
+        disk = self._open_drive(vm, drive, check=True)
+        self.running[vm.id].disks.append(disk)
+        self.put(replace(vm, drives=(*vm.drives, drive)))
+        self.note_files(vm)
+
+    def hot_remove(self, vm: VmRecord, drive: DriveRecord) -> None:
+        """Take a disk from a running VM; whatever the guest does with it fails from now on."""
+        self.guest(vm)
+        running = self.running[vm.id]
+        for disk in [d for d in running.disks if d.drive == drive]:
+            disk.stopped = True
+            disk.disk.close()
+            running.disks.remove(disk)
+        self.put(replace(vm, drives=tuple(d for d in vm.drives if d != drive)))
+        self.note_files(vm)
+
+    def note_files(self, vm: VmRecord) -> None:
+        """Remember which files a running VM has open, after its disks have changed."""
+        self._set(vm, open_files=tuple(p for d in self.running[vm.id].disks for p in d.disk.paths))
+
+    def _log(self, event: int, text: str, vm: VmRecord, *, level: int = log.INFORMATION) -> None:
+        self._events.write(log.VMMS_ADMIN, log.VMMS, event, text, level=level, values=(vm.name, _id(vm)))
+
+
+def sorted_drives(vm: VmRecord) -> list[DriveRecord]:
+    """A VM's drives in the order in which it finds them: IDE before SCSI, then by place."""
+    return sorted(vm.drives, key=lambda d: (d.controller_type != "IDE", d.controller_number, d.controller_location))
+
+
+def _id(vm: VmRecord) -> str:
+    return str(vm.id).upper()

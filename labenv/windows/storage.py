@@ -1,0 +1,289 @@
+"""The host's disks: the local one, LUNs, attached virtual disks; online or offline, with their partition tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from labenv.devices import BlockDevice, DeviceGone, ReadOnlyDevice
+from labenv.ids import Ids
+from labenv.state import State
+from labenv.windows.disks import gpt as table
+from labenv.windows.disks.gpt import Gpt, Partition
+from labenv.windows.iscsi import Initiator
+from labenv.windows.localdisk import LocalDisk
+from labenv.windows.records import DiskRecord
+from labenv.windows.spec import HostSpec
+
+POLICY = 1
+"""Offline reason: the SAN policy keeps new disks of a shared bus offline."""
+COLLISION = 4
+"""Offline reason: another online disk has the same GUID."""
+
+
+class HostDisk:
+    """The bytes of a disk as the host's file systems see them: gone while it is offline or unreachable."""
+
+    def __init__(self, disks: Disks, unique_id: str) -> None:
+        self._disks = disks
+        self._unique_id = unique_id
+
+    def _online(self) -> tuple[DiskRecord, BlockDevice]:
+        record = self._disks.records.get(self._unique_id)
+        if record is None or record.offline:
+            raise DeviceGone(f"disk {self._unique_id} is offline")
+        return record, self._disks.raw(record)
+
+    @property
+    def size(self) -> int:
+        """Capacity as the host knows it since its last rescan."""
+        return self._disks.records[self._unique_id].size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes at an offset."""
+        return self._online()[1].read(offset, length)
+
+    def _writable(self) -> BlockDevice:
+        record, device = self._online()
+        if record.read_only:
+            raise ReadOnlyDevice(f"disk {record.number} is read-only")
+        return device
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Store bytes."""
+        self._writable().write(offset, data)
+
+    def unmap(self, offset: int, length: int) -> None:
+        """Give the space of a range back."""
+        self._writable().unmap(offset, length)
+
+    def flush(self) -> None:
+        """Flush the device below."""
+        self._online()[1].flush()
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """An attached virtual disk: the device and how to let go of its files."""
+
+    device: BlockDevice
+    close: Callable[[], None]
+
+
+class Disks:
+    """Every disk that the host knows, by unique id.
+
+    ``leaving`` is called before a disk goes offline, ``changed`` when volumes may have come or gone.
+    """
+
+    def __init__(self, *, spec: HostSpec, state: State, ids: Ids, initiator: Initiator, system: LocalDisk) -> None:
+        self._spec = spec
+        self._ids = ids
+        self._initiator = initiator
+        self._system = system
+        self.records = state.table(f"windows.{spec.name}.disk", DiskRecord)
+        self.changed: Callable[[], None] = lambda: None
+        self.leaving: Callable[[DiskRecord], None] = lambda record: None
+        self._attached: dict[str, Attachment] = {}
+        self._layouts: dict[str, Gpt | None] = {}
+
+    def present(self) -> list[DiskRecord]:
+        """The disks that are there, by number."""
+        found = [r for r in self.records.values() if r.number is not None]
+        return sorted(found, key=lambda r: r.number if r.number is not None else -1)
+
+    def number(self, number: int) -> DiskRecord | None:
+        """The disk of a number."""
+        return next((r for r in self.records.values() if r.number == number), None)
+
+    def raw(self, record: DiskRecord) -> BlockDevice:
+        """The device itself, whatever the host thinks of it; raises ``DeviceGone`` if no path leads there."""
+        if record.kind == "system":
+            return self._system
+        if record.kind == "iscsi":
+            unit = self._initiator.unit(record.serial)
+            if unit is not None and unit.online:
+                return unit.device
+        elif record.unique_id in self._attached:
+            return self._attached[record.unique_id].device
+        raise DeviceGone(f"disk {record.number} does not answer")
+
+    def device(self, record: DiskRecord) -> HostDisk:
+        """The disk through the host's eyes."""
+        return HostDisk(self, record.unique_id)
+
+    def layout(self, record: DiskRecord) -> Gpt | None:
+        """The partition table. An online disk's is the one that Windows read when it came; None: not initialised."""
+        if record.offline:
+            return self._read(record)
+        if record.unique_id not in self._layouts:
+            self._layouts[record.unique_id] = self._read(record)
+        return self._layouts[record.unique_id]
+
+    def _read(self, record: DiskRecord) -> Gpt | None:
+        try:
+            return table.read_gpt(self.raw(record))
+        except DeviceGone:
+            return None
+
+    def has_mbr(self, record: DiskRecord) -> bool:
+        """Whether the disk has an MBR partition table."""
+        try:
+            return table.has_mbr(self.raw(record))
+        except DeviceGone:
+            return False
+
+    def write_layout(self, record: DiskRecord, layout: Gpt | None) -> None:
+        """Write a partition table (None: wipe it) and let the volumes follow."""
+        device = self.device(record)
+        if layout is None:
+            table.clear_table(device)
+        else:
+            table.write_gpt(device, layout)
+        self._layouts[record.unique_id] = layout
+        self.changed()
+
+    def rewrite_offline(self, record: DiskRecord, layout: Gpt) -> None:
+        """Write a partition table to a disk that is offline (its identity is changed before it is shown)."""
+        table.write_gpt(self.raw(record), layout)
+
+    def refresh(self, record: DiskRecord) -> None:
+        """Read size and partition table of one disk again (Update-Disk)."""
+        unit = self._initiator.unit(record.serial) if record.kind == "iscsi" else None
+        if unit is not None and unit.size != record.size:
+            self.records[record.unique_id] = replace(record, size=unit.size)
+        self._layouts.pop(record.unique_id, None)
+        self.changed()
+
+    def rescan(self) -> list[DiskRecord]:
+        """Find LUNs that came, went or changed their size; returns the disks that are new to this host.
+
+        A new LUN is offline and read-only by the SAN policy (OfflineShared); one that was seen before comes back with
+        the attributes that it had.
+        """
+        units = self._initiator.units()
+        new = []
+        for record in [r for r in self.records.values() if r.kind == "iscsi"]:
+            unit = units.get(record.serial)
+            if unit is None:
+                if record.number is not None:
+                    self.records[record.unique_id] = replace(record, number=None)
+                    self._layouts.pop(record.unique_id, None)
+            elif record.number is None or unit.size != record.size:
+                number = self._free_number() if record.number is None else record.number
+                self.records[record.unique_id] = replace(record, number=number, size=unit.size)
+                self._layouts.pop(record.unique_id, None)
+        known = {r.serial for r in self.records.values()}
+        for unit in sorted(units.values(), key=lambda u: u.number):
+            if unit.serial_number not in known:
+                unique_id = "600A0980" + unit.serial_number.encode("latin-1").hex().upper()
+                record = DiskRecord(
+                    unique_id, self._free_number(), "iscsi", unit.serial_number, unit.size, True, True, POLICY
+                )
+                self.records[unique_id] = record
+                new.append(record)
+        for record in self.present():
+            if not record.offline:
+                self._resolve_collision(record)
+        self.changed()
+        return new
+
+    def _free_number(self) -> int:
+        taken = {r.number for r in self.records.values()}
+        return next(n for n in range(len(taken) + 1) if n not in taken)
+
+    def set_offline(self, record: DiskRecord, offline: bool) -> None:
+        """Take a disk offline (its volumes vanish) or bring it online.
+
+        Windows refuses to show two disks with one GUID. On a stand-alone host the one that comes later gets new GUIDs,
+        written to it whatever its read-only attribute says; where they cannot be written it stays offline.
+        """
+        if offline:
+            self.leaving(record)
+            self.records[record.unique_id] = replace(record, offline=True, offline_reason=0)
+            self._layouts.pop(record.unique_id, None)
+        else:
+            record = replace(record, offline=False, offline_reason=0)
+            self.records[record.unique_id] = record
+            self._layouts.pop(record.unique_id, None)
+            self._resolve_collision(record)
+        self.changed()
+
+    def _resolve_collision(self, record: DiskRecord) -> None:
+        layout = self.layout(record)
+        if layout is None:
+            return
+        others = (r for r in self.present() if not r.offline and r.unique_id != record.unique_id)
+        if all((other := self.layout(o)) is None or other.disk_guid != layout.disk_guid for o in others):
+            return
+        try:
+            fresh = self.fresh_guids(record, layout)
+            table.write_gpt(self.raw(record), fresh)
+        except ReadOnlyDevice:
+            self.records[record.unique_id] = replace(record, offline=True, offline_reason=COLLISION)
+        else:
+            self._layouts[record.unique_id] = fresh
+
+    def fresh_guids(self, record: DiskRecord, layout: Gpt) -> Gpt:
+        """The same table with a new disk GUID and new partition GUIDs."""
+        names = (self._spec.name, record.unique_id)
+        partitions = tuple(replace(p, guid=self._ids.uuid("gpt partition", *names)) for p in layout.partitions)
+        return Gpt(self._ids.uuid("gpt disk", *names), partitions)
+
+    def new_guid(self, record: DiskRecord, kind: str) -> UUID:
+        """An id for something new on a disk."""
+        return self._ids.uuid(f"gpt {kind}", self._spec.name, record.unique_id)
+
+    def initialize(self, record: DiskRecord) -> None:
+        """Write a table with nothing but the reserved partition."""
+        device = self.device(record)
+        disk_guid, msr_guid = self.new_guid(record, "disk"), self.new_guid(record, "partition")
+        self.write_layout(record, table.initial_gpt(device, disk_guid=disk_guid, msr_guid=msr_guid))
+
+    def add_partition(
+        self, record: DiskRecord, layout: Gpt, *, size: int | None, attributes: int, kind: UUID = table.BASIC_DATA
+    ) -> Partition | None:
+        """A partition in the largest free range (size None: all of it); None if it does not fit."""
+        offset, length = table.free_range(self.device(record), layout)
+        wanted = length if size is None else -(-size // table.MIB) * table.MIB
+        if not 0 < wanted <= length:
+            return None
+        guid = self.new_guid(record, "partition")
+        name = "Basic data partition"
+        partition = Partition(table.next_number(layout), kind, guid, offset, wanted, name, attributes)
+        self.write_layout(record, layout.adding(partition))
+        return partition
+
+    def attach(
+        self, *, path: str, chain: tuple[str, ...], attachment: Attachment, read_only: bool, no_letters: bool
+    ) -> DiskRecord:
+        """Show a virtual disk as a disk of this host."""
+        digest = self._ids.digest("attached disk", self._spec.name, path)
+        unique_id = "60022480" + digest[:12].hex().upper()
+        size = attachment.device.size
+        record = DiskRecord(
+            unique_id, self._free_number(), "vhd", "", size, False, read_only, 0, path, chain, no_letters
+        )
+        self._attached[unique_id] = attachment
+        self.records[unique_id] = record
+        self._resolve_collision(record)
+        self.changed()
+        return self.records[unique_id]
+
+    def detach(self, record: DiskRecord) -> None:
+        """Take an attached virtual disk away and let go of its files."""
+        self.leaving(record)
+        del self.records[record.unique_id]
+        self._layouts.pop(record.unique_id, None)
+        self.changed()
+        attachment = self._attached.pop(record.unique_id, None)
+        if attachment is not None:
+            attachment.close()
+
+    def restart(self) -> None:
+        """The host has restarted: attached virtual disks are gone, tables are read again."""
+        for unique_id in [k for k, r in self.records.items() if r.kind == "vhd"]:
+            del self.records[unique_id]
+        self._attached.clear()
+        self._layouts.clear()
