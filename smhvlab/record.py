@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
 
 S = TypeVar("S")
+APPROVAL: Final = "approval"
+"""What a run waits for at its gate."""
 
 
 @dataclass(frozen=True, kw_only=True)

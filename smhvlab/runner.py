@@ -112,7 +112,9 @@ class Runner(Generic[S]):
         number, step = 0, None
         try:
             for number, step in enumerate(self._flow.steps(), 1):
-                if step.name not in journal.settled:
+                if step.name in journal.settled:
+                    self._tell(r.StepFinished(step.name))  # by the process before this one
+                else:
                     self._take(step, number, journal)
         except Exception as error:
             assert step is not None
@@ -140,10 +142,11 @@ class Runner(Generic[S]):
             return
         self._look()
         if self._flow.gate is not None:
-            self._tell(r.Waiting(step.name, "approval"))
-            if not self._flow.gate(step.planned(number, state)):
-                raise Cancelled(f"{step.title} was not approved")
+            self._tell(r.Waiting(step.name, r.APPROVAL))
+            approved = self._flow.gate(step.planned(number, state))
             self._look()
+            if not approved:
+                raise Cancelled(f"{step.title} was not approved")
         journal.write(Mark.START, step.name, pivot=step.pivot)
         self._tell(r.StepStarted(step.name))
         with self._at(step.name):

@@ -1,11 +1,15 @@
-"""What all tests of the toolkit share. (This file also puts its folder on the path: helpers are imported by name.)"""
+"""What all tests of the toolkit share; helpers beside the tests are imported by name."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
-from toy_site import ToySite, World
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not look there by itself
+
+from toy_site import ToySite, World  # needs the line above
 
 
 @pytest.fixture(autouse=True)

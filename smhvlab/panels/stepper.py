@@ -1,0 +1,409 @@
+"""The flow stepper: plan a flow, take its steps one by one or all at once, cancel, undo, and see what each did."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+import ipywidgets as widgets
+
+from smhvlab import record as r
+from smhvlab.doctor import unfinished
+from smhvlab.errors import SmhvLabError
+from smhvlab.flow import Flow
+from smhvlab.panels import html
+from smhvlab.panels.panel import Panel, button
+from smhvlab.panels.pictures import PIVOT_NOTE, heading, outcome_sign, status_sign, touched
+
+_SHOWN: Final = 12  # requests listed per step; the wire log has them all
+_FINAL: Final = (r.StepStatus.DONE, r.StepStatus.SKIPPED, r.StepStatus.UNDONE)
+
+
+class Request(Protocol):
+    """What the stepper reads of a wire log's entry."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def reads(self) -> bool: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def step(self) -> str: ...
+
+
+class RequestLog(Protocol):
+    """Where the stepper finds each step's requests."""
+
+    @property
+    def entries(self) -> Sequence[Request]: ...
+
+
+@dataclass(frozen=True)
+class StepView:
+    """What the stepper shows of one step."""
+
+    title: str
+    tr: str
+    pivot: bool
+    plan: r.PlannedStep | None = None
+    status: r.StepStatus = r.StepStatus.PENDING
+    note: str = ""
+    done: int = 0
+    total: int = 0
+    requests: tuple[Request, ...] = ()
+
+
+class StepperPanel(Panel):
+    """Drives one flow.
+
+    In a notebook ``panel.run_all()`` starts it and ``await panel.settled()`` waits until the run has ended or waits for
+    an approval; in a script ``panel.wait()`` does.
+
+    Args:
+        flow: the flow; the panel becomes its listener and its gate. One from ``doctor.reopen`` is resumed or undone.
+        log: the site's wire log, to show each step's requests.
+    """
+
+    def __init__(self, flow: Flow[Any], *, log: RequestLog | None = None) -> None:
+        super().__init__()
+        self.flow = flow
+        self.log = log
+        self.steps = {s.name: StepView(s.title, s.tr, s.pivot) for s in flow.steps()}
+        self.questions: tuple[r.Confirmation, ...] = ()
+        self.outcome: r.Outcome | None = None
+        self.error: BaseException | None = None
+        self.waiting = ""
+        self._plan: r.Plan[Any] | None = None
+        self._busy = False
+        self._allowed = self._look_up()
+        self._first = 0  # number of the last request before the run
+        # The gate lets the n-th step pass once n steps are granted; both threads look at these.
+        self._gate_state = threading.Condition(self.relay.lock)
+        self._granted = self._asked = self._heard = 0
+        self._all_granted = False
+        self._settled = threading.Event()
+        self._settled.set()
+        flow.on_event = lambda event: self.relay(self._hear, event)
+        flow.gate = self._gate
+        self._build()
+        self.refresh()
+
+    def _build(self) -> None:
+        relay = self.relay
+        self.plan_button = button("Plan", "Look at the site; nothing is changed", self.start_plan, relay=relay)
+        self.next_button = button("Next step", "Take one step, then wait", self.next, relay=relay)
+        self.run_button = button("Run all", "Take all steps that are left", self.run_all, relay=relay, style="primary")
+        self.cancel_button = button("Cancel", "Stop before the next request", self.cancel, relay=relay)
+        self.undo_button = button("Undo", "Take back what this run has done", self.undo, relay=relay)
+        self.confirmations: dict[str, Any] = {}
+        self.confirmation_box = widgets.VBox()
+        self.progress = widgets.IntProgress(description="Progress", max=100 * max(1, len(self.steps)))
+        self.progress.tooltip = "Steps done"
+        self.status = widgets.HTML()
+        buttons = (self.plan_button, self.next_button, self.run_button, self.cancel_button, self.undo_button)
+        bar = widgets.HBox([self.progress, self.status])
+        self.view = widgets.VBox([widgets.HBox(buttons), self.confirmation_box, bar, self.picture])
+
+    # --- what the buttons do
+
+    def plan(self) -> r.Plan[Any]:
+        """Plan now, in the calling thread. Raises what the survey raises."""
+        plan = self.flow.plan()
+        self.relay(self._adopt, plan)
+        return plan
+
+    def start_plan(self) -> None:
+        """Plan in the background."""
+        if not self._busy:
+            self._start(self._planned)
+
+    def next(self) -> None:
+        """Take one step, after planning if that has not been done; a run that waits goes on by one step."""
+        self.relay(self._go, False)
+
+    def run_all(self) -> None:
+        """Take all steps that are left."""
+        self.relay(self._go, True)
+
+    def cancel(self) -> None:
+        """Stop before the next request. What had started is undone, unless the run has passed its pivot."""
+        with self._gate_state:
+            if not self._busy:
+                return
+            self._settled.clear()
+            self.waiting = self.flow.site.control.in_flight or ""
+            self.flow.cancel()
+            self._gate_state.notify_all()
+            self.refresh()
+
+    def undo(self) -> None:
+        """Take the run back: one that waits is cancelled, one that was left unfinished is undone."""
+        with self.relay.lock:
+            if self._busy:
+                self.cancel()
+            elif "undo" in self._allowed:
+                self._begin()
+                self._start(self.flow.undo_sync)
+
+    def accept(self, *keys: str) -> None:
+        """Tick confirmations, as a reader would."""
+        for key in keys:
+            self.confirmations[key].value = True
+
+    def wait(self, seconds: float = 60) -> None:
+        """Block until the run has ended or waits for an approval; for scripts. Raises TimeoutError."""
+        if not self._settled.wait(seconds):
+            raise TimeoutError(f"{self.describe()}: not settled after {seconds:g} s")
+
+    async def settled(self, seconds: float = 60) -> None:
+        """Wait until the run has ended or waits for an approval; for cells. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not self._settled.is_set():  # noqa: ASYNC110 # any thread sets it, with or without a loop
+                await asyncio.sleep(0.02)  # meanwhile the buttons work
+
+    # --- the run
+
+    def _go(self, everything: bool) -> None:
+        if missing := self._unticked():
+            self.waiting = f"your confirmation: {', '.join(missing)}"
+            self.refresh()
+            return
+        if not self._busy:
+            self._begin()
+        with self._gate_state:
+            self._granted += 1
+            self._all_granted |= everything
+            self._settled.clear()
+            self._gate_state.notify_all()
+        self.waiting = ""
+        if self._busy:
+            self.refresh()
+        else:
+            self._start(self.flow.resume_sync if "resume" in self._allowed else self._run)
+
+    def _begin(self) -> None:
+        """Forget the run before."""
+        self._granted = self._asked = self._heard = 0
+        self._all_granted = False
+        self.outcome, self.error, self.waiting = None, None, ""
+        entries = self.log.entries if self.log is not None else ()
+        self._first = entries[-1].number if entries else 0
+        self.steps = {name: StepView(s.title, s.tr, s.pivot, s.plan) for name, s in self.steps.items()}
+
+    def _run(self) -> None:
+        plan = self._plan
+        if plan is None:
+            plan = self._planned()
+            if plan.confirmations:
+                return  # the reader has not seen them yet
+        self.flow.run_sync(plan=plan, accept=tuple(key for key, box in self.confirmations.items() if box.value))
+
+    def _planned(self) -> r.Plan[Any]:
+        plan = self.flow.plan()
+        self.relay(self._adopt, plan)
+        return plan
+
+    def _start(self, work: Callable[[], object]) -> None:
+        """Do it in a thread of its own, which owns its connections."""
+        self._busy = True
+        self._settled.clear()
+
+        def body() -> None:
+            error: BaseException | None = None
+            try:
+                try:
+                    work()
+                finally:
+                    self.flow.site.release()
+            except BaseException as caught:
+                error = caught  # shown; nobody else is there to see it
+            self.relay(self._over, error)
+
+        threading.Thread(target=body, name=f"panel: {self.flow.title()}").start()
+        self.refresh()
+
+    def _over(self, error: BaseException | None) -> None:
+        with self._gate_state:
+            self._busy = False
+            self.error = error
+            self.waiting = ""
+            self._allowed = self._look_up()
+            if self.outcome is not None:
+                self._plan = None  # it told of the site before the run
+            elif missing := self._unticked():
+                self.waiting = f"your confirmation: {', '.join(missing)}"
+            self.refresh()
+            self._settled.set()
+
+    def _gate(self, step: r.PlannedStep) -> bool:
+        with self._gate_state:
+            self._asked += 1
+            while not self._all_granted and self._granted < self._asked:
+                if self.flow.cancelling:
+                    return False
+                self._gate_state.wait(0.1)
+        return True
+
+    def _look_up(self) -> tuple[str, ...]:
+        found = unfinished(self.flow.site.name, folder=self.flow.state_folder) if self.flow.run_id else []
+        return next((u.allowed for u in found if u.run == self.flow.run_id), ())
+
+    # --- what is shown
+
+    def _adopt(self, plan: r.Plan[Any]) -> None:
+        self._plan = plan
+        self.outcome = None
+        self.steps = {s.name: StepView(s.title, s.tr, s.pivot, s) for s in plan.steps}
+        self.questions = plan.confirmations
+        self.confirmations = {
+            question.key: widgets.Checkbox(description=question.key, tooltip=question.text, indent=False)
+            for question in plan.confirmations
+        }
+        for box in self.confirmations.values():
+            box.observe(lambda _: self.relay(self.refresh), names="value")
+        texts = {question.key: widgets.HTML(html.text(question.text)) for question in plan.confirmations}
+        self.confirmation_box.children = tuple(
+            widgets.HBox([box, texts[key]]) for key, box in self.confirmations.items()
+        )
+        self.refresh()
+
+    def _unticked(self) -> list[str]:
+        return [] if self._busy else [key for key, box in self.confirmations.items() if not box.value]
+
+    def _hear(self, event: r.Event) -> None:
+        status = {
+            r.StepStarted: r.StepStatus.RUNNING,
+            r.StepFinished: r.StepStatus.DONE,
+            r.StepSkipped: r.StepStatus.SKIPPED,
+            r.StepFailed: r.StepStatus.FAILED,
+            r.UndoStarted: r.StepStatus.UNDOING,
+            r.StepUndone: r.StepStatus.UNDONE,
+        }.get(type(event))
+        if status is not None:
+            note = event.reason if isinstance(event, r.StepSkipped) else ""
+            note = event.error if isinstance(event, r.StepFailed) else note
+            self._set(event.step, status=status, note=note, done=0, total=0)
+            self.waiting = ""
+        elif isinstance(event, r.StepProgress):
+            self._set(event.step, done=event.done, total=event.total, note=event.item)
+        elif isinstance(event, r.Waiting):
+            self._hear_waiting(event)
+        elif isinstance(event, r.RunEnded):
+            self.outcome = event.outcome
+            for step in self.flow.record.steps if self.flow.record is not None else ():
+                self._set(step.name, status=step.status, note=step.note, done=0, total=0)
+        self.refresh()
+
+    def _hear_waiting(self, event: r.Waiting) -> None:
+        if event.what != r.APPROVAL:
+            self.waiting = event.what
+            return
+        with self._gate_state:
+            self._heard += 1
+            if not self._all_granted and self._granted < self._heard:
+                self.waiting = f"your approval of: {self.steps[event.step].title}"
+                self._settled.set()
+
+    def _set(self, name: str, **changes: Any) -> None:
+        self.steps[name] = replace(self.steps[name], **changes)
+
+    def refresh(self) -> None:
+        """Show the present state in the live view."""
+        entries = [e for e in self.log.entries if e.number > self._first] if self.log is not None else []
+        for name in self.steps:
+            self._set(name, requests=tuple(e for e in entries if e.step in (name, f"undo {name}")))
+        free, done = not self._busy or self.waiting.startswith("your"), self.outcome is r.Outcome.DONE
+        self.plan_button.disabled = self._busy
+        self.next_button.disabled = self.run_button.disabled = not free or bool(self._unticked())
+        self.cancel_button.disabled = not self._busy or self.flow.cancelling
+        self.undo_button.disabled = not (self._busy and free) and "undo" not in self._allowed
+        self.progress.value = 100 * len(self.steps) if done else sum(map(_hundredths, self.steps.values()))
+        self.status.value = html.text(self._status())
+        super().refresh()
+
+    def _status(self) -> str:
+        if self.waiting:
+            return f"waiting for {self.waiting}"
+        if self._busy:
+            return "working"
+        if self.outcome is not None:
+            return str(self.outcome)
+        if self.error is not None:
+            return "refused"
+        if self._allowed:
+            return f"unfinished run {self.flow.run_id}: {' or '.join(self._allowed)}"
+        return "planned" if self._plan is not None else "not planned yet"
+
+    def describe(self) -> str:
+        """Title, site, how far it is."""
+        final = sum(step.status in _FINAL for step in self.steps.values())
+        where = f"{self.flow.title()} on {self.flow.site.name}"
+        return f"StepperPanel({where}: {self._status()}, {final} of {len(self.steps)} steps)"
+
+    def render(self) -> str:
+        """Every step with its section, what it touches or did, its requests; then the outcome or the error."""
+        flow, rows = self.flow, []
+        for number, step in enumerate(self.steps.values(), 1):
+            if step.pivot:
+                rows.append(["", html.sign("—", PIVOT_NOTE, html.WARN), "", "", ""])
+            about = [touched(step.plan)] if step.plan is not None else []
+            if step.note:
+                progress = f"{step.done} of {step.total}: " if step.total else ""
+                about.append(html.text(progress + step.note))
+            rows.append(
+                [
+                    str(number),
+                    html.text(step.title),
+                    html.text(step.tr),
+                    status_sign(step.status),
+                    "<br>".join(part for part in about if part) + _requests(step.requests),
+                ]
+            )
+        questions = [
+            html.sign("☑" if self.confirmations[q.key].value else "☐", f"{q.key}: {q.text}", html.WARN) + "<br>"
+            for q in self.questions
+        ]
+        state = outcome_sign(self.outcome) if self.outcome is not None and not self._busy else html.text(self._status())
+        card = html.card(
+            heading(flow.title(), flow.site.name, flow.tr),
+            html.tag("div", state),
+            *questions,
+            html.table(["", "Step", "TR-4004", "State", "What"], rows),
+            accent=html.BUSY,
+        )
+        return card + self._error_card()
+
+    def _error_card(self) -> str:
+        if self.error is None:
+            return ""
+        if isinstance(self.error, SmhvLabError):
+            return self.error._repr_html_()
+        return html.card(type(self.error).__name__, html.text(self.error), accent=html.BAD)
+
+
+def _hundredths(step: StepView) -> int:
+    if step.status in _FINAL:
+        return 100
+    return 100 * step.done // step.total if step.total else 0
+
+
+def _requests(requests: Sequence[Request]) -> str:
+    """The step's requests, folded; those that changed something are marked."""
+    if not requests:
+        return ""
+    changes = sum(not request.reads for request in requests)
+    lines = [
+        f"{request.number}. {'read' if request.reads else 'CHANGE'} {request.title}"
+        + (f" failed: {request.code}" if request.code else "")
+        for request in requests[:_SHOWN]
+    ]
+    if len(requests) > _SHOWN:
+        lines.append(f"... and {len(requests) - _SHOWN} more in the wire log")
+    summary = html.text(f"{len(requests)} requests, {changes} of them changes")
+    return html.details(summary, html.code("\n".join(lines)))

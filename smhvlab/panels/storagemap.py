@@ -1,0 +1,140 @@
+"""The storage map: the way of each virtual disk down to its aggregate (TR 2.2, 5.1), as a picture and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+import ipywidgets as widgets
+
+from smhvlab.panels import html
+from smhvlab.panels.panel import Panel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVELS: Final = ("vm", "vhd", "disk", "lun", "volume", "aggregate")
+TITLES: Final = ("VM", "VHD", "Disk", "LUN", "Volume", "Aggregate")
+_EVERY: Final = "all VMs"
+_BOX, _GAP, _ROW, _TOP, _LETTERS = 128, 26, 34, 26, 19
+
+
+class StorageMap(Panel):
+    """A picture of ``site.storage_map()``.
+
+    Args:
+        frame: one row per virtual disk; columns vm, vhd, disk, lun, volume, aggregate (text, "" where there is none),
+            and if there are, path (where the host sees the disk) and state (the VM's). Other columns are ignored.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        super().__init__()
+        self.vm = widgets.Dropdown(description="VM", tooltip="Show one VM or all", options=[_EVERY])
+        self.vm.observe(lambda _: self.relay(self.refresh), names="value")
+        self.view = widgets.VBox([self.vm, self.picture])
+        self.update(frame)
+
+    def update(self, frame: pd.DataFrame) -> None:
+        """Show another table."""
+        columns = [name for name in (*LEVELS, "path", "state") if name in frame.columns]
+        lists = [frame[name].fillna("").astype(str).tolist() for name in columns]
+        self._rows = sorted(
+            (dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)),
+            key=lambda row: [row[level] for level in LEVELS],
+        )
+        chosen = self.vm.value
+        self.vm.options = [_EVERY, *dict.fromkeys(row["vm"] for row in self._rows)]
+        self.vm.value = chosen if chosen in self.vm.options else _EVERY
+        self.refresh()
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of the chosen VM."""
+        return [row for row in self._rows if self.vm.value in (_EVERY, row["vm"])]
+
+    def text(self) -> str:
+        """The map as a tree: aggregate, volume, LUN, and what lies on them."""
+        lines: list[str] = []
+        above: tuple[str, ...] = ()
+        for row in sorted(self.rows, key=lambda row: [row[level] for level in reversed(LEVELS)]):
+            way = tuple(row[level] or f"(no {title})" for level, title in zip(LEVELS, TITLES, strict=True))[::-1]
+            same = next((n for n, (a, b) in enumerate(zip(above, way, strict=False)) if a != b), len(above))
+            for depth in range(same, len(way)):
+                lines.append("  " * depth + f"{TITLES[::-1][depth]} {way[depth]}")
+            above = way
+        return "\n".join(lines) or "No virtual disk."
+
+    def describe(self) -> str:
+        """How many there are of each."""
+        counts = ", ".join(
+            f"{len(_nodes(self.rows, level))} {title}" for level, title in zip(LEVELS, TITLES, strict=True)
+        )
+        return f"StorageMap({counts})"
+
+    def render(self) -> str:
+        """The map as SVG, and the tree as text below it."""
+        rows = self.rows
+        if not rows:
+            return html.card("Storage map", html.text("No virtual disk."))
+        return html.card("Storage map", _svg(rows), html.details(html.text("As text"), html.code(self.text())))
+
+
+def _nodes(rows: Sequence[Mapping[str, str]], level: str) -> list[str]:
+    return list(dict.fromkeys(row[level] for row in rows if row[level]))
+
+
+def _short(value: str) -> str:
+    """The end of a long name: paths differ there."""
+    return value if len(value) <= _LETTERS else "…" + value[1 - _LETTERS :]
+
+
+def _svg(rows: Sequence[Mapping[str, str]]) -> str:
+    columns = [_nodes(rows, level) for level in LEVELS]
+    deepest = max(len(column) for column in columns)
+    places: dict[tuple[int, str], tuple[int, float]] = {}
+    for column, names in enumerate(columns):
+        step = deepest / max(1, len(names))  # short columns are spread over the height
+        for row, name in enumerate(names):
+            places[column, name] = (column * (_BOX + _GAP), round(_TOP + _ROW * step * (row + 0.5) - _ROW / 2, 1))
+    states = {row["vm"]: row.get("state", "") for row in rows}
+    paths = {row["disk"]: row.get("path", "") for row in rows}
+    notes = {0: states, 2: paths}
+    return html.tag(
+        "svg",
+        *(_heading(column) for column in range(len(LEVELS))),
+        *_lines(rows, places),
+        *(_box(place, name, notes.get(column, {}).get(name, "")) for (column, name), place in places.items()),
+        viewBox=f"0 0 {len(LEVELS) * (_BOX + _GAP) - _GAP} {_TOP + _ROW * deepest + 4}",
+        width="100%",
+        style="max-width:900px",
+        role="img",
+        aria_label="; ".join(" on ".join(filter(None, (row[level] for level in LEVELS))) for row in rows),
+    )
+
+
+def _heading(column: int) -> str:
+    x = column * (_BOX + _GAP)
+    return html.tag("text", html.text(TITLES[column]), x=x, y=14, fill=html.PALE, font_size=12)
+
+
+def _lines(rows: Sequence[Mapping[str, str]], places: Mapping[tuple[int, str], tuple[int, float]]) -> list[str]:
+    """What stands on what. A missing level is passed over: a disk that no LUN gives is joined to nothing below."""
+    pairs: dict[tuple[tuple[int, float], tuple[int, float]], None] = {}
+    for row in rows:
+        way = [places[column, row[level]] for column, level in enumerate(LEVELS) if row[level]]
+        pairs.update(dict.fromkeys(pairwise(way)))
+    return [html.tag("path", d=_curve(*pair), fill="none", stroke=html.LINE, stroke_width=1.5) for pair in pairs]
+
+
+def _curve(start: tuple[int, float], end: tuple[int, float]) -> str:
+    middle = (_ROW - 8) / 2
+    (x1, y1), (x2, y2) = (start[0] + _BOX, start[1] + middle), (end[0], end[1] + middle)
+    return f"M{x1} {y1} C{x1 + _GAP / 2} {y1} {x2 - _GAP / 2} {y2} {x2} {y2}"
+
+
+def _box(place: tuple[int, float], name: str, note: str) -> str:
+    x, y = place
+    box = html.tag("rect", x=x, y=y, width=_BOX, height=_ROW - 8, rx=4, fill=html.PAPER, stroke=html.LINE)
+    label = html.tag("text", html.text(_short(name)), x=x + 6, y=y + 17, fill=html.INK, font_size=11)
+    return html.tag("g", html.tag("title", html.text(f"{name} ({note})" if note else name)), box, label)
