@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from labenv.ontap.blocks.engine import Engine
-from labenv.ontap.blocks.pool import PINNED
+from labenv.ontap.blocks.pool import WAITING
 from labenv.ontap.blocks.tree import add_references, mapped_blocks, reach
 from labenv.ontap.blocks.volume import VolumeBlocks
 
@@ -16,7 +16,7 @@ def find_faults(engine: Engine, volumes: list[VolumeBlocks], checkpoints: Iterab
     """Sentences about what differs between the counts in use and those recomputed."""
     pool = engine.pool
     faults: list[str] = []
-    in_use = pool.refs.copy()
+    before = pool.refs.copy()
     owners = pool.owners.copy()
     try:
         pool.clear()
@@ -33,9 +33,14 @@ def find_faults(engine: Engine, volumes: list[VolumeBlocks], checkpoints: Iterab
                 )
         true, true_owners = pool.refs.copy(), pool.owners.copy()
     finally:
-        pool.refs[:] = in_use
+        pool.refs[:] = before
         pool.owners[:] = owners
-    wrong = np.flatnonzero(np.maximum(in_use, 0) != true)
+    waiting = pool.waiting()
+    in_use = before.copy()
+    if len(np.unique(waiting)) != len(waiting) or (before[waiting] != WAITING).any():
+        faults.append("a block waits twice to be used or freed, or has another count than a waiting one")
+    in_use[waiting] = 0
+    wrong = np.flatnonzero(in_use != true)
     faults += [f"block {b}: counted {in_use[b]}, has {true[b]} references" for b in wrong[:20].tolist()]
     wrong = np.flatnonzero((true > 0) & (owners != true_owners))
     wrong = wrong[wrong != 0]
@@ -47,10 +52,6 @@ def find_faults(engine: Engine, volumes: list[VolumeBlocks], checkpoints: Iterab
         faults.append(
             f"{int(np.count_nonzero(kept != pool.kept))} blocks are wrongly kept for checkpoints, or not kept"
         )
-    waiting = np.sort(pool.waiting())
-    marked = np.flatnonzero(in_use == PINNED)
-    if len(waiting) != len(marked) or (waiting != marked).any():
-        faults.append(f"{len(marked)} blocks are marked as pinned or ready, {len(waiting)} are")
     if pool.blocks[0].any():
         faults.append("block 0 does not hold zeros")
     for volume in volumes:

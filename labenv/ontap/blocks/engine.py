@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from labenv.ontap.blocks.log import OperationLog
+from labenv.ontap.blocks.errors import NotPossible
+from labenv.ontap.blocks.log import MOST_NUMBERS, OperationLog
 from labenv.ontap.blocks.pool import Pool
 from labenv.ontap.blocks.records import AggregateRecord, FileRecord, SnapshotRecord, VolumeRecord
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from labenv.ontap.blocks.file import BlockFile
 
 _LOOP = 12
+_MOST_PINNED = 65536  # blocks; else rewriting a file again and again would only make the pool longer
 
 
 class Recorded(Protocol):
@@ -42,6 +44,8 @@ class Engine:
     def number(self) -> int:
         """The next number for a volume, Snapshot copy or file; never given twice."""
         number = self.next_number
+        if number >= MOST_NUMBERS:
+            raise NotPossible("the block store has given all its numbers: start the lab with a new state folder")
         self.next_number += 1
         return number
 
@@ -51,7 +55,7 @@ class Engine:
         Raises:
             OutOfSpace: the disk of this machine is full.
         """
-        if self.log.free < blocks:
+        if self.log.free < blocks or self.pool.pinned_bulk > _MOST_PINNED:
             self.commit()
         if blocks < _LOOP:
             self.pool.prepare(pages + blocks, relieve=self.commit)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labenv.ontap.blocks.errors import NotPossible
-from labenv.ontap.blocks.log import MOST_BLOCKS, ONE_BLOCK
-from labenv.ontap.blocks.pool import BLOCK, FANOUT, PINNED, ZEROS, Places
-from labenv.ontap.blocks.reader import LEAF_BITS, FileReader
+from labenv.ontap.blocks.log import FILE_SHIFT, MOST_BLOCKS
+from labenv.ontap.blocks.pool import BLOCK, FANOUT, ZEROS, Places
+from labenv.ontap.blocks.reader import FileReader
 from labenv.ontap.blocks.records import FileRecord
 from labenv.ontap.blocks.tree import SHIFT, drop_root, height_for, own_page, unmap, unmap_pages
 
@@ -31,16 +31,35 @@ class BlockFile(FileReader):
             the rest of a block first.
     """
 
-    __slots__ = ("_log_number", "_prepaid", "_reserved", "_volume", "misaligned", "row")
+    __slots__ = (
+        "_charged",
+        "_counter",
+        "_log_limit",
+        "_log_number",
+        "_prepaid",
+        "_reserved",
+        "_tag",
+        "_volume",
+        "_words",
+        "misaligned",
+        "row",
+    )
 
     def __init__(self, volume: VolumeBlocks, path: str, record: FileRecord) -> None:
         super().__init__(volume.engine, path, record)
         self._volume = volume
-        self._log_number = record.number
+        self._renumber(record.number)
         self._reserved = record.reserved
+        self._charged = volume.number
+        log = volume.engine.log
+        self._counter, self._words, self._log_limit = log.counter, log.words, log.limit
         self.misaligned = 0
         self.row = ("file", f"{volume.number}:{path}")
         self.settle_reservation()
+
+    def _renumber(self, number: int) -> None:
+        self._log_number = number
+        self._tag = number << FILE_SHIFT
 
     def settle_reservation(self) -> None:
         """Take over whether the volume's space guarantee backs the reservation of this file."""
@@ -112,49 +131,48 @@ class BlockFile(FileReader):
             OutOfSpace: the volume or aggregate is full; nothing was written.
             DeviceError: the range is not inside the file. DeviceGone: the file was deleted.
         """
-        # one aligned block into a leaf that is ours: everything else below does the same, slowly
-        if len(data) == BLOCK and not offset & BLOCK - 1:
-            leaf = self._own.get(offset >> LEAF_BITS)
-            engine = self._engine
-            pool = engine.pool
-            free = pool.free
-            if leaf is not None and free and offset + BLOCK <= self.size:
-                log = engine.log
-                at = log.position
-                if at < log.limit:
-                    counts = pool.counts
-                    volume = self._volume
-                    slot = offset >> 12 & FANOUT - 1
-                    old = leaf[slot]
-                    left = counts[old] - 1 if old else 1
-                    if not left:
-                        counts[old] = PINNED
-                        pool.pinned.append(old)
-                    elif old or not self._prepaid:
-                        if volume.room < 1:
-                            self._write(offset, data)
-                            return
-                        volume.room -= 1
-                        if old:
-                            counts[old] = left
-                        else:
-                            self._mapped += 1
-                    else:
-                        volume.ceiling += 1
-                        self._mapped += 1
-                    place = free.pop()
-                    byte = place << 12
-                    pool.map[byte : byte + BLOCK] = data
-                    counts[place] = 1
-                    pool.charged[place] = volume.number
-                    leaf[slot] = place
-                    words = log.words
-                    words[at] = self._log_number
-                    words[at + 1] = offset >> 12 | ONE_BLOCK
-                    words[at + 2] = place
-                    log.position = log.counter[0] = at + 3
+        # One aligned block into a leaf that is ours: everything below does the same for any write, slowly.
+        # The numbers are written out because looking names up takes as long as the work itself.
+        leaf = self._own.get(offset >> 21)
+        if leaf is not None and len(data) == 4096 and not offset & 4095 and offset <= self._last:
+            counter = self._counter
+            at = counter[0]
+            pool = self._pool
+            if at < self._log_limit and pool.free:
+                block = offset >> 12
+                old = leaf[block & 511]
+                if old and pool.counts[old] == 1:
+                    pool.pinned.append(old)
+                elif not self._consume(old):
+                    self._write(offset, data)
                     return
+                place = pool.free.pop()
+                byte = place << 12
+                pool.map[byte : byte + 4096] = data
+                pool.charged[place] = self._charged
+                leaf[block & 511] = place
+                words = self._words
+                words[at] = self._tag | block
+                words[at + 1] = place
+                counter[0] = at + 2
+                return
         self._write(offset, data)
+
+    def _consume(self, old: int) -> bool:
+        """Account for filling a hole or parting with a shared block; False if the volume must be asked first."""
+        volume = self._volume
+        if not old and self._prepaid:
+            volume.ceiling += 1
+            self._mapped += 1
+            return True
+        if volume.room < 1:
+            return False
+        volume.room -= 1
+        if old:
+            self._pool.counts[old] -= 1
+        else:
+            self._mapped += 1
+        return True
 
     def _write(self, offset: int, data: bytes) -> None:
         length = len(data)
@@ -171,6 +189,7 @@ class BlockFile(FileReader):
             stop = min(end, block + _PIECE)
             taken = min(stop * BLOCK - (offset + at), length - at)
             self._engine.prepare(stop - block, self._height + (stop - block >> SHIFT) + self._height)
+            self._engine.log.begin()
             self._write_piece(block, stop, offset + at, view[at : at + taken])
             self._engine.log.acknowledge()
             at += taken
@@ -204,8 +223,11 @@ class BlockFile(FileReader):
         for at, stop in pairwise(starts):
             log.add(self._log_number, first + at, stop - at, int(places[at]))
 
+    def _old_place(self, block: int) -> int:
+        return self._leaf(block >> SHIFT)[block & FANOUT - 1]
+
     def _old(self, block: int) -> bytes:
-        place = self._leaf(block >> SHIFT)[block & FANOUT - 1]
+        place = self._old_place(block)
         return self._engine.pool.map[place * BLOCK : (place + 1) * BLOCK] if place else ZEROS
 
     def point_one(self, block: int, place: int) -> None:
@@ -224,13 +246,11 @@ class BlockFile(FileReader):
                 volume.room += 1
                 volume.ceiling += 1
             return
-        left = pool.counts[old] - 1
-        if left:
-            pool.counts[old] = left
-        else:
-            pool.counts[old] = PINNED
+        if pool.counts[old] == 1:
             pool.pinned.append(old)
             volume.room += 1
+        else:
+            pool.counts[old] -= 1
 
     def point_many(self, first: int, places: Places) -> None:
         """Point consecutive blocks at places (with one reference each) and give the old ones up."""
@@ -334,12 +354,13 @@ class BlockFile(FileReader):
             return
         self._engine.prepare(-(-(inner_end - inner_first) // MOST_BLOCKS), unmap_pages(self._height))
         self.make_holes(inner_first, inner_end)
+        self._engine.log.begin()
         for block in range(inner_first, inner_end, MOST_BLOCKS):
             self._engine.log.add(self._log_number, block, min(MOST_BLOCKS, inner_end - block), 0)
         self._engine.log.acknowledge()
 
     def _zero(self, offset: int, length: int) -> None:
-        if length and self._leaf(offset >> LEAF_BITS)[offset >> 12 & FANOUT - 1]:
+        if length and self._old_place(offset >> 12):
             self._write(offset, bytes(length))
 
     def make_holes(self, first: int, end: int) -> None:
@@ -392,7 +413,7 @@ class BlockFile(FileReader):
                 pool.pointers[top * FANOUT] = 0
                 drop_root(pool, volume, top, self._height)
             self._height -= 1
-        self.size = size
+        self._measure(size)
         volume.end_lease()
         self.changed()
 
@@ -411,11 +432,10 @@ class BlockFile(FileReader):
     def replace(self, record: FileRecord) -> None:
         """Take other contents over (whose references the caller has arranged); the object stays the same."""
         self.forget_pages()
-        self._log_number = record.number
+        self._renumber(record.number)
         self._root = record.root
         self._mapped = record.mapped
-        self.size = record.size
-        self._height = height_for(record.size)
+        self._measure(record.size)
         self._reserved = record.reserved
         self.settle_reservation()
         self.changed()

@@ -8,14 +8,14 @@ from pathlib import Path
 
 MAGIC = 0x31474F4C56424C  # tells a log from a file of something else
 MAGIC_WORD, GENERATION, ACKNOWLEDGED, FIRST = 0, 1, 2, 4
-WORDS = 3
-COUNT_SHIFT = 40
-ONE_BLOCK = 1 << COUNT_SHIFT
-"""Added to the block number in a record that covers one block."""
-
-BLOCK_MASK = ONE_BLOCK - 1
+WORDS = 2
+FILE_SHIFT = 36  # the first word: file number, and a block number below 256 TiB
+COUNT_SHIFT = 40  # the second word: how many blocks (0 stands for one), and the place in the pool
 MOST_BLOCKS = (1 << 23) - 1
 """Blocks that one record can cover."""
+
+MOST_NUMBERS = 1 << 64 - FILE_SHIFT
+"""File numbers that a record can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class LogRecord:
 
 
 class OperationLog:
-    """Records of three 64-bit words, and a counter written after them that *is* the acknowledgement.
+    """Records of two 64-bit words, and a counter written after them that *is* the acknowledgement.
 
     The data of a write is in the pool before its record is, so replaying a record only points a file at it. The
     header carries the generation of the consistency point that the records follow: a log of another generation is
@@ -53,7 +53,8 @@ class OperationLog:
         if not acknowledge:
             self.counter = memoryview(bytearray(8)).cast("Q")
         self.limit = FIRST + (len(self.words) - FIRST) // WORDS * WORDS
-        self.position = FIRST
+        self._end = FIRST
+        self.counter[0] = self.counter[0] or FIRST
 
     @property
     def capacity(self) -> int:
@@ -63,34 +64,45 @@ class OperationLog:
     @property
     def empty(self) -> bool:
         """Whether nothing was written since the last consistency point."""
-        return self.position == FIRST
+        return self.counter[0] == FIRST
 
     @property
     def free(self) -> int:
         """How many more records fit before the next consistency point."""
-        return (self.limit - self.position) // WORDS
+        return (self.limit - self.counter[0]) // WORDS
 
     def records(self, generation: int) -> list[LogRecord]:
         """The acknowledged records that follow the consistency point of a generation."""
         words = self.words
         if words[MAGIC_WORD] != MAGIC or words[GENERATION] != generation:
             return []
-        return [
-            LogRecord(words[at], words[at + 1] & BLOCK_MASK, words[at + 1] >> COUNT_SHIFT, words[at + 2])
-            for at in range(FIRST, min(words[ACKNOWLEDGED], self.limit), WORDS)
-        ]
+        found = []
+        for at in range(FIRST, min(words[ACKNOWLEDGED], self.limit), WORDS):
+            first, second = words[at], words[at + 1]
+            found.append(
+                LogRecord(
+                    file=first >> FILE_SHIFT,
+                    block=first & (1 << FILE_SHIFT) - 1,
+                    count=second >> COUNT_SHIFT or 1,
+                    place=second & (1 << COUNT_SHIFT) - 1,
+                )
+            )
+        return found
+
+    def begin(self) -> None:
+        """Start the records of an operation."""
+        self._end = self.counter[0]
 
     def add(self, file: int, block: int, count: int, place: int) -> None:
         """Append a record; it counts only after ``acknowledge``."""
-        words, at = self.words, self.position
-        words[at] = file
-        words[at + 1] = block | count << COUNT_SHIFT
-        words[at + 2] = place
-        self.position = at + WORDS
+        words, at = self.words, self._end
+        words[at] = file << FILE_SHIFT | block
+        words[at + 1] = count << COUNT_SHIFT | place
+        self._end = at + WORDS
 
     def acknowledge(self) -> None:
-        """Make every record so far count."""
-        self.counter[0] = self.position
+        """Make every record since ``begin`` count."""
+        self.counter[0] = self._end
 
     def reset(self, generation: int) -> None:
         """Empty the log behind a consistency point."""
@@ -98,7 +110,6 @@ class OperationLog:
         self.words[ACKNOWLEDGED] = FIRST
         self.words[GENERATION] = generation
         self.words[MAGIC_WORD] = MAGIC
-        self.position = FIRST
 
     def close(self) -> None:
         """Give the mapping back."""

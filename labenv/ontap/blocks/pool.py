@@ -22,8 +22,11 @@ FANOUT = BLOCK // 8
 SEGMENT = 64 * 1024 * 1024 // BLOCK
 """Blocks by which the file grows at least."""
 
-PINNED = -1
-"""Count of a block that the last consistency point may need, or that waits in ``free`` or ``_bulk``."""
+WAITING = 1
+"""Count of a block outside every tree that no scan may find: pinned, or ready to be popped or taken.
+
+Not 0, and the count that it will have in its next use, so that the write path need not set it.
+"""
 
 ZEROS = bytes(BLOCK)
 ONE = np.int32(1)  # a plain 1 makes numpy's ufunc.at fifteen times slower
@@ -50,7 +53,8 @@ class Pool:
         refs: references to each block from files, Snapshot copies and pages; ``counts`` is a quick view of it.
         owners: number of the volume that is charged for each block; ``charged`` is a quick view of it.
         kept: whether a checkpoint of the lab needs the block.
-        free: blocks ready to be popped. ``pinned``: blocks to be freed by the next consistency point.
+        free: blocks ready to be popped. ``pinned``: blocks to be freed by the next consistency point,
+            besides ``pinned_bulk`` ones in arrays.
         fresh: pages born since the last consistency point; only these may be changed in place.
     """
 
@@ -72,6 +76,7 @@ class Pool:
         "map",
         "owners",
         "pinned",
+        "pinned_bulk",
         "pointers",
         "refs",
         "rows",
@@ -90,6 +95,7 @@ class Pool:
         self.free: list[int] = []
         self.pinned: list[int] = []
         self._pinned_bulk: list[Places] = []
+        self.pinned_bulk = 0
         self._bulk: Places = np.zeros(0, np.int64)
         self._bulk_at = 0
         self.fresh: set[int] = set()
@@ -142,6 +148,7 @@ class Pool:
         self.free = []
         self.pinned = []
         self._pinned_bulk = []
+        self.pinned_bulk = 0
         self._bulk = np.zeros(0, np.int64)
         self._bulk_at = 0
         self.fresh = set()
@@ -194,7 +201,7 @@ class Pool:
             places = np.flatnonzero(window)[:missing] + self._cursor
             if len(places) == missing:
                 end = int(places[-1]) + 1
-            self.refs[places] = PINNED
+            self.refs[places] = WAITING
             found.append(places)
             missing -= len(places)
             self._cursor = end if end < len(self.refs) else 1
@@ -203,22 +210,19 @@ class Pool:
 
     def pop(self) -> int:
         """One block, with one reference; ``prepare`` must have been called."""
-        place = self.free.pop()
-        self.counts[place] = 1
-        return place
+        return self.free.pop()
 
     def take(self, count: int) -> Places:
         """Blocks of one write, with one reference each; ``prepare`` must have been called."""
         at = self._bulk_at
         self._bulk_at = at + count
-        places = self._bulk[at : at + count]
-        self.refs[places] = 1
-        return places
+        return self._bulk[at : at + count]
 
     def pin(self, places: Places) -> None:
         """Blocks that lost their last reference; no number may occur twice."""
-        self.refs[places] = PINNED
+        self.refs[places] = WAITING
         self._pinned_bulk.append(places)
+        self.pinned_bulk += len(places)
 
     def release(self, keep_ready: int) -> None:
         """Free what is pinned: a consistency point without it is durable.
@@ -244,17 +248,16 @@ class Pool:
             self.refs[places] = 0
             self._idle += int(np.count_nonzero(~self.kept[places])) if self._has_kept else len(places)
         self._pinned_bulk = []
+        self.pinned_bulk = 0
         self.fresh = set()
 
     def keep(self) -> None:
         """Keep every block that is in use now, for a checkpoint."""
-        np.logical_or(self.kept, self.refs > 0, out=self.kept)
+        in_use = self.refs > 0
+        in_use[self.waiting()] = False
+        np.logical_or(self.kept, in_use, out=self.kept)
         self.kept[0] = False
         self._has_kept = True
-
-    def pinned_count(self) -> int:
-        """Blocks that the next consistency point frees."""
-        return len(self.pinned) + sum(len(places) for places in self._pinned_bulk)
 
     def kept_changed(self) -> None:
         """``kept`` was computed anew."""

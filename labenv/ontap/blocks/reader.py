@@ -15,9 +15,6 @@ from labenv.ontap.blocks.tree import SHIFT, height_for, leaf_of, leaves
 if TYPE_CHECKING:
     from labenv.ontap.blocks.engine import Engine
 
-LEAF_BITS = 21
-"""A leaf covers 2 MiB."""
-
 _MOST_SEEN = 16384
 
 
@@ -28,18 +25,23 @@ class FileReader:
         size: bytes.
     """
 
-    __slots__ = ("_engine", "_gone", "_height", "_mapped", "_own", "_root", "_seen", "path", "size")
+    __slots__ = ("_engine", "_gone", "_height", "_last", "_mapped", "_own", "_pool", "_root", "_seen", "path", "size")
 
     def __init__(self, engine: Engine, path: str, record: FileRecord) -> None:
         self._engine = engine
+        self._pool = engine.pool
         self._gone = ""
         self.path = path
         self._own: dict[int, memoryview] = {}  # leaves that may be changed in place until the next consistency point
         self._seen: dict[int, memoryview] = {}
         self._root = record.root
-        self.size = record.size
-        self._height = height_for(record.size)
         self._mapped = record.mapped
+        self._measure(record.size)
+
+    def _measure(self, size: int) -> None:
+        self.size = size
+        self._last = size - BLOCK  # where the last whole block can begin
+        self._height = height_for(size)
 
     @property
     def used(self) -> int:
@@ -52,12 +54,11 @@ class FileReader:
         Raises:
             DeviceError: the range is not inside the file. DeviceGone: the file was deleted.
         """
-        if length == BLOCK and not offset & BLOCK - 1 and offset + BLOCK <= self.size:
-            index = offset >> LEAF_BITS
-            leaf = self._own.get(index) or self._seen.get(index)
+        if length == 4096 and not offset & 4095 and offset <= self._last:
+            leaf = self._own.get(offset >> 21) or self._seen.get(offset >> 21)
             if leaf is not None:
-                at = leaf[offset >> 12 & FANOUT - 1] << 12
-                return self._engine.pool.map[at : at + BLOCK]
+                at = leaf[offset >> 12 & 511] << 12
+                return self._pool.map[at : at + 4096]
         return self._read(offset, length)
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -85,12 +86,19 @@ class FileReader:
         skip = offset & BLOCK - 1
         return out.reshape(-1)[skip : skip + length].tobytes()
 
-    def extents(self) -> Iterator[tuple[int, int]]:
-        """Offset and length in bytes of the parts, 2 MiB at most each, outside which the file is all holes."""
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Offset and length in bytes of the parts of a range outside which the file is all holes.
+
+        Raises:
+            DeviceError: the range is not inside the file. DeviceGone: the file was deleted.
+        """
+        self._inside(offset, length)
         indexes, _ = leaves(self._engine.pool, self._root, self._height)
+        end = offset + length
         for index in indexes.tolist():
-            offset = index * FANOUT * BLOCK
-            yield offset, min(FANOUT * BLOCK, self.size - offset)
+            start, stop = max(offset, index << LEAF_BITS), min(end, index + 1 << LEAF_BITS)
+            if start < stop:
+                yield start, stop - start
 
     def flush(self) -> None:
         """Nothing to do: a write is safe when it returns."""

@@ -15,7 +15,7 @@ from labenv.ontap.blocks.engine import Engine
 from labenv.ontap.blocks.errors import AggregateInUse, NameInUse, NotPossible, VolumeHasClones
 from labenv.ontap.blocks.file import BlockFile
 from labenv.ontap.blocks.log import LogRecord, OperationLog
-from labenv.ontap.blocks.pool import BLOCK, FANOUT, ONE, PINNED, SEGMENT, Pool
+from labenv.ontap.blocks.pool import BLOCK, FANOUT, ONE, SEGMENT, WAITING, Pool
 from labenv.ontap.blocks.records import AggregateRecord, FileRecord, SnapshotRecord, StoreRecord, VolumeRecord
 from labenv.ontap.blocks.snapshot import SnapshotBlocks
 from labenv.ontap.blocks.space import Aggregate, AggregateUsage, check_capacity
@@ -210,7 +210,7 @@ class BlockStore:
         # what the log points at must not be given out before the log is replayed
         for record in records:
             if record.place:
-                pool.refs[record.place : record.place + record.count] = PINNED
+                pool.refs[record.place : record.place + record.count] = WAITING
         pool.recount()
         self._replay(records)
         if not records:

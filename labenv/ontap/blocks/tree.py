@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from labenv.ontap.blocks.pool import BLOCK, FANOUT, ONE, PINNED, ZEROS, Places, Pool
+from labenv.ontap.blocks.pool import BLOCK, FANOUT, ONE, ZEROS, Places, Pool
 
 SHIFT = 9
 """Bits of a block number that a page decides."""
@@ -53,7 +53,6 @@ def own_page(pool: Pool, account: Account, page: int) -> int:
         return copy
     pool.map[at : at + BLOCK] = pool.map[page * BLOCK : (page + 1) * BLOCK]
     if references == 1:  # the children move over to the copy
-        counts[page] = PINNED
         pool.pinned.append(page)
     else:
         children = pool.rows[copy]

@@ -89,9 +89,9 @@ class Walk:
         self.kept: dict[str, Volumes] = {}
         self.names = 0
         self.open()
-        self.store.create_aggregate("aggr1", 1 << 36)
+        self.store.create_aggregate("aggr1", 1 << 40)
         for key in ("vol1", "vol2"):
-            self.store.create_volume(key, aggregate="aggr1", size=1 << 34, guarantee=False)
+            self.store.create_volume(key, aggregate="aggr1", size=1 << 38, guarantee=False)
             self.model[key] = ModelVolume()
         self.state.commit()
 
