@@ -78,16 +78,21 @@ class Directory:
         before = (node.name, node.names, node.hashed, node.slot, node.count)
         key = self.volume.upper(node.name)
         node.name, node.names, node.hashed = name, name_entries(name), self.volume.hash(name)
+        added = False
         try:
             if target is self and 2 + len(node.names) // ENTRY == node.count:
                 self.update(node)
             else:
                 target.add(node)
+                added = True
                 self._release(before[3], before[4])
         except BaseException:
+            if added:
+                # The file has two names now; the new one goes before anything else is written.
+                self.volume.unfinished.append(partial(target._release, node.slot, node.count))
+                del target._nodes[self.volume.upper(name)]
             node.name, node.names, node.hashed, node.slot, node.count = before
             node.directory = self
-            target._nodes.pop(self.volume.upper(name), None)
             self._nodes[key] = node
             raise
         del self._nodes[key]

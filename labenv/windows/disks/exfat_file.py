@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from labenv.devices import DeviceGone, ReadOnlyDevice
+from collections.abc import Iterator
+
+from labenv.devices import DeviceGone, ReadOnlyDevice, data_ranges
 from labenv.windows.disks.exfat_layout import BIG_ALIGNMENT, check_range
 from labenv.windows.disks.exfat_volume import Node, Volume
 
@@ -138,6 +140,15 @@ class File:
         """(offset on the file system's device, length) of every piece, in file order, cut at the file's size."""
         self._check_open()
         return list(self._volume.spans(self._node, 0, self._node.size))
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """The parts of a range that may hold data: what lies beyond the valid length, and holes below, do not."""
+        self._check_open()
+        at = offset
+        for start, size in self._volume.spans(self._node, offset, min(length, max(0, self._node.valid - offset))):
+            for found, part in data_ranges(self._device, start, size):
+                yield at + found - start, part
+            at += size
 
     def close(self) -> None:
         """End the handle; the modified time is written if the file was changed. Closing twice does nothing."""

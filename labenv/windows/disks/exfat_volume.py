@@ -96,6 +96,7 @@ class Volume:
         self.fat = Fat(device, geometry, store=self.store)
         self.upcase: dict[int, int] = {}
         self.open_nodes: set[Node] = set()
+        self.unfinished: list[Callable[[], None]] = []  # what has to be written before any other metadata
         self.system_chains: list[tuple[int, int]] = []  # (first cluster, length) of the bitmap and the up-case table
         self._bitmap: Bitmap | None = None
 
@@ -133,6 +134,13 @@ class Volume:
 
     def store(self, offset: int, data: bytes) -> None:
         """Write metadata; the first write after a clean state raises the dirty flag."""
+        while self.unfinished:
+            task = self.unfinished.pop()
+            try:
+                task()
+            except BaseException:
+                self.unfinished.append(task)
+                raise
         if not self.dirty:
             flag_dirty(self.device, self.geometry, dirty=True)
             self.dirty = True

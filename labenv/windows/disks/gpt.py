@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from uuid import UUID
 
-from labenv.devices import BlockDevice, DeviceError
+from labenv.devices import BlockDevice, DeviceError, data_ranges
 
 SECTOR = 512
 MIB = 1024 * 1024
@@ -122,6 +122,11 @@ class PartitionDevice:
         if offset < 0 or offset + length > self._length:
             raise DeviceError(f"read of {length} bytes at {offset} leaves a partition of {self._length} bytes")
         return self.device.read(self.offset + offset, length)
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """The parts of a range that may hold data."""
+        for start, size in data_ranges(self.device, self.offset + offset, length):
+            yield start - self.offset, size
 
     def write(self, offset: int, data: bytes) -> None:
         """Store bytes at an offset inside the partition."""
