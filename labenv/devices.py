@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 
 class DeviceError(OSError):
@@ -39,3 +40,19 @@ class BlockDevice(Protocol):
 
     def flush(self) -> None:
         """Make everything written so far survive a loss of power of whoever caches above the array."""
+
+
+@runtime_checkable
+class SparseDevice(BlockDevice, Protocol):
+    """A device that knows where it was never written."""
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Offset and length of the parts of a range outside which everything is zeros, in ascending order."""
+
+
+def data_ranges(device: BlockDevice, offset: int, length: int) -> Iterator[tuple[int, int]]:
+    """The parts of a range that may hold data; the whole of it for a device that cannot tell."""
+    if isinstance(device, SparseDevice):
+        yield from device.data_ranges(offset, length)
+    elif length > 0:
+        yield offset, length

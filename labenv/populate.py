@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from labenv.site import LabSite
     from labenv.topology import Disk, Golden, HyperVHost, Vm
 
+SMHV_SETTINGS = "HKLM:\\SOFTWARE\\NetApp\\SnapManager for Hyper-V\\Server"
+
 
 async def populate(site: LabSite) -> None:
     """Build what the topology lists: connected disks, the golden image, and VMs made from it."""
@@ -25,6 +27,7 @@ async def populate(site: LabSite) -> None:
             for disk in topology.disk:
                 if disk.host == host.name:
                     await builder.disk(disk)
+            await builder.settings()
             if topology.golden.host == host.name:
                 await builder.golden(topology.golden)
             for vm in topology.vm:
@@ -156,14 +159,21 @@ class _Builder:
 
     async def disk(self, disk: Disk) -> None:
         """A LUN on a volume of its own, formatted and mounted."""
-        await self._volume(disk.volume, disk.aggregate, disk.volume_size)
-        unique_id = await self._lun(disk.volume, disk.lun, disk.lun_size)
+        await self._volume(disk.volume, disk.aggregate, int(disk.volume_size))
+        unique_id = await self._lun(disk.volume, disk.lun, int(disk.lun_size))
         await self._format(await self._online(unique_id), disk.label, disk.access_path)
+
+    async def settings(self) -> None:
+        """What the installation of SMHV leaves in the registry."""
+        if self._spec.snapinfo:
+            await self._run("New-Item", Path=SMHV_SETTINGS, Force=True)
+            value = {"Name": "SnapInfoPath", "Value": self._spec.snapinfo}
+            await self._run("Set-ItemProperty", LiteralPath=SMHV_SETTINGS, **value)
 
     async def golden(self, golden: Golden) -> None:
         """The golden image: a LUN without space reservation, a VM with fixed VHDs, generalised and snapshotted."""
-        await self._volume(golden.volume, golden.aggregate, golden.volume_size)
-        unique_id = await self._lun(golden.volume, golden.lun, golden.lun_size)
+        await self._volume(golden.volume, golden.aggregate, int(golden.volume_size))
+        unique_id = await self._lun(golden.volume, golden.lun, int(golden.lun_size))
         await self._format(await self._online(unique_id), "Golden", golden.access_path)
         folder = golden.access_path.rstrip("\\") + "\\" + golden.vm
         await self._run("New-VM", Name=golden.vm, NoVHD=True, Generation=1, Path=golden.access_path)
@@ -199,9 +209,9 @@ class _Builder:
         await self._run(
             "Add-VMHardDiskDrive",
             VMName=vm,
-            ControllerType="IDE",
-            ControllerNumber=index // 2,
-            ControllerLocation=index % 2,
+            ControllerType="SCSI" if index else "IDE",  # a generation 1 VM boots from IDE controller 0
+            ControllerNumber=0,
+            ControllerLocation=max(0, index - 1),
             Path=file,
         )
 

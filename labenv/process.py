@@ -99,7 +99,7 @@ async def _run(options: argparse.Namespace) -> None:
         ws="none",
         loop="asyncio",
         lifespan="off",
-        log_level="warning",
+        log_level="critical",
         access_log=False,
         timeout_keep_alive=300,
         timeout_graceful_shutdown=1,

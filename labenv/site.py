@@ -83,7 +83,7 @@ class LabSite:
             name=cluster.name,
             version=cluster.version,
             nodes=cluster.nodes,
-            aggregates=tuple(AggregateSpec(a.name, a.node, a.size) for a in cluster.aggregate),
+            aggregates=tuple(AggregateSpec(a.name, a.node, int(a.size)) for a in cluster.aggregate),
             svms=tuple(
                 SvmSpec(
                     s.name,
@@ -117,7 +117,7 @@ class LabSite:
             user=entry["user"].rpartition("\\")[2],
             password=entry["password"],
         )
-        return Host(
+        made = Host(
             spec=spec,
             folder=self.folder / "hosts",
             clock=self.clock,
@@ -127,6 +127,8 @@ class LabSite:
             costs=self.costs,
             faults=self.faults,
         )
+        made.logins.add(entry["sql"]["user"], entry["sql"]["password"])
+        return made
 
     def _keep_time(self) -> None:
         if self._settings.get("now") != self.clock.now:
@@ -178,9 +180,8 @@ class LabSite:
             host.close()
         for array in self.arrays:
             array.close()
-        self.state.commit()
+        self.state.close()  # commits, and the block store takes part in that
         self.blocks.close()
-        self.state.close()
 
     def vm_states(self) -> dict[str, str]:
         """State of every VM by name."""

@@ -70,7 +70,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class HyperVHost:
-    """A Hyper-V host, and where its LUNs come from."""
+    """A Hyper-V host, where its LUNs come from, and its SnapInfo folder (empty: not set up)."""
 
     name: str
     address: str
@@ -78,6 +78,7 @@ class HyperVHost:
     storage: str
     svm: str
     igroup: str
+    snapinfo: str = ""
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ class Site:
             try:
                 rows.append((endpoint, wire, True, finding.format(action()), ""))
             except SmhvLabError as error:
-                rows.append((endpoint, wire, False, str(error), error.next_action))
+                rows.append((endpoint, wire, False, error.message, error.next_action))
 
         storage, host = self.profile.storage.name, self.profile.hyperv[0].name
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from labenv.clock import Clock
-from labenv.devices import BlockDevice, DeviceGone, OutOfSpace, ReadOnlyDevice
+from labenv.devices import BlockDevice, DeviceGone, OutOfSpace, ReadOnlyDevice, data_ranges
 from labenv.fabric import LogicalUnit, Target
 from labenv.ids import Ids
 from labenv.ontap import setup
@@ -48,6 +48,7 @@ class Array:
         self.spec = spec
         self.core = Core(spec=spec, clock=clock, state=state, ids=ids, blocks=blocks, costs=costs)
         setup.install(self.core)
+        setup.sweep(self.core)
         setup.install_users(self.core)
         state.commit()
         self._jobs = Jobs(self.core, EFFECTS)
@@ -70,6 +71,7 @@ class Array:
         self.core.topology += 1
         self._jobs.forget_tasks()
         setup.install_users(self.core)
+        self.resume()
 
     def close(self) -> None:
         """Forget what is cached; everything that counts is in the state."""
@@ -227,6 +229,10 @@ class LunDevice:
     def read(self, offset: int, length: int) -> bytes:
         """The bytes at an offset."""
         return self._look().read(offset, length)
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """The parts of a range that may hold data (what a host asks with Get LBA Status)."""
+        return data_ranges(self._look(), offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
         """Store bytes. A thin LUN whose volume is full goes offline, unless it reports space to the host."""

@@ -240,17 +240,18 @@ class Files:
     async def _transfer(self, reader: File, writer: File, size: int, progress: Callable[[int, int], None]) -> None:
         await self._clock.sleep(max(1.0, min(size, _SPAN) / GIB * self._costs["windows.copy_gib"]))
         valid = min(reader.valid_length, size)
-        for offset in range(0, valid, _PIECE):
-            if offset and offset % _SPAN == 0:
+        for offset in range(0, valid, _SPAN):
+            if offset:
                 progress(offset, size)
                 await self._clock.sleep(min(valid - offset, _SPAN) / GIB * self._costs["windows.copy_gib"])
-            length = min(_PIECE, valid - offset)
-            data = reader.read(offset, length)
-            if any(data):
-                writer.write(offset, data)
-            else:
-                writer.unmap(offset, length)
-            await asyncio.sleep(0)
+            span = min(_SPAN, valid - offset)
+            writer.unmap(offset, span)
+            for start, length in reader.data_ranges(offset, span):
+                for piece in range(start, start + length, _PIECE):
+                    data = reader.read(piece, min(_PIECE, start + length - piece))
+                    if data.count(0) < len(data):
+                        writer.write(piece, data)
+                    await asyncio.sleep(0)
         if size > valid:
             await self._clock.sleep((size - valid) / GIB * self._costs["windows.copy_gib"])
         progress(size, size)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from labenv.devices import BlockDevice, DeviceGone, ReadOnlyDevice
+from labenv.devices import BlockDevice, DeviceGone, ReadOnlyDevice, data_ranges
 from labenv.ids import Ids
 from labenv.state import State
 from labenv.windows.disks import gpt as table
@@ -43,6 +43,10 @@ class HostDisk:
     def read(self, offset: int, length: int) -> bytes:
         """The bytes at an offset."""
         return self._online()[1].read(offset, length)
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """The parts of a range that may hold data."""
+        return data_ranges(self._online()[1], offset, length)
 
     def _writable(self) -> BlockDevice:
         record, device = self._online()

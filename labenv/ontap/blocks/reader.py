@@ -96,7 +96,7 @@ class FileReader:
         indexes, _ = leaves(self._engine.pool, self._root, self._height)
         end = offset + length
         for index in indexes.tolist():
-            start, stop = max(offset, index << LEAF_BITS), min(end, index + 1 << LEAF_BITS)
+            start, stop = max(offset, index * FANOUT * BLOCK), min(end, (index + 1) * FANOUT * BLOCK)
             if start < stop:
                 yield start, stop - start
 
