@@ -405,5 +405,5 @@ def _requests(requests: Sequence[Request]) -> str:
     ]
     if len(requests) > _SHOWN:
         lines.append(f"... and {len(requests) - _SHOWN} more in the wire log")
-    summary = html.text(f"{len(requests)} requests, {changes} of them changes")
+    summary = html.text(f"requests: {len(requests)}, changes: {changes}")
     return html.details(summary, html.code("\n".join(lines)))

@@ -90,9 +90,9 @@ def test_run_all_runs_everything_and_shows_each_steps_requests(panel: StepperPan
     assert site.world.things == goal(ToyFlow)
     assert states(panel) == ["done", "done", "skipped", "done"]
     assert panel.progress.value == panel.progress.max
-    assert "2 requests, 2 of them changes" in panel.render()
+    assert "requests: 2, changes: 2" in panel.render()
     assert "CHANGE make vol1/copy1" in panel.render()
-    assert "1 requests, 0 of them changes" in panel.render()
+    assert "requests: 1, changes: 0" in panel.render()
     assert panel.describe() == "StepperPanel(Copy some volumes on toy: done, 4 of 4 steps)"
     assert buttons(panel) == {"plan", "next", "run"}
 
