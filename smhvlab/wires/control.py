@@ -39,36 +39,47 @@ Seam = Callable[[WireRequest, Phase], None]
 
 
 class WireControl:
-    """Shared by all wires of one run.
+    """Shared by all wires of a site: cancel, the seam, and where the run is.
 
-    The cancel flag may be set from any thread; everything else belongs to the thread of the run. ``step`` is the
-    flow's step, ``in_flight`` the title of the request that was sent last and has not succeeded (yet).
+    ``cancel`` and ``in_flight`` are for other threads, e.g. a panel's. ``step`` and ``shielded`` hold for the calling
+    thread only, so that somebody who reads the site beside a run is not taken for a part of it.
 
     Args:
         seam: called before each request and after each reply (polls excepted). What it raises goes through the wire
             untouched; tests use that to kill a run at a chosen place.
         cancelled: the flag to look at; a new one by default.
+
+    Attributes:
+        in_flight: title of the request that is being waited for, None if there is none.
     """
 
     def __init__(self, *, seam: Seam | None = None, cancelled: threading.Event | None = None) -> None:
         self.seam = seam
         self.cancelled = cancelled if cancelled is not None else threading.Event()
-        self.step = ""
         self.in_flight: str | None = None
-        self._shields = 0
+        self._local = threading.local()
+
+    @property
+    def step(self) -> str:
+        """The step that the calling thread is in; it goes into the log's entries."""
+        return str(getattr(self._local, "step", ""))
+
+    @step.setter
+    def step(self, name: str) -> None:
+        self._local.step = name
 
     def cancel(self) -> None:
         """Ask the run to stop at its next request or poll. Safe from any thread."""
         self.cancelled.set()
 
     def clear(self) -> None:
-        """Forget a cancel: the run that it was meant for has ended, or its undo begins."""
+        """Take the cancel back: the run has stopped, or its undo begins."""
         self.cancelled.clear()
 
     @property
     def must_stop(self) -> bool:
-        """Whether the user has cancelled and nothing shields the run at the moment."""
-        return self._shields == 0 and self.cancelled.is_set()
+        """Whether the user has cancelled and nothing shields the calling thread at the moment."""
+        return not getattr(self._local, "shields", 0) and self.cancelled.is_set()
 
     def check(self, waiting_for: str = "") -> None:
         """Raise `Cancelled` if the user has cancelled.
@@ -81,12 +92,21 @@ class WireControl:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Within the block the cancel flag is not looked at: undo must be able to send requests."""
-        self._shields += 1
+        """Within the block the cancel flag is not looked at by this thread."""
+        self._local.shields = getattr(self._local, "shields", 0) + 1
         try:
             yield
         finally:
-            self._shields -= 1
+            self._local.shields -= 1
+
+    @contextmanager
+    def waiting(self, title: str) -> Iterator[None]:
+        """Within the block this request is in flight, unless one around it is already."""
+        before, self.in_flight = self.in_flight, self.in_flight or title
+        try:
+            yield
+        finally:
+            self.in_flight = before
 
     def before(self, request: WireRequest) -> None:
         """Called by a wire right before a request leaves. Raises `Cancelled`, or what the seam raises."""

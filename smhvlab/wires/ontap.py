@@ -264,9 +264,10 @@ class OntapWire:
         missed: set[str] = set()
         running = {uuid: item for item in waiting for uuid in item.jobs}
         while running:
+            title = next(iter(running.values())).title
             if abandon:
-                self.control.check(f"the end of {next(iter(running.values())).title}")
-            with self.control.shielded():
+                self.control.check(f"the end of {title}")
+            with self.control.shielded(), self.control.waiting(f"the job of {title}"):
                 states = self._jobs(list(running))
             for uuid, item in list(running.items()):
                 job = states.get(uuid)
@@ -282,7 +283,7 @@ class OntapWire:
                     failures[uuid] = _failed(item, uuid, job)
                     del running[uuid]
             if running:
-                with self.control.shielded():
+                with self.control.shielded(), self.control.waiting(f"the job of {title}"):
                     self.sleep(interval)
         self.control.check("the next request")
         return [next((failures[uuid] for uuid in item.jobs if uuid in failures), None) for item in waiting]

@@ -157,11 +157,15 @@ def pack(part: Part, *, credential: Callable[[Credential], object]) -> list[tupl
 def selecting(names: Sequence[str] | None) -> tuple[Part, ...]:
     if names is None:
         return ()
-    if isinstance(names, str) or not names or not all(_PROPERTY.match(name) for name in names):
+    if (
+        isinstance(names, str)
+        or not names
+        or not all(isinstance(name, str) and _PROPERTY.match(name) for name in names)
+    ):
         raise Unsendable(
             "Select-Object takes a list of property names, nothing else", next_action="Name the properties wanted."
         )
-    return (Part("Select-Object", (("Property", list(names), "Object[]"),)),)
+    return (Part("Select-Object", (("Property", list(names), "Bare[]"),)),)
 
 
 def summary(values: Sequence[object], errors: Sequence[PowerShellError]) -> str:
@@ -169,5 +173,5 @@ def summary(values: Sequence[object], errors: Sequence[PowerShellError]) -> str:
     if len(values) == 1 and not isinstance(values[0], Record):
         parts = [str(values[0])[:200]]
     if errors:
-        parts.append(f"{len(errors)} errors: {errors[0].message}"[:400])
+        parts.append(f"{len(errors)} error{'s' if len(errors) > 1 else ''}: {errors[0].message}"[:400])
     return ", ".join(parts)

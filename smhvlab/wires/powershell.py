@@ -156,7 +156,7 @@ class PowerShellWire:
                 next_action="Use a cmdlet.",
             )
         reads = bool(arguments) and arguments[0].lower() in reading
-        exit_code = Part("Get-Variable", (("Name", "LASTEXITCODE", "String[]"), ("ValueOnly", True, "SwitchParameter")))
+        exit_code = Part("Get-Variable", (("Name", "LASTEXITCODE", "Bare"), ("ValueOnly", True, "SwitchParameter")))
         text = PipelineText(((Part(program, arguments=tuple(arguments)),), (exit_code,)))
         running = self._begin(text, title=program, reads=reads, stops_on_error=False, timeout=timeout)
         output = self.collect([running])[0]
@@ -301,7 +301,7 @@ class PowerShellWire:
         given = [(name, value, kind) for name, kind, value in rows]
         if info.confirms and not info.reads(parameters):
             given.append(("Confirm", False, "SwitchParameter"))
-        given.append(("ErrorAction", error_action, "ActionPreference"))
+        given.append(("ErrorAction", error_action, "Bare"))
         part = Part(info.name, tuple(given))
         pack(part, credential=lambda credential: credential)  # refuses here, before the log and the seam see it
         return part
@@ -337,7 +337,8 @@ class PowerShellWire:
             polling=poll,
         )
         try:
-            running.pipeline = self._start(text, Sent(self.endpoint.name, title, reads))
+            with self.control.waiting(title):
+                running.pipeline = self._start(text, Sent(self.endpoint.name, title, reads))
         except SmhvLabError as error:
             self._record(running, status="0", response=error.message, code=error.code or type(error).__name__)
             raise
@@ -374,11 +375,12 @@ class PowerShellWire:
         session, pipeline, request = self._session(), running.pipeline, running.request
         sent = Sent(self.endpoint.name, running.title, request.reads)
         try:
-            while session.poll(pipeline, sent):
-                self.control.check(f"the end of {running.title}")
-                if time.monotonic() > running.deadline:
-                    session.stop(pipeline)
-                    raise self._overdue(running)
+            with self.control.waiting(running.title):
+                while session.poll(pipeline, sent):
+                    self.control.check(f"the end of {running.title}")
+                    if time.monotonic() > running.deadline:
+                        session.stop(pipeline)
+                        raise self._overdue(running)
         except Cancelled:
             raise  # collect stops this one together with the others
         except SmhvLabError as error:

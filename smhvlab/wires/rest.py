@@ -101,13 +101,15 @@ class RestAdapter(HTTPAdapter):
         if not reads:
             self._refuse(request, title)
         if self._polling:
-            return self._judge(self._exchange(request, options, sent), title, reads)
+            with self._control.waiting(title):
+                return self._judge(self._exchange(request, options, sent), title, reads)
         asked = WireRequest(Wire.REST, self._endpoint.name, reads, title)
         self._control.before(asked)
         number = self._log.start()
         status, summary, code = "0", "", ""
         try:
-            response = self._exchange(request, options, sent)
+            with self._control.waiting(title):
+                response = self._exchange(request, options, sent)
             status, summary = str(response.status_code), _summary(response)
             response = self._judge(response, title, reads)
         except SmhvLabError as error:

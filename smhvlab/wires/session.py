@@ -39,7 +39,9 @@ POLL_SECONDS = 4
 
 FAULT_TIMED_OUT = 2150858793
 FAULT_NO_SHELL = 2150858843
-FAULT_QUOTA = 2150859174
+FAULTS_QUOTA = (2150859173, 2150859174)
+"""Shells of this user; operations of this user."""
+
 FAULT_DENIED = 5
 DEFAULT_CONFIGURATION = "Microsoft.PowerShell"
 
@@ -253,7 +255,7 @@ class Session:
                     next_action="Try again; a new session is opened. Look whether the host has restarted.",
                 )
             return _unknown(sent, "the host has ended the session", code)
-        if problem.code == FAULT_QUOTA:
+        if problem.code in FAULTS_QUOTA:
             return QuotaReached(
                 f"{sent.endpoint} allows {self.endpoint.user} no further sessions",
                 code=code,

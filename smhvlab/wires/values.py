@@ -170,9 +170,10 @@ def parameter_text(name: str, value: object, declared: str, *, redact: Callable[
         return f"-{name} ${name}"
     if declared.lower() == "switchparameter":
         return f"-{name}" if value is True else f"-{name}:$false"
-    text = literal(value, redact=redact)
-    # Within an argument, a bare list of hashtables or nested lists would be taken apart; parentheses keep it whole.
-    return f"-{name} {text}"
+    if declared.lower().startswith("bare"):
+        # Our own words, e.g. Stop or property names: nothing in them needs quotes.
+        return f"-{name} {', '.join(value) if isinstance(value, list) else value}"
+    return f"-{name} {literal(value, redact=redact)}"
 
 
 def quoted(text: str) -> str:

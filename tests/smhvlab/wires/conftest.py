@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
-from canned_server import Answer, Authority, Canned, Seen, make_authority
+
+# Helpers lie beside the tests; pytest's importlib mode does not look there by itself.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from canned_server import Answer, Authority, Canned, Seen, make_authority  # needs the line above
+from remote_host import RemoteHost, Serving  # as above
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +86,21 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def _serving(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[RemoteHost]:
+    with Serving(tmp_path_factory.mktemp("remoting"), authority) as host:
+        yield host
+
+
+@pytest.fixture
+def remote(_serving: RemoteHost) -> Iterator[RemoteHost]:
+    """A PowerShell endpoint without sessions, faults or noted calls."""
+    _serving.faults.clear()
+    _serving.host.calls.clear()
+    _serving.failures.clear()
+    yield _serving
+    _serving.settle()
+    _serving.forget_shells()
+    assert _serving.failures == []

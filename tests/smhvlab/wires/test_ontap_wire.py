@@ -257,9 +257,8 @@ def test_connections_that_cannot_be_made(canned: Canned, stranger: Authority, un
     """No listener, an unknown CA and a wrong password are three different errors."""
     with wire(canned, endpoint=canned.endpoint(port=unused_port)) as rest, pytest.raises(HostDown):
         rest.collect(Volume)
-    with wire(canned, endpoint=canned.endpoint(ca_file=str(stranger.ca))) as rest:
-        with pytest.raises(UntrustedCertificate):
-            rest.collect(Volume)
+    with wire(canned, endpoint=canned.endpoint(ca_file=str(stranger.ca))) as rest, pytest.raises(UntrustedCertificate):
+        rest.collect(Volume)
     canned.route = lambda _: Answer(401, {"error": {"code": "6691623", "message": "User is not authorized."}})
     with wire(canned) as rest, pytest.raises(WrongPassword):
         rest.remove(Volume(uuid="u"))
