@@ -150,6 +150,9 @@ VALUES = {
 
 EMPTY_ALLOWED = {"Set-Content": ["Value"], "Add-Content": ["Value"], "Set-ItemProperty": ["Value"]}
 
+DYNAMIC = {"Get-ChildItem": ["Attributes", "Directory", "File", "Hidden", "ReadOnly", "System"]}
+"""Parameters that a provider adds: they belong to every set, though the documents list them with one."""
+
 ADDED: dict[str, Any] = {
     "Invoke-Sqlcmd": {
         "module": "SqlServer",
@@ -224,6 +227,8 @@ def signature(name: str, module: str, facts: dict[str, Any]) -> dict[str, Any]:
     foreign = _foreign(facts["syntax"], syntax)
     positions = {p: str(q["position"]) for p, q in parameters.items() if "position" in q}
     sets, found = roles(syntax, positions)
+    for parameter in DYNAMIC.get(name, ()):
+        found[parameter] = dict.fromkeys(sets, "o")
     types = dict(re.findall(r"-(\w+)\]? <([^>]+)>", " ".join(syntax.values())))
     out: dict[str, Any] = {}
     for parameter in sorted(set(parameters) | set(found)):
