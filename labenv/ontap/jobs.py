@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from labenv.clock import SECOND
 from labenv.devices import OutOfSpace
+from labenv.ontap.blocks.errors import BlockStoreError
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.records import Failure, Job
@@ -102,7 +102,6 @@ class Jobs:
             self._carry_out(job)
         finally:
             self._running.discard(uuid)
-            await asyncio.sleep(0)
 
     def _carry_out(self, job: Job) -> None:
         """Effect and end of a job in one commit."""
@@ -116,8 +115,8 @@ class Jobs:
         except ApiError as error:
             self._end(job, error)
             return
-        except OutOfSpace as error:
-            self._end(job, ApiError("917536", reason=str(error) or "no space left in the volume or its aggregate"))
+        except (OutOfSpace, BlockStoreError) as error:
+            self._end(job, ApiError("917536", reason=str(error)))
             return
         except Exception:
             self._end(job, ApiError("460770", reason="internal error"))

@@ -135,3 +135,12 @@ def install_users(core: Core) -> None:
     for key, user in wanted.items():
         if core.users.get(key) != user:
             core.users[key] = user
+
+
+def sweep(core: Core) -> None:
+    """Remove files that no LUN owns: blocks of a copy that was being made when the process was killed."""
+    for volume in core.volumes.values():
+        owned = {lun.path for lun in core.luns_of(volume.uuid)}
+        pool = core.pool(volume.uuid)
+        for path in [path for path in pool.files if path not in owned]:
+            pool.delete_file(path)

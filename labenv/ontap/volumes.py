@@ -93,11 +93,9 @@ def clone_volume(core: Core, args: Mapping[str, Any]) -> str:
         snapshot = take(core, parent, f"clone_{args['name']}.{core.clock.time:%Y-%m-%d_%H%M%S}.0")
     uuid = core.new_uuid("volume", svm.name, args["name"])
     guarantee = args["guarantee"] or parent.guarantee
-    pool = core.blocks.clone_volume(uuid, parent=parent.uuid, snapshot=snapshot.name)
     try:
-        pool.guarantee = guarantee == "volume"
+        core.blocks.clone_volume(uuid, parent=parent.uuid, snapshot=snapshot.name, guarantee=guarantee == "volume")
     except OutOfSpace as error:
-        core.blocks.delete_volume(uuid)
         if not args["snapshot"]:
             core.pool(parent.uuid).delete_snapshot(snapshot.name)
             del core.snapshots[snapshot.uuid]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labenv.ontap.core import Core
-from labenv.ontap.rest import cluster, groups, iscsi, luns, network, snapshots, support, volumes
+from labenv.ontap.rest import clones, cluster, groups, iscsi, lun_maps, luns, network, snapshots, support, volumes
 from labenv.ontap.rest.collection import Collection
 
 COLLECTIONS: tuple[type[Collection], ...] = (
@@ -19,8 +19,8 @@ COLLECTIONS: tuple[type[Collection], ...] = (
     iscsi.Igroups,
     iscsi.Initiators,
     luns.Luns,
-    luns.LunMaps,
-    luns.FileClone,
+    lun_maps.LunMaps,
+    clones.FileClone,
     volumes.Volumes,
     snapshots.Snapshots,
     cluster.SnapshotPolicies,

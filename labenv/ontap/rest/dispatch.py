@@ -112,6 +112,7 @@ class Dispatcher:
         bodies = bulk if isinstance(bulk, list) else [call.body]
         if not bodies or not all(isinstance(body, dict) for body in bodies):
             raise ApiError("2", reason='"records" is a list of objects')
+        self._refuse_unknown(call, collection)
         collection.require_parents(call, route.parents)
         call = dataclasses.replace(call, parents=route.parents)
         flats = [self._with_svm(call, collection, flatten(dict(body))) for body in bodies]
@@ -188,6 +189,7 @@ class Dispatcher:
         """Keys (parents first) and changes of every record that a PATCH or DELETE is about."""
         collection = route.collection
         if route.keys is not None or not collection.keys:
+            self._refuse_unknown(call, collection)
             record = collection.find(call, route.parents, route.keys or ())
             return [(self._identity(collection, record), flat)]
         collection.require_parents(call, route.parents)
@@ -199,6 +201,14 @@ class Dispatcher:
             raise ApiError("2", reason=f"{call.method} of a collection needs a query that selects its records")
         records = collection.select(collection.within(call, route.parents), filters)
         return [(self._identity(collection, record), flat) for record in records]
+
+    @staticmethod
+    def _refuse_unknown(call: Call, collection: Collection) -> None:
+        """Raise 262179 for a parameter that the method does not have; a change must not be dropped in silence."""
+        known = collection.known(call.method)
+        for name in call.query:
+            if name not in known and not call.flag("ignore_unknown_fields"):
+                raise ApiError("262179", name=name, target=name)
 
     def _listed(self, call: Call, route: Route, element: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
         collection = route.collection

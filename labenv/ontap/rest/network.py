@@ -54,7 +54,6 @@ class Aggregates(Collection):
         Field("create_time", Kind.TIME, read=lambda core, a: show_time(a.create_time)),
         Field("block_storage.primary.disk_count", Kind.INTEGER, create=True),
         Field("block_storage.storage_type", read=lambda core, a: "hdd"),
-        Field("volume_count", Kind.INTEGER, read=lambda core, a: len(volumes_on(core, a))),
         Field("space.block_storage.size", Kind.SIZE, read=lambda core, a: core.blocks.aggregate(a.uuid).size),
         Field("space.block_storage.used", Kind.SIZE, read=lambda core, a: core.blocks.aggregate(a.uuid).used),
         Field("space.block_storage.available", Kind.SIZE, read=lambda core, a: available(core, a)),
