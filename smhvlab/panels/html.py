@@ -19,7 +19,6 @@ GOOD: Final = "var(--jp-success-color1, #388e3c)"
 WARN: Final = "var(--jp-warn-color1, #b26a00)"
 BAD: Final = "var(--jp-error-color1, #d32f2f)"
 BUSY: Final = "var(--jp-brand-color1, #1976d2)"
-MONO: Final = "var(--jp-code-font-family, monospace)"
 
 
 def text(value: object) -> str:
@@ -43,11 +42,12 @@ def card(title: str, *children: str, accent: str = LINE) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
     """A table. ``header`` and ``caption`` are plain text, the cells are HTML."""
-    cell = f"text-align:left;vertical-align:top;padding:2px 10px 2px 0;border-bottom:1px solid {LINE}"
+    left = "text-align:left;vertical-align:top"  # JupyterLab's own is right and middle
     head = tag(
-        "tr", *(tag("th", text(name), style=f"{cell};color:{PALE};font-weight:500", scope="col") for name in header)
+        "tr", *(tag("th", text(name), style=f"{left};color:{PALE};font-weight:500", scope="col") for name in header)
     )
-    body = (tag("tr", *(tag("td", content, style=cell) for content in row)) for row in rows)
+    under = f"border-bottom:1px solid {LINE};background:none"
+    body = (tag("tr", *(tag("td", content, style=left) for content in row), style=under) for row in rows)
     title = tag("caption", text(caption), style="text-align:left;font-weight:600") if caption else ""
     return tag("table", title, tag("thead", head), tag("tbody", *body), style="border-collapse:collapse;margin:0")
 
@@ -70,8 +70,8 @@ def details(summary: str, *children: str, opened: bool = False) -> str:
 
 def code(content: str) -> str:
     """Text to copy, in a box that scrolls sideways."""
-    style = f"font-family:{MONO};font-size:.9em;margin:2px 0;padding:4px 8px;overflow-x:auto;border:1px solid {LINE};"
-    return tag("pre", text(content), style=style + f"background:var(--jp-layout-color2, transparent);color:{INK}")
+    style = "margin:2px 0;padding:4px 8px;overflow-x:auto;background:var(--jp-layout-color2, transparent)"
+    return tag("pre", text(content), style=style)
 
 
 def sign(mark: str, word: str, colour: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALL: Final = "both wires"
+_ANSWER: Final = 240  # characters of an answer that are shown; frame() has it all
 _PAUSE: Final = 0.2  # seconds between two pictures while requests pour in
 
 
@@ -66,7 +67,7 @@ class WireLogPanel(Panel):
         limit: how many requests are shown at most.
     """
 
-    def __init__(self, log: Log, *, limit: int = 30) -> None:
+    def __init__(self, log: Log, *, limit: int = 15) -> None:
         super().__init__()
         self.log = log
         self.limit = limit
@@ -140,6 +141,7 @@ def _cells(entry: Entry) -> list[str]:
     answer = html.sign("✗", entry.code, html.BAD) if entry.code else html.sign("✓", entry.status, html.GOOD)
     body = [html.code(entry.request)]
     if entry.response:
-        body.append(html.tag("div", html.text(entry.response), style=f"color:{html.PALE}"))
+        answer_text = entry.response if len(entry.response) <= _ANSWER else entry.response[:_ANSWER] + " ..."
+        body.append(html.tag("div", html.text(answer_text), style=f"color:{html.PALE}"))
     line = html.details(f"{kind} {html.text(entry.title)}", *body)
     return [str(entry.number), html.text(f"{entry.wire.value} {entry.endpoint}"), html.text(entry.step), line, answer]
