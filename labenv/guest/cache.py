@@ -47,6 +47,7 @@ class GuestDisk:
     """A virtual disk as the running system reaches it: until it is fenced, and never afterwards."""
 
     def __init__(self, device: BlockDevice) -> None:
+        self.source = device
         self._device: BlockDevice | None = device
         self._size = device.size
 

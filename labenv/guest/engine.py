@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -343,7 +343,9 @@ class Engine:
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                # Storage that does not answer fails here again; the log rolls back at the next use.
+                with suppress(apsw.Error, OSError):
+                    connection.execute("ROLLBACK")
             raise
 
     @contextmanager

@@ -9,7 +9,7 @@ class GuestError(Exception):
     - ``NoOperatingSystem``: no disk holds an installed system;
     - ``GuestNotRunning``: the system was shut down, or its power was cut;
     - ``GuestFrozen``: writes are held between freeze and thaw;
-    - ``VolumeNotFound``: no volume has that drive letter;
+    - ``VolumeNotFound``: no volume has that drive letter; ``DiskInUse``: a disk cannot be taken away;
     - ``ShadowExists``, ``ShadowStorageFull``, ``ShadowLost``: a shadow copy cannot be made, or is not there;
     - ``DatabaseError``: the database engine refused (``DatabaseNotFound``, ``DatabaseExists``, ``DatabaseUnavailable``,
       ``DatabaseBusy``).
@@ -30,6 +30,10 @@ class GuestFrozen(GuestError):
 
 class VolumeNotFound(GuestError):
     """No mounted volume has this drive letter."""
+
+
+class DiskInUse(GuestError):
+    """A disk cannot be taken away: the system or a database is on it."""
 
 
 class ShadowExists(GuestError):

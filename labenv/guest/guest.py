@@ -149,6 +149,19 @@ class Guest:
         """Bytes that a power cut would take now."""
         return sum(volume.dirty_bytes for volume in self._running().volumes.values())
 
+    def attach_disk(self, disk: BlockDevice, *, online: bool = True) -> list[str]:
+        """Hot-add a disk; returns the drive letters of its volumes.
+
+        A clone of a disk that the guest has gets other GUIDs when it is brought online; else it stays offline.
+        """
+        self._writable()
+        return self._running().attach_disk(disk, online=online)
+
+    def detach_disk(self, disk: BlockDevice) -> None:
+        """Remove a disk in order; raises KeyError if the guest has not got it, ``DiskInUse``."""
+        self._writable()
+        self._running().detach_disk(disk)
+
     def flush(self) -> None:
         """Write everything that waits in the cache."""
         for volume in self._running().volumes.values():

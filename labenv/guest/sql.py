@@ -22,6 +22,7 @@ from labenv.guest.errors import (
 )
 from labenv.guest.guest import Guest
 from labenv.guest.ledger import LedgerCheck
+from labenv.windows.disks.errors import DiskFull
 
 LIST_DATABASES = "SELECT name, state_desc FROM sys.databases WHERE database_id > 4 ORDER BY name"
 """The user databases and their states. Columns: name, state_desc."""
@@ -241,6 +242,8 @@ def run(guest: Guest, text: str) -> list[dict[str, object]]:
         raise SqlError(1801, f"Database '{name}' already exists, or its files do. {error}") from error
     except DatabaseBusy as error:
         raise SqlError(1222, f"Lock request time out period exceeded. {error}") from error
+    except DiskFull as error:
+        raise SqlError(1105, f"Could not allocate space in database '{name}': a volume is full. {error}") from error
     except VolumeNotFound as error:
         raise SqlError(5133, f"Directory lookup for a file of '{name}' failed. {error}") from error
     except DatabaseUnavailable as error:

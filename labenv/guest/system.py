@@ -12,10 +12,11 @@ from labenv.devices import BlockDevice
 from labenv.guest import shadow
 from labenv.guest.cache import GuestDisk
 from labenv.guest.engine import Engine
-from labenv.guest.errors import NoOperatingSystem
-from labenv.guest.mounting import assign_letters, mount_all, system_record
+from labenv.guest.errors import DiskInUse, NoOperatingSystem
+from labenv.guest.mounting import assign_letters, mount_all, renew_guids, system_record
 from labenv.guest.registry import GENERALIZED, MASTER, MasterRecord, Record, SystemRecord
 from labenv.guest.volume import GuestVolume
+from labenv.windows.disks.gpt import read_gpt
 
 HOST_NAME_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -112,6 +113,46 @@ class RunningSystem:
                 software=old.software if software is None else software,
             )
         )
+
+    def attach_disk(self, disk: BlockDevice, *, online: bool) -> list[str]:
+        """Add a disk; returns the letters of its volumes. A clone of a disk that is here gets other GUIDs, or stays
+        offline if not ``online``.
+        """
+        reached = GuestDisk(disk)
+        gpt = read_gpt(reached)
+        present = {found.disk_guid for found in map(read_gpt, self._disks) if found is not None}
+        self._disks.append(reached)
+        if gpt is None or (gpt.disk_guid in present and not online):
+            return []
+        if gpt.disk_guid in present:
+            renew_guids(reached, self.random(f"online/{gpt.disk_guid}/{len(self._disks)}"))
+        fresh = list(mount_all([reached], now=self._now))
+        others = list(self.volumes.values())
+        volumes, mounted = assign_letters([*others, *fresh], self.volumes["C"], self.identity.mounted)
+        self.volumes.update(volumes)
+        self._store(replace(self.identity, mounted=mounted))
+        return sorted(volume.letter for volume in fresh if volume.letter)
+
+    def detach_disk(self, disk: BlockDevice) -> None:
+        """Unmount the volumes of a disk and let go of it; raises KeyError if it is not here, ``DiskInUse``."""
+        reached = next((found for found in self._disks if found.source is disk), None)
+        if reached is None:
+            raise KeyError("the guest has no such disk")
+        letters = [letter for letter, volume in self.volumes.items() if volume.disk is reached]
+        used = [
+            name
+            for name in self.engine.names
+            if {self.engine.files(name).data[0].upper(), self.engine.files(name).log[0].upper()} & set(letters)
+        ]
+        if "C" in letters or used:
+            raise DiskInUse(
+                f"the disk holds {', '.join(f'{letter}:' for letter in letters)}, which is in use by "
+                f"{'the system' if 'C' in letters else 'database ' + ', '.join(used)}: detach that first"
+            )
+        for letter in letters:
+            self.volumes.pop(letter).close()
+        reached.fence()
+        self._disks.remove(reached)
 
     def random(self, purpose: str) -> Random:
         """A generator that depends on the machine, on how often it has started, and on the purpose."""

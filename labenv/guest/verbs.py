@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from labenv.devices import DeviceError
+from labenv.guest.errors import GuestError
 from labenv.guest.load import Load
+from labenv.windows.disks.errors import FileSystemError
 
 if TYPE_CHECKING:
     from labenv.guest.guest import Guest
 
 
 def perform(guest: Guest, verb: str, arguments: Mapping[str, object]) -> object:
-    """Carry out a verb; raises ValueError for a verb or an argument that there is not."""
+    """Carry out a verb; raises ValueError for an unknown one, wrong arguments, and what the guest refuses."""
     action = VERBS.get(verb)
     if action is None:
         raise ValueError(f"a guest knows no verb {verb!r}: one of {', '.join(sorted(VERBS))}")
     try:
-        return action(guest, **arguments)
+        signature(action).bind(guest, **arguments)
     except TypeError as error:
         raise ValueError(f"{verb}: {error}") from error
+    try:
+        return action(guest, **arguments)
+    except (GuestError, DeviceError, FileSystemError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _insert(guest: Guest, *, database: str, rows: int, per_transaction: int = 1) -> int:

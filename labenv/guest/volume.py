@@ -30,12 +30,16 @@ class GuestVolume:
 
     Attributes:
         guid: the GUID of its GPT partition; letter: the drive letter, once the system has given one.
+        disk: the disk that the partition is on.
         shadow: the part of the device that keeps what is overwritten while a shadow copy exists.
     """
 
-    def __init__(self, device: BlockDevice, *, guid: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, device: BlockDevice, *, guid: str, disk: BlockDevice | None = None, now: Callable[[], datetime]
+    ) -> None:
         self.letter = ""
         self.guid = guid
+        self.disk = disk
         self.shadow = ShadowFilter(device)
         self.file_system = FileSystem(self.shadow, now=now)
         self._device = self.shadow
