@@ -168,7 +168,9 @@ def _plan(device: BlockDevice, serial: int, cluster_size: int | None) -> Geometr
     # The table has room for four times the size, so that the volume can be extended where it is.
     fat_length = _up(4 * (size // cluster + FIRST_CLUSTER) * (4 if spacious else 1), BLOCK)
     align = max(BIG_ALIGNMENT if spacious else BLOCK, cluster if spacious else 0)
-    heap = _up(partition_offset + fat_offset + fat_length, align) - partition_offset
+    # Aligned in the whole disk, unless the partition itself is off the grid: then nothing in it can be on it.
+    origin = partition_offset if partition_offset % BLOCK == 0 else 0
+    heap = _up(origin + fat_offset + fat_length, align) - origin
     count = (size - heap) // cluster
     if count < 1 or count > 0xFFFFFFF5:
         raise FileSystemError(f"a device of {size} bytes cannot have clusters of {cluster} bytes; choose another size")

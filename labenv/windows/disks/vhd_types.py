@@ -38,7 +38,7 @@ class GrowingDevice(BlockDevice, Protocol):
         """Set the length; bytes gained read as zeros."""
 
     def preallocate(self, size: int) -> None:
-        """Make an empty file that many zero bytes, in place and in one piece if possible, taking no space yet."""
+        """Make the file that long, so that all of it can be written in place; bytes gained are zeros without space."""
 
 
 @dataclass(frozen=True)

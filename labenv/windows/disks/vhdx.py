@@ -299,7 +299,7 @@ class SparseVhdx(MappedDisk):
     def _grow(self, length: int) -> int:
         """Zero bytes at the end of the file, from a whole MiB on."""
         start = -(-self.file.size // MIB) * MIB
-        self.file.truncate(start + length)
+        self.file.preallocate(start + length)
         return start
 
     def _set_entry(self, index: int, entry: int) -> None:
