@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -460,7 +460,7 @@ def connect(
         scheme, colon, rest = target.partition(":")
         providers = {e.name: e for e in entry_points(group="smhvlab.sites")}
         if colon and scheme in providers:
-            target, keep = providers[scheme].load()(rest)
+            target, keep = _provided(providers[scheme], rest)
         elif target.endswith(".json"):
             target = Path(target)
         else:
@@ -474,6 +474,19 @@ def connect(
     if not chosen.hyperv:
         raise ProfileError(f"The profile {chosen.name} has no host", next_action="Add a [[hyperv]] table to it.")
     return Site(chosen, secrets=secrets, seam=seam, keep=keep)
+
+
+def _provided(provider: EntryPoint, name: str) -> tuple[Path, object]:
+    """The endpoints that a provider of sites gives, and what has to live as long as the site."""
+    try:
+        endpoints, keep = provider.load()(name)
+    except Exception as error:  # whatever another package raises becomes one of our errors
+        raise ProfileError(
+            f"The site {provider.name}:{name} cannot be had",
+            why=str(error),
+            next_action="Mend the cause, then try again.",
+        ) from error
+    return Path(endpoints), keep
 
 
 def stamp(moment: datetime) -> str:
