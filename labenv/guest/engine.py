@@ -88,11 +88,10 @@ class _Database:
 class Engine:
     """The databases of one running guest. ``seed`` makes journals and logs the same in every run."""
 
-    def __init__(
-        self, name: str, volumes: Mapping[str, GuestVolume], *, now: Callable[[], datetime], seed: str
-    ) -> None:
+    def __init__(self, volumes: Mapping[str, GuestVolume], *, now: Callable[[], datetime], seed: str) -> None:
         self._files = GuestFiles(volumes, now=now)
-        self._vfs = GuestVfs(name, self._files)
+        # SQLite finds a VFS by its name, and a machine and the copy that is being verified may run side by side.
+        self._vfs = GuestVfs(f"labenv-{id(self):x}", self._files)
         self._seed = seed
         self._operations = 0
         self._databases: dict[str, _Database] = {}

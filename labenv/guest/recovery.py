@@ -55,7 +55,7 @@ def recover(
                 )
             counts[volume.guid] = count
     volumes = _mount(reached, vm_id=vm_id, now=now)
-    engine = Engine(f"recovery-{vm_id}", volumes, now=now, seed=f"{seed}/{vm_id}/recovery/{set_id}")
+    engine = Engine(volumes, now=now, seed=f"{seed}/{vm_id}/recovery/{set_id}")
     try:
         states = _recover_databases(engine, volumes["C"])
         engine.close()

@@ -86,7 +86,6 @@ class RunningSystem:
     def start_engine(self) -> None:
         """Attach and recover the databases."""
         self._engine = engine = Engine(
-            f"guest-{self._vm_id}",
             self.volumes,
             now=self._now,
             seed=f"{self._seed}/{self._vm_id}/{self.identity.boots}",

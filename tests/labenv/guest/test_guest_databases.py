@@ -202,3 +202,18 @@ def test_a_damaged_database_is_suspect(persist_disks: list[rack.RackDisk]) -> No
     assert result.integrity
     assert guest.checkdb("bb1").ok
     guest.shutdown()
+
+
+def test_a_machine_and_its_copy_run_side_by_side(disks: list[rack.RackDisk]) -> None:
+    """Two guests with one id, as when a backup is verified, work on their own disks only."""
+    first = rack.start(disks)
+    first.insert("bb1", 10)
+    second = rack.start(rack.copies(disks))
+    first.begin("bb1", 5)
+    second.begin("bb2", 7)
+    assert (first.commit("bb1"), second.commit("bb2")) == (15, 7)
+    second.power_off()
+    first.begin("bb2", 1)
+    assert first.rollback("bb2") == 0
+    assert sound(first) == {"aa1": 0, "bb1": 15, "bb2": 0, "bb3": 0}
+    first.shutdown()
