@@ -30,7 +30,7 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 SOAP_TYPE = b"application/soap+xml;charset=UTF-8"
 TERMINATE = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/signal/terminate"
-STOPS = (f"{wsman.SHELL}/signal/ctrl_c", f"{wsman.POWERSHELL}/signal/ctrl_c")
+STOPS = (f"{wsman.SHELL}/signal/ctrl_c", "powershell/signal/ctrl_c")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import socket
 import threading
@@ -140,6 +141,20 @@ def broken(host: Any, call: Call) -> None:
     raise ZeroDivisionError("a bug of the lab")
 
 
+async def wait_process(host: Any, call: Call) -> list[object]:
+    host.log.append("waiting")
+    try:
+        await host.release.wait()
+    except asyncio.CancelledError:
+        host.log.append("cancelled")
+        raise
+    return ["released"]
+
+
+def guest_check(host: Any, call: Call) -> list[object]:
+    return [call["Credential"].user, len(call["Credential"].password), call["Database"]]
+
+
 def diskshadow(host: Any, call: Call) -> list[object]:
     call.variables["LASTEXITCODE"] = len(call["Arguments"])
     return ["Microsoft DiskShadow version 1.0", *call["Arguments"]]
@@ -154,6 +169,8 @@ FAKES: dict[str, Cmdlet] = {
     "New-Item": new_item,
     "New-VM": new_vm,
     "Get-Host": broken,
+    "Get-Process": wait_process,
+    "Invoke-SmhvGuestCheck": guest_check,
     "diskshadow.exe": diskshadow,
     "Add-ClusterVirtualMachineRole": lambda host, call: ["added"],
 }
@@ -234,7 +251,12 @@ class FakeHost(SimpleNamespace):
 
 def make_host(clock: Clock) -> Any:
     return FakeHost(
-        spec=SimpleNamespace(name="hv1"), clock=clock, commands=FAKES, vms=[vm("vm1"), vm("vm2", UUID(int=2))], log=[]
+        spec=SimpleNamespace(name="hv1"),
+        clock=clock,
+        commands=FAKES,
+        vms=[vm("vm1"), vm("vm2", UUID(int=2))],
+        log=[],
+        release=clock.signal(),
     )
 
 
@@ -297,6 +319,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     thread.start()
     assert ready.wait(20)
     yield box[0]
+    gc.collect()  # connections in the tracebacks of refused clients
+    eventually(lambda: not servers[0].server_state.connections)
     servers[0].should_exit = True
     thread.join(20)
     assert not thread.is_alive()
@@ -309,6 +333,7 @@ def server(started: Server) -> Iterator[Server]:
     started.host.log.clear()
     started.commits.clear()
     started.failures.clear()
+    started.host.release.clear()
     yield started
     started.call(started.remoting.close)
     assert started.failures == []
