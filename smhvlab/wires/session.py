@@ -34,7 +34,7 @@ CONNECT_SECONDS, READ_SECONDS = 10, 40
 OPEN_SECONDS = 30
 """How long the host may take to answer anything but a poll."""
 
-POLL_SECONDS = 4
+POLL_SECONDS = 2
 """How long one look at a running command is parked on the host; cancel is seen between two looks."""
 
 FAULT_TIMED_OUT = 2150858793
