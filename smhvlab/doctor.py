@@ -35,7 +35,10 @@ class Unfinished:
 
 
 def unfinished(site: str, *, folder: Path | None = None) -> list[Unfinished]:
-    """The unfinished runs of the site of that name, oldest first. JournalError: a journal is damaged."""
+    """The unfinished runs of the site of that name, oldest first; ``folder`` is the site's ``journals``.
+
+    JournalError: a journal is damaged.
+    """
     found = []
     for path in journal_paths(journal_folder(site, folder)):
         with path.open("r+b", buffering=0) as file:
@@ -65,6 +68,7 @@ def reopen(site: FlowSite, run: str, *, folder: Path | None = None) -> Flow[Any]
 
     JournalError: there is no such run, or its flow does not exist in this version.
     """
+    folder = site.journals if folder is None else folder
     for found in unfinished(site.name, folder=folder):
         if found.run == run:
             flow = _flow(found.header, site)

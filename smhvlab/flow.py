@@ -42,6 +42,10 @@ class FlowSite(Protocol):
     def name(self) -> str: ...
     @property
     def control(self) -> Control: ...
+    @property
+    def journals(self) -> Path | None:
+        """Folder of its runs' journals; None: the user's state folder."""
+
     def release(self) -> None:
         """Close the connections of the calling thread."""
 
@@ -51,7 +55,7 @@ class Flow(Generic[S]):
 
     ``parameters`` (JSON values, no secrets) are journaled; a subclass's ``__init__(self, site, *, ...)`` hands all its
     own on, by name. ``on_event`` hears events and ``gate`` is asked before each step, both in the run's thread; a gate
-    that returns False cancels, one that blocks has to look at ``cancelling``. ``state_folder``: not the usual one.
+    that returns False cancels, one that blocks has to look at ``cancelling``. ``state_folder``: of the journal.
     """
 
     tr: ClassVar[str] = ""
@@ -62,7 +66,7 @@ class Flow(Generic[S]):
         self.parameters: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(parameters))
         self.on_event: Callable[[Event], None] | None = None
         self.gate: Callable[[PlannedStep], bool] | None = None
-        self.state_folder: Path | None = None
+        self.state_folder = site.journals
         self.run_id = ""
         self.record: FlowRecord | None = None
         self._runner = Runner(self)

@@ -113,10 +113,8 @@ class WireControl:
         self.check(request.title)
         if self.seam is not None:
             self.seam(request, Phase.BEFORE)
-        self.in_flight = request.title
 
     def after(self, request: WireRequest) -> None:
         """Called by a wire when a reply has been read and logged. Raises what the seam raises."""
-        self.in_flight = None
         if self.seam is not None:
             self.seam(request, Phase.AFTER)

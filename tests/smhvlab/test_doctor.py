@@ -51,6 +51,17 @@ def test_the_doctor_reopens_a_run_with_its_flow_and_parameters(site: ToySite) ->
     assert record.result == "s1"
 
 
+def test_a_site_may_keep_its_own_journals(site: ToySite, tmp_path: Path) -> None:
+    """A lab's runs end with the lab: their journals lie in its folder, and the doctor looks there."""
+    site.journals = tmp_path / "lab"
+    site.seam = fail_at("before make info/copy1", Kill())
+    with pytest.raises(Kill):
+        ToyFlow(site).run_sync()
+    assert unfinished("toy") == []
+    (found,) = unfinished("toy", folder=site.journals)
+    assert reopen(site, found.run).undo_sync().outcome is r.Outcome.UNDONE
+
+
 def test_a_live_run_cannot_be_taken_over(site: ToySite) -> None:
     """While its owner lives, a run is shown as alive and nobody else may touch it."""
     flow = ToyFlow(site)

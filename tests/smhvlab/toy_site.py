@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from smhvlab.errors import Cancelled, NotAllowed, SmhvLabError
@@ -75,6 +76,7 @@ class ToySite:
 
     def __init__(self, world: World, *, seam: Callable[[str], None] = quiet) -> None:
         self.name = "toy"
+        self.journals: Path | None = None
         self.control = ToyControl()
         self.world = world
         self.seam = seam
