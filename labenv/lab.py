@@ -328,6 +328,20 @@ class GuestDoor:
         """Write the guest's cache to its disks."""
         self._do("flush")
 
+    def identity(self) -> dict[str, Any]:
+        """Host name, SID, address, volumes, and whether the last shutdown was unexpected."""
+        result: dict[str, Any] = self._do("identity")
+        return result
+
+    def write_file(self, path: str, text: str, *, flush: bool = False) -> None:
+        """Write a text file in the guest; without ``flush`` it may still be in the guest's cache."""
+        self._do("write_file", path=path, text=text, flush=flush)
+
+    def read_file(self, path: str) -> str:
+        """Contents of a text file in the guest."""
+        result: str = self._do("read_file", path=path)
+        return result
+
 
 class Inspect:
     """Ground truth of one lab: bytes and space, for checks only."""
