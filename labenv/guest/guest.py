@@ -14,7 +14,7 @@ from labenv.guest import shadow, verbs
 from labenv.guest.engine import CheckResult, DatabaseFiles, DatabaseState, Engine, Journal
 from labenv.guest.errors import GuestFrozen, GuestNotRunning, ShadowExists, VolumeNotFound
 from labenv.guest.ledger import LedgerCheck
-from labenv.guest.load import Load
+from labenv.guest.load import GuestClock, Load
 from labenv.guest.registry import GENERALIZED, SystemRecord
 from labenv.guest.system import Answers, RunningSystem
 from labenv.guest.volume import GuestVolume, split_path
@@ -45,7 +45,7 @@ class Guest:
         self.vm_id = vm_id
         self.unexpected_shutdown = False
         self._disks = disks
-        self._now = now
+        self._clock = GuestClock(now)
         self._seed = seed
         self._answers = answers or Answers()
         self._system: RunningSystem | None = None
@@ -64,7 +64,7 @@ class Guest:
         """
         if self._finalizer is not None:
             raise GuestNotRunning("this guest has run already: make a new one from the same disks")
-        system = RunningSystem(self._disks, vm_id=self.vm_id, now=self._now, seed=self._seed, answers=self._answers)
+        system = RunningSystem(self._disks, vm_id=self.vm_id, now=self._clock, seed=self._seed, answers=self._answers)
         self._finalizer = weakref.finalize(self, system.cut)
         self._system = system
         try:
@@ -74,7 +74,7 @@ class Guest:
             self.power_off()
             raise
         self.unexpected_shutdown = system.unexpected_shutdown
-        self._settled = self._second()
+        self._settled = self._clock.second
 
     def shutdown(self) -> None:
         """Shut down in order: everything is flushed and the databases are closed."""
@@ -186,7 +186,7 @@ class Guest:
             if file.size > len(data):
                 file.truncate(len(data))
             if data:
-                file.write(0, data, now=self._second())
+                file.write(0, data, now=self._clock.second)
             if flush:
                 volume.flush_file(file)
         finally:
@@ -226,7 +226,7 @@ class Guest:
     def thaw(self) -> None:
         """Let the writers go on; the time in between is lost to background load."""
         self._running()
-        self._settled = max(self._settled, self._second())
+        self._settled = max(self._settled, self._clock.second)
         self._frozen = False
 
     @property
@@ -266,19 +266,16 @@ class Guest:
 
     def settle(self, now: datetime | None = None) -> None:
         """Do what the guest does by itself up to a lab time: background load, and the lazy writer once a second."""
-        system = self._running()
-        end = int((now or self._now()).timestamp())
-        while self._settled < end:
-            idle = not self._loads and all(volume.settled for volume in system.volumes.values())
-            if self._frozen or idle:
-                self._settled = end
-                break
-            self._settled += 1
-            for key in sorted(self._loads):
-                self._add_load(self._loads[key])
-            random = system.random(str(self._settled))
-            for volume in system.volumes.values():
-                volume.lazy_write(random, second=self._settled)
+        self._running()
+        end = int((now or self._clock()).timestamp())
+        try:
+            while self._settled < end and not self._idle():
+                self._settled += 1
+                self._clock.go_to(self._settled)
+                self._tick()
+        finally:
+            self._clock.go_to(None)
+        self._settled = max(self._settled, end)
 
     def start_load(self, load: Load) -> None:
         """Let a client add rows in the background from now on; the load ends by itself, or with the power."""
@@ -400,9 +397,6 @@ class Guest:
     def _engine(self) -> Engine:
         return self._running().engine
 
-    def _second(self) -> int:
-        return int(self._now().timestamp())
-
     def _volume(self, path: str) -> tuple[GuestVolume, str]:
         letter, inside = split_path(path)
         volumes = self._running().volumes
@@ -415,6 +409,17 @@ class Guest:
             volume.shadow.deactivate()
             for path in shadow.areas(volume.file_system):
                 volume.file_system.remove(path)
+
+    def _idle(self) -> bool:
+        return self._frozen or (not self._loads and all(volume.settled for volume in self._running().volumes.values()))
+
+    def _tick(self) -> None:
+        system = self._running()
+        for key in sorted(self._loads):
+            self._add_load(self._loads[key])
+        random = system.random(str(self._settled))
+        for volume in system.volumes.values():
+            volume.lazy_write(random, second=self._settled)
 
     def _add_load(self, load: Load) -> None:
         engine = self._engine()

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from labenv.guest.load import Load
 from labenv.guest.volume import EXPIRE, GuestVolume, split_path
 from labenv.windows.disks.exfat import format_exfat
 
@@ -127,3 +128,21 @@ def test_paths_have_a_drive_letter() -> None:
     for path in ("", "E:", "Data\\x", "\\\\server\\share", "1:\\x"):
         with pytest.raises(ValueError, match="drive letter"):
             split_path(path)
+
+
+def test_it_does_not_matter_how_often_a_guest_is_asked(persist_disks: list[rack.RackDisk]) -> None:
+    """Settling every second or once a minute, with background load and dirty files, gives the same bytes."""
+
+    def run(pause: int) -> list[dict[int, bytes]]:
+        disks = rack.copies(persist_disks)
+        time = rack.LabTime()
+        guest = rack.start(disks, time=time)
+        guest.start_load(Load("bb1", rows_per_second=3, up_to=100))
+        guest.write_file("E:\\notes.txt", b"note" * 20_000)
+        for _ in range(0, 60, pause):
+            time.pass_(pause)
+            guest.settle()
+        guest.power_off()
+        return [disk.pages for disk in disks]
+
+    assert run(1) == run(20) == run(60)
