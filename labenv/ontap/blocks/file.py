@@ -397,9 +397,17 @@ class BlockFile(FileReader):
                 self._write_piece(new_blocks - 1, new_blocks, size, blank, logged=False)
             if new_blocks < old_blocks:
                 self.make_holes(new_blocks, old_blocks)
+        self.fit(size)
+        volume.end_lease()
+        self.changed()
+
+    # for the volume
+
+    def fit(self, size: int) -> None:
+        """Change the size and the height of the tree; what would lie beyond the end must be holes already."""
+        pool, volume = self._pool, self._volume
         self.forget_pages()
         height = height_for(size)
-        pool = engine.pool
         while self._height < height:
             if self._root:
                 page = own_page(pool, volume, 0)
@@ -414,10 +422,11 @@ class BlockFile(FileReader):
                 drop_root(pool, volume, top, self._height)
             self._height -= 1
         self._measure(size)
-        volume.end_lease()
         self.changed()
 
-    # for the volume
+    def count_mapped(self, blocks: int) -> None:
+        """So many more blocks are no holes."""
+        self._mapped += blocks
 
     def share(self) -> int:
         """The root, for another owner to take a reference of; from now on a write copies."""

@@ -15,6 +15,7 @@ from labenv.ontap.blocks.engine import Engine
 from labenv.ontap.blocks.errors import AggregateInUse, NameInUse, NotPossible, VolumeHasClones
 from labenv.ontap.blocks.file import BlockFile
 from labenv.ontap.blocks.log import LogRecord, OperationLog
+from labenv.ontap.blocks.mirror import plan_transfer, replicate
 from labenv.ontap.blocks.pool import BLOCK, FANOUT, ONE, SEGMENT, WAITING, Pool
 from labenv.ontap.blocks.records import AggregateRecord, FileRecord, SnapshotRecord, StoreRecord, VolumeRecord
 from labenv.ontap.blocks.snapshot import SnapshotBlocks
@@ -177,6 +178,37 @@ class BlockStore:
         del self._volumes[key]
         del volume.aggregate.volumes[volume.number]
         engine.changes["volume", str(volume.number)] = None
+
+    # replication
+
+    def transfer_size(self, source: str, snapshot: str, *, destination: str, base: str | None = None) -> int:
+        """Bytes that ``replicate`` would send now. Raises KeyError."""
+        plan = plan_transfer(self._engine.pool, *self._ends(source, snapshot, destination, base))
+        return len(plan.send) * BLOCK
+
+    def replicate(self, source: str, snapshot: str, *, destination: str, base: str | None = None) -> int:
+        """Make a volume equal to a Snapshot copy of another one, and take a Snapshot copy of the same name there.
+
+        Only blocks that differ from ``base`` are copied: a Snapshot copy that both volumes have with the same
+        contents, under this name. Without it everything is. What was written to the destination since ``base`` is
+        given up; its Snapshot copies stay. Files at the same path keep their objects; none is reserved any longer.
+        The work is done at once: call it when the transfer ends.
+
+        Returns:
+            Bytes copied.
+
+        Raises:
+            KeyError: no such volume or Snapshot copy. NameInUse: the destination has the Snapshot copy already.
+            OutOfSpace: nothing was changed.
+        """
+        new, pair = self._ends(source, snapshot, destination, base)
+        return replicate(new, self._volumes[destination], pair)
+
+    def _ends(
+        self, source: str, snapshot: str, destination: str, base: str | None
+    ) -> tuple[SnapshotBlocks, tuple[SnapshotBlocks, SnapshotBlocks] | None]:
+        near, far = self._volumes[source].snapshots, self._volumes[destination].snapshots
+        return near[snapshot], None if base is None else (near[base], far[base])
 
     def _add(self, record: VolumeRecord) -> VolumeBlocks:
         home = self._aggregates[record.aggregate]

@@ -272,15 +272,15 @@ class VolumeBlocks:
         drop_root(self.engine.pool, self, root, height)
         self.shaken()
 
-    def rename_file(self, path: str, new: str) -> None:
+    def rename_file(self, source: str, destination: str) -> None:
         """Rename or move a file inside the volume; its object stays."""
-        file = self._file(path)
-        self._vacant(new)
+        file = self._file(source)
+        self._vacant(destination)
         self.engine.changes[file.row] = None
-        renamed = {new if name == path else name: f for name, f in self.files.items()}
+        renamed = {destination if path == source else path: f for path, f in self.files.items()}
         self.files.clear()
         self.files.update(renamed)
-        file.moved_to(new)
+        file.moved_to(destination)
 
     def clone_file(
         self, source: str, destination: str, *, snapshot: str | None = None, overwrite: bool = False
@@ -311,16 +311,20 @@ class VolumeBlocks:
             return existing
         if snapshot is None:
             self._file(source).share()
-        self._refer(record)
-        record = replace(record, number=self.engine.number())
-        if existing is None:
-            self.shaken()
-            return self._add_file(destination, record)
-        root, height = existing.root, existing.height
-        existing.replace(record)
-        drop_root(self.engine.pool, self, root, height)
+        file = self.take_over(destination, replace(record, number=self.engine.number()))
         self.shaken()
-        return existing
+        return file
+
+    def take_over(self, path: str, record: FileRecord) -> BlockFile:
+        """Make a file, or change the one at that path, so that it has a tree that others have, too."""
+        self._refer(record)
+        file = self.files.get(path)
+        if file is None:
+            return self._add_file(path, record)
+        root, height = file.root, file.height
+        file.replace(record)
+        drop_root(self.engine.pool, self, root, height)
+        return file
 
     def _refer(self, *records: FileRecord) -> None:
         roots = np.array([r.root for r in records if r.root], np.int64)
@@ -399,19 +403,12 @@ class VolumeBlocks:
         newer = self.newer_snapshots(name)
         for other in newer:
             self._not_busy(other)
-        self._refer(*snapshot.records.values())
         before = dict(self.files)
         self.files.clear()
         for path, record in snapshot.records.items():
-            record = replace(record, number=self.engine.number())
-            file = before.pop(path, None)
-            if file is None:
-                self._add_file(path, record)
-                continue
-            root, height = file.root, file.height
-            file.replace(record)
-            self.files[path] = file
-            drop_root(self.engine.pool, self, root, height)
+            if path in before:
+                self.files[path] = before.pop(path)
+            self.take_over(path, replace(record, number=self.engine.number()))
         for file in before.values():
             root, height = file.root, file.height
             file.fence("is not part of the Snapshot copy that was restored")

@@ -129,6 +129,7 @@ class Walk:
             (1, self.restore),
             (2, self.remount),
             (3, self.lost_change),
+            (5, self.replicate),
         ]
         operation = self.random.choices([o for _, o in operations], [w for w, _ in operations])[0]
         if operation() and self.random.random() < 0.7:
@@ -315,6 +316,21 @@ class Walk:
         )
         return True
 
+    def replicate(self) -> bool:
+        source, destination = self.volume(), self.volume()
+        if source == destination:
+            return False
+        name = self.snapshot(source)
+        if name is None or name in self.model[destination].snapshots:
+            self.store.volume(source).create_snapshot(name := self.name("snap"))
+            self.model[source].snapshots[name] = copy_files(self.model[source].files)
+        common = [n for n in self.model[source].snapshots if n in self.model[destination].snapshots]
+        base = self.random.choice([*common, None])
+        self.store.replicate(source, name, destination=destination, base=base)
+        self.model[destination].files = copy_files(self.model[source].snapshots[name])
+        self.model[destination].snapshots[name] = copy_files(self.model[source].snapshots[name])
+        return True
+
     def copy(self) -> Volumes:
         return {key: volume.copy() for key, volume in self.model.items()}
 
@@ -356,6 +372,7 @@ class Walk:
             self.clone_volume,
             self.split,
             self.deduplicate,
+            self.replicate,
         ]
         for _ in range(self.random.choice([1, 3])):
             self.random.choice(changes)()
