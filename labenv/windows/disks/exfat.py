@@ -27,6 +27,7 @@ from labenv.windows.disks.errors import (
 )
 from labenv.windows.disks.exfat_check import CheckResult, check_volume
 from labenv.windows.disks.exfat_directory import Directory
+from labenv.windows.disks.exfat_extend import extend_volume, largest
 from labenv.windows.disks.exfat_file import File
 from labenv.windows.disks.exfat_layout import BIG_ALIGNMENT, END_OF_CHAIN, format_exfat, read_geometry, zero
 from labenv.windows.disks.exfat_names import MAX_LABEL, check_name, split_path, upcase_map
@@ -249,6 +250,21 @@ class FileSystem:
             self.device.unmap(geometry.heap_offset + (start << geometry.cluster_shift), length)
             total += length
         return total
+
+    @property
+    def largest(self) -> int:
+        """How many bytes of partition ``extend`` can take into use."""
+        return largest(self._volume.geometry)
+
+    def extend(self) -> int:
+        """Take the bigger device into use, with files open if need be; returns the bytes gained.
+
+        Raises ``FileSystemError`` if the device did not grow, or grew beyond ``largest``.
+        """
+        self._volume.check_open()
+        before = self.size
+        extend_volume(self._volume, self._root)
+        return self.size - before
 
     def check(self) -> CheckResult:
         """Hold every file against the bitmap and the chains, as chkdsk without a switch."""

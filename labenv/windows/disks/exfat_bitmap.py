@@ -106,6 +106,10 @@ class Bitmap:
         bits = self._load(cluster // (8 * self._piece))
         return bool(bits[cluster // 8 % self._piece] >> cluster % 8 & 1)
 
+    def dump(self) -> bytes:
+        """The whole bitmap; bits behind the last cluster are zero."""
+        return b"".join(bits.tobytes() for _, bits in self._scan())
+
     def open_window(self) -> Window:
         """An empty window for a file that grows."""
         window = Window(0, 0)

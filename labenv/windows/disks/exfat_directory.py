@@ -108,6 +108,17 @@ class Directory:
                 return
         self._insert(entry)
 
+    def set_table(self, kind: int, first: int, length: int) -> None:
+        """Change where the entry of a system table says that it lies (root only)."""
+        for slot in range(self._end):
+            entry = self._image[slot * ENTRY : (slot + 1) * ENTRY]
+            if entry[0] == kind:
+                entry[20:24] = first.to_bytes(4, "little")
+                entry[24:32] = length.to_bytes(8, "little")
+                self._put(slot, bytes(entry))
+                return
+        raise Corrupt("the root directory does not name the table; the volume needs a check (chkdsk)")
+
     def label(self) -> str:
         """The volume label (root only)."""
         for slot in range(self._end):

@@ -73,6 +73,10 @@ class Fat:
         """Whether a chain ends with that cluster."""
         return int(self._block(cluster // _PER_BLOCK)[cluster % _PER_BLOCK]) >= 0xFFFFFFF8
 
+    def resize(self, geometry: Geometry) -> None:
+        """Take the volume's new number of clusters."""
+        self._geometry = geometry
+
     def _block(self, block: int) -> npt.NDArray[np.uint32]:
         start = block * BLOCK
         length = min(BLOCK, self._geometry.fat_length - start)

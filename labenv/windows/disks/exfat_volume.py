@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -111,8 +112,12 @@ class Volume:
         """Say where the bitmap lies."""
         geometry = self.geometry
         runs = self.fat.follow(first, limit=geometry.clusters(length))
-        if 8 * length < geometry.cluster_count or geometry.clusters(length) > sum(count for _, count in runs):
-            raise Corrupt("the allocation bitmap is shorter than the volume; it needs a check (chkdsk)")
+        if not length or geometry.clusters(length) > sum(count for _, count in runs):
+            raise Corrupt("the allocation bitmap is cut short; the volume needs a check (chkdsk)")
+        if 8 * length < geometry.cluster_count:
+            # Power was lost while the volume was extended: what the bitmap does not speak of is not in use yet.
+            self.geometry = geometry = replace(geometry, cluster_count=8 * length)
+            self.fat.resize(geometry)
         ranges = [(geometry.cluster_offset(cluster), count << geometry.cluster_shift) for cluster, count in runs]
         piece = min(BLOCK, geometry.cluster_size)
         self._bitmap = Bitmap(

@@ -117,6 +117,12 @@ class PartitionDevice:
         """Length of the partition in bytes."""
         return self._length
 
+    def resize(self, length: int) -> None:
+        """Follow a change of the partition table; raises ``DeviceError`` if the disk is too short for it."""
+        if length < 0 or self.offset + length > self.device.size:
+            raise DeviceError(f"a partition cannot have {length} bytes on a disk of {self.device.size} bytes")
+        self._length = length
+
     def read(self, offset: int, length: int) -> bytes:
         """The bytes at an offset inside the partition."""
         if offset < 0 or offset + length > self._length:
