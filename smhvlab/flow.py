@@ -7,6 +7,7 @@ run again after a crash. A kill (a BaseException that is no Exception) is not ha
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -30,13 +31,14 @@ class Control(Protocol):
 
     step: str  # goes into wire log entries
     in_flight: str | None  # title of the request that a wire is waiting for
+    busy: threading.Lock  # held by the site's one run
 
     def cancel(self) -> None: ...
     def clear(self) -> None: ...
 
 
 class FlowSite(Protocol):
-    """What a flow itself needs of a site; one site object runs one flow at a time."""
+    """What a flow itself needs of a site."""
 
     @property
     def name(self) -> str: ...
@@ -111,7 +113,8 @@ class Flow(Generic[S]):
     def run_sync(self, *, plan: Plan[S] | None = None, accept: Collection[str] = ()) -> FlowRecord:
         """Run in this thread; Ctrl-C cancels, a second one leaves the run to the doctor.
 
-        Raises PlanChanged, ConfirmationNeeded, or what stopped the run: ``self.record`` then tells the outcome.
+        Raises NotAllowed (the site has a run under way), PlanChanged, ConfirmationNeeded, or what stopped the run:
+        ``self.record`` then tells the outcome.
         """
         return self._worker.here(lambda: self._runner.run(plan, accept))
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 import msgspec
 
 from smhvlab import record as r
-from smhvlab.errors import Cancelled, ConfirmationNeeded, JournalError, JournalFormat, PlanChanged, SmhvLabError
+from smhvlab.errors import (
+    Cancelled,
+    ConfirmationNeeded,
+    JournalError,
+    JournalFormat,
+    NotAllowed,
+    PlanChanged,
+    SmhvLabError,
+)
 from smhvlab.journal import Header, Journal, Mark
 
 if TYPE_CHECKING:
@@ -236,19 +244,26 @@ class Runner(Generic[S]):
 
     @contextmanager
     def _session(self, *, telling: bool = True) -> Iterator[None]:
-        """From the first look at the site to the last word; refusals too end in a RunEnded."""
+        """From the first look at the site to the last word; refusals too end in a RunEnded. A plan tells nothing."""
+        control = self._flow.site.control
         if telling:
             self._flow.record = None
         try:
-            yield
+            if telling and not control.busy.acquire(blocking=False):
+                raise NotAllowed("Another run is under way on this site", next_action="Wait for its end, or cancel it.")
+            try:
+                yield
+            finally:
+                with self._brake:
+                    if self.cancelled:
+                        control.clear()
+                    self.cancelled = self._undoing = False
+                if telling:
+                    control.busy.release()
         except Exception as error:
             if telling and self._flow.record is None:
                 self._tell(r.RunEnded("", None, _first_line(error)))
             raise
-        finally:
-            with self._brake:
-                self.cancelled = self._undoing = False
-                self._flow.site.control.clear()
 
     @contextmanager
     def _at(self, step: str, prefix: str = "") -> Iterator[None]:

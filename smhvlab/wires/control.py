@@ -51,12 +51,14 @@ class WireControl:
 
     Attributes:
         in_flight: title of the request that is being waited for, None if there is none.
+        busy: held by the run that is under way: no two flows send side by side.
     """
 
     def __init__(self, *, seam: Seam | None = None, cancelled: threading.Event | None = None) -> None:
         self.seam = seam
         self.cancelled = cancelled if cancelled is not None else threading.Event()
         self.in_flight: str | None = None
+        self.busy = threading.Lock()
         self._local = threading.local()
 
     @property

@@ -258,6 +258,23 @@ def test_a_flow_runs_once_at_a_time(site: ToySite) -> None:
     assert not flow.running
 
 
+def test_a_site_runs_one_flow_at_a_time(site: ToySite) -> None:
+    """Another flow's run is refused while one is under way; planning is not."""
+    flow, other = ToyFlow(site), ToyFlow(site, remote=True)
+    heard = events(other)
+
+    def gate(planned: r.PlannedStep) -> bool:
+        assert other.plan().steps
+        with pytest.raises(NotAllowed):
+            other.run_sync()
+        return True
+
+    flow.gate = gate
+    assert flow.run_sync().outcome is r.Outcome.DONE
+    assert r.RunEnded("", None, "Another run is under way on this site") in heard
+    assert other.run_sync().outcome is r.Outcome.DONE
+
+
 def test_runs_are_numbered_per_site(site: ToySite) -> None:
     """Run ids are the same in every fresh state folder: no clock and no chance in them."""
     flow = ToyFlow(site)

@@ -31,6 +31,7 @@ class ToyControl:
     def __init__(self) -> None:
         self.step = ""
         self.in_flight: str | None = None
+        self.busy = threading.Lock()
         self.cancelled = threading.Event()
 
     def cancel(self) -> None:
