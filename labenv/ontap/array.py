@@ -32,6 +32,7 @@ class Array:
 
     Attributes:
         app: ASGI application with all routes under ``/api``.
+        dispatcher: the routes; ``labenv coverage`` lists its collections.
     """
 
     def __init__(
@@ -52,9 +53,9 @@ class Array:
         setup.install_users(self.core)
         state.commit()
         self._jobs = Jobs(self.core, EFFECTS)
-        self._dispatcher = Dispatcher(self.core, self._jobs, collections(self.core))
+        self.dispatcher = Dispatcher(self.core, self._jobs, collections(self.core))
         self._devices: dict[str, LunDevice] = {}
-        self.app = RestApp(self.core, self._dispatcher, faults=faults, wake=self._jobs.resume)
+        self.app = RestApp(self.core, self.dispatcher, faults=faults, wake=self._jobs.resume)
         state.after_restore(self._restored)
         self.resume()
 
@@ -122,7 +123,7 @@ class Array:
             svm=who.svm,
             hal=False,
         )
-        reply = await self._dispatcher.answer(call)
+        reply = await self.dispatcher.answer(call)
         return reply.status, reply.body
 
     def _user(self, name: str | None) -> User:

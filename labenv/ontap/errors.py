@@ -13,13 +13,11 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "4": (404, "entry doesn't exist"),
     "6": (403, "not authorized for that command"),
     "8": (409, "the entry is in use: {reason}"),
-    "262160": (400, 'A query is needed on "{path}": name at least one field, so that not everything is changed.'),
     "262179": (400, 'Unexpected argument "{name}".'),
     "262188": (400, 'Field "{field}" was specified twice.'),
     "262196": (400, 'Field "{field}" cannot be set in this operation'),
     "262197": (400, 'The value "{value}" is invalid for field "{field}" (<{expected}>)'),
     "262198": (400, "The request body is not valid JSON: {reason}"),
-    "262247": (400, 'Invalid value "{value}" for the header {field}'),
     "6691623": (401, "User is not authorized"),
     # jobs
     "458762": (409, "The job is already in a terminal state."),
@@ -89,7 +87,6 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "5374901": (400, "Either lun.uuid or lun.name is needed."),
     "5374902": (400, "Either igroup.uuid or igroup.name is needed."),
     "5374922": (404, "The LUN map does not exist."),
-    "5374685": (409, "Logical unit number {number} is already used for initiator group {igroup}."),
     # LUNs
     "917927": (404, 'The volume "{volume}" was not found.'),
     "918235": (404, 'A volume with UUID "{volume}" was not found.'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -72,6 +73,7 @@ class Jobs:
     async def wait(self, uuid: str, until: int) -> Job:
         """Park the client until a job has ended, or until a lab time; gives the job as it is then."""
         core = self._core
+        await asyncio.sleep(0)  # the job's task goes to sleep first, so it wakes first when both are due together
         while True:
             job = core.jobs[uuid]
             if job.end_time is not None or core.now >= until:

@@ -137,13 +137,16 @@ class Dispatcher:
             return await self._accepted(call, collection, jobs, location=self._query_location(call, names))
         return self._created(call, collection, made)
 
-    @staticmethod
-    def _with_svm(call: Call, collection: Collection, flat: dict[str, Any]) -> dict[str, Any]:
+    def _with_svm(self, call: Call, collection: Collection, flat: dict[str, Any]) -> dict[str, Any]:
+        """Who is confined to an SVM need not name it, and may name no other."""
         field = collection.by_name.get("svm.uuid")
         if call.svm is None or field is None or not field.create:
             return flat
-        if not {"svm.uuid", "svm.name", "svm"} & set(flat):
+        name, uuid = flat.get("svm.name", flat.get("svm")), flat.get("svm.uuid")
+        if name is None and uuid is None:
             return {**flat, "svm.uuid": call.svm}
+        if (uuid or call.svm) != call.svm or (name or "") not in ("", self._core.svms[call.svm].name):
+            raise ApiError("2621462", svm=name or uuid, target="svm", status=400)
         return flat
 
     def _created(self, call: Call, collection: Collection, made: list[Any]) -> Reply:

@@ -22,8 +22,9 @@ class LunMaps(Collection):
     codes: ClassVar[Codes] = {
         "GET": ("5374852", "5374875", "262197"),
         "POST": (
-            "1254193", "1254201", "1254207", "1254324", "2621462", "2621706", "2621707", "5374053", "5374238",
-            "5374581", "5374685", "5374878", "5374901", "5374902",
+            "1254193", "1254201", "1254207", "2621462", "2621706", "2621707", "5374053", "5374238",
+            "5374581",
+            "8", "5374878", "5374901", "5374902",
         ),
         "DELETE": ("5374875", "5374878", "5374922"),
     }  # fmt: skip
@@ -87,12 +88,12 @@ class LunMaps(Collection):
             or (lif.svm == svm.uuid and lif.home_node == node and "blocks" in lif.service_policy)
             for lif in core.lifs.values()
         ):
-            raise ApiError("5374581", node=node)
+            raise ApiError("5374581", "8", node=node)
         self._require_single(lun, group)
         wanted = body.get("logical_unit_number")
         used = self._used_numbers(group)
         if wanted is not None and wanted in used:
-            raise ApiError("5374685", number=wanted, igroup=group.name, target="logical_unit_number")
+            raise ApiError("8", reason=f"logical unit number {wanted} is taken", target="logical_unit_number")
         if wanted is not None and not 0 <= wanted <= 4095:
             raise invalid_value(wanted, "logical_unit_number", "0..4095")
 

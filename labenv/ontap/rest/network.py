@@ -283,7 +283,7 @@ class Interfaces(Collection):
         name = body.get("name") or f"lif_{address.replace('.', '_')}"
         owner = None if svm is None else svm.uuid
         if any(lif.name == name and lif.svm == owner for lif in core.lifs.values()):
-            raise ApiError("1966140", target="name")
+            raise ApiError("1966140", name=name, target="name")
         node = body.get("location.home_node.name") or body.get("location.home_port.node.name")
         if not node and body.get("location.broadcast_domain.name"):
             node = next(iter(core.nodes.values())).name

@@ -16,10 +16,13 @@ from labenv.faults import Faults
 from labenv.ids import Ids
 from labenv.ontap.array import Array
 from labenv.ontap.blocks.store import BlockStore
+from labenv.ontap.rest.call import parse_path
 from labenv.ontap.spec import AggregateSpec, ClusterSpec, LifSpec, SvmSpec
 from labenv.state import State
 
 T = TypeVar("T")
+GENERIC = {"1", "2", "3", "4", "6", "8", "262179", "262188", "262196", "262197", "262198", "917536", "6691623"}
+"""Codes that any operation can give."""
 MIB = 1 << 20
 GIB = 1 << 30
 PASSWORD = "admin-secret"
@@ -70,6 +73,10 @@ class Answer:
     @property
     def code(self) -> str:
         return self.json["error"]["code"]
+
+
+def _json(content: bytes) -> Any:
+    return json.loads(content) if content.startswith(b"{") else {}
 
 
 @dataclass
@@ -130,7 +137,17 @@ class Bench:
             with self.clock.request():
                 return await self.array.call(method, path, query=names, body=body)
 
-        return self.run(work())
+        status, answer = self.run(work())
+        self._check_declared(method, path, answer)
+        return status, answer
+
+    def _check_declared(self, method: str, path: str, answer: Any) -> None:
+        """Every error must be one that the collection says it can give."""
+        segments = parse_path(path.removeprefix("/api").encode())
+        route = self.array.dispatcher.route(segments)
+        if "error" in answer and "state" not in answer and route is not None and method in route.collection.methods:
+            code = answer["error"]["code"]
+            assert code in GENERIC or code in route.collection.codes[method], (method, path, answer)
 
     def do(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
         """Body of an in-process request that waits for its job and must succeed."""
@@ -177,6 +194,8 @@ class Bench:
             "headers": [(k.encode(), v.encode()) for k, v in names.items() if v],
         }
         self.run(self.array.app(scope, receive, send))
+        if path.startswith("/api") and "X_Dot_SVM_Name" not in headers:
+            self._check_declared(method, path, _json(sent[1]["body"]))
         got = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
         return Answer(sent[0]["status"], got, sent[1]["body"])
 
