@@ -224,7 +224,8 @@ def signature(name: str, module: str, facts: dict[str, Any]) -> dict[str, Any]:
     """One cmdlet in the compact form that labenv/windows/remoting/signatures.py reads."""
     parameters = facts.get("parameters", {})
     syntax = {k: v for k, v in facts["syntax"].items() if not PROVIDERS.search(k)}
-    foreign = _foreign(facts["syntax"], syntax)
+    syntax = syntax or {"(All)": ""}
+    foreign = _foreign(facts["syntax"], syntax) if facts["syntax"] else set()
     positions = {p: str(q["position"]) for p, q in parameters.items() if "position" in q}
     sets, found = roles(syntax, positions)
     for parameter in DYNAMIC.get(name, ()):

@@ -214,9 +214,9 @@ class Remoting:
         address = f"{scope.get('scheme', 'https')}://{server[0]}:{server[1]}/wsman"
         return wsman.created(self._facts(shell), address)
 
-    def _feed(self, shell: Shell, text: str | None) -> None:
+    def _feed(self, shell: Shell, text: str | None, pipe: Pipe | None = None) -> None:
         try:
-            shell.pool.receive(wsman.decode(text))
+            shell.pool.receive(wsman.decode(text), pipe)
         except ProtocolError as error:
             raise WsmanFault(wsman.INVALID_PARAMETER, f"{wsman.INVALID_PARAMETER.text}PSRP: {error}. ") from error
 
@@ -233,7 +233,7 @@ class Remoting:
         except ProtocolError as error:
             raise WsmanFault(wsman.INVALID_PARAMETER) from error
         try:
-            self._feed(shell, line.findtext(f"{{{wsman.SHELL}}}Arguments"))
+            self._feed(shell, line.findtext(f"{{{wsman.SHELL}}}Arguments"), pipe)
         except WsmanFault:
             shell.pool.forget(pipe)
             raise
@@ -246,9 +246,7 @@ class Remoting:
             raise WsmanFault(wsman.INVALID_PARAMETER)
         for stream in streams:
             command = stream.get("CommandId")
-            if command is not None:
-                self._pipe(shell, command)
-            self._feed(shell, stream.text)
+            self._feed(shell, stream.text, self._pipe(shell, command) if command is not None else None)
         return "<rsp:SendResponse/>"
 
     def _pipe(self, shell: Shell, command: str | None) -> Pipe:

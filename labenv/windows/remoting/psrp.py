@@ -85,8 +85,14 @@ class Outbox:
 class _Pool(ServerRunspacePool):
     """The protocol's state machine, whose messages go to a sink of ours instead of one common queue."""
 
-    def __init__(self, put: Callable[[int, bytes, UUID | None], None], private_data: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        put: Callable[[int, bytes, UUID | None], None],
+        begin: Callable[[UUID], None],
+        private_data: dict[str, Any],
+    ) -> None:
         self._put = put
+        self._begin = begin
         super().__init__(application_private_data=private_data)
 
     def prepare_message(
@@ -112,6 +118,11 @@ class _Pool(ServerRunspacePool):
     def _process_message(self, message: Any) -> PSRPEvent[Any, Any]:
         if b"<!" in message.data:
             raise ProtocolError("a document type is not allowed")
+        if message.message_type in (PSRPMessageType.SetMaxRunspaces, PSRPMessageType.SetMinRunspaces):
+            # Windows and its clients take either spelling, psrpcore only its own
+            message._data = bytearray(message.data.replace(b'N="CI"', b'N="ci"'))
+        elif message.message_type in (PSRPMessageType.CreatePipeline, PSRPMessageType.GetCommandMetadata):
+            self._begin(message.pipeline_id)
         return super()._process_message(message)
 
     @property
@@ -122,16 +133,19 @@ class _Pool(ServerRunspacePool):
 
 @dataclass
 class Pipe:
-    """A pipeline of the pool: its output, its task, and how it ended."""
+    """A pipeline of the pool: its output, its task, and how it ended.
+
+    ``identity`` is the command's id in WS-Management; the messages inside may name the pipeline by another one.
+    """
 
     identity: UUID
     outbox: Outbox
     finished: Signal
     task: asyncio.Task[None] | None = None
-    queued: bool = False
     started: bool = False
     ended: bool = False
     reported: bool = False  # the Done state has left
+    inner: UUID | None = None
     dropped: bool = False  # a fault wants the next answer to be lost
     statements: list[list[Command]] = field(default_factory=list)
     metadata: list[str] | None = None
@@ -150,7 +164,9 @@ class Pool:
         self._free: list[Runspace] = []
         self._in_use = 0
         self._waiting: deque[Pipe] = deque()
-        self._pool = _Pool(self._route, _private_data(engine))
+        self._inner: dict[UUID, Pipe] = {}
+        self._sender: Pipe | None = None
+        self._pool = _Pool(self._route, self._begin, _private_data(engine))
 
     @property
     def opened(self) -> bool:
@@ -165,19 +181,28 @@ class Pool:
     def _route(self, object_id: int, message: bytes, pipeline_id: UUID | None) -> None:
         if pipeline_id is None:
             self.outbox.put(object_id, message)
-        elif pipeline_id in self.pipes:
-            self.pipes[pipeline_id].outbox.put(object_id, message)
+        elif pipeline_id in self._inner:
+            self._inner[pipeline_id].outbox.put(object_id, message)
 
     def create_pipe(self, identity: UUID) -> Pipe:
         """A pipeline whose CREATE_PIPELINE message may still arrive in pieces; raises ProtocolError."""
         if identity in self.pipes:
             raise ProtocolError("a pipeline of this id exists")
         pipe = self.pipes[identity] = Pipe(identity, Outbox(self._clock), self._clock.signal())
-        ServerPipeline(self._pool, identity)
         return pipe
 
-    def receive(self, data: bytes) -> None:
-        """Take protocol bytes from the client; raises ProtocolError."""
+    def _begin(self, inner: UUID | None) -> None:
+        """A pipeline's description has arrived: join its id to the command that the bytes came with."""
+        pipe = self._sender
+        if pipe is None or inner is None or pipe.inner is not None or inner in self._inner or not self.opened:
+            raise ProtocolError("a pipeline that cannot be started now")
+        pipe.inner = inner
+        self._inner[inner] = pipe
+        ServerPipeline(self._pool, inner)
+
+    def receive(self, data: bytes, pipe: Pipe | None = None) -> None:
+        """Take protocol bytes from the client, which came with a command or with none; raises ProtocolError."""
+        self._sender = pipe
         try:
             self._pool.receive_data(PSRPPayload(data, StreamType.default, None))
             if self._pool.waiting_bytes > LARGEST_INPUT:
@@ -203,12 +228,11 @@ class Pool:
             for runspace in self._free:
                 runspace.reset()
             self._pool.runspace_availability_response(event.ci, self._in_use == 0)
-        elif isinstance(event, PipelineInputEvent) and event.pipeline_id not in self.pipes:
+        elif isinstance(event, PipelineInputEvent) and event.pipeline_id not in self._inner:
             raise ProtocolError("input for a pipeline that does not exist")
 
-    def _start(self, identity: UUID | None) -> None:
-        pipe = self._unstarted(identity)
-        described: Any = self._pool.pipeline_table[pipe.identity].metadata
+    def _start(self, inner: UUID | None) -> None:
+        pipe, described = self._described(inner)
         statement: list[Command] = []
         for command in described.commands:
             arguments = tuple((None if n is None else str(n), plain(v)) for n, v in command.parameters)
@@ -221,17 +245,14 @@ class Pool:
         self._enqueue(pipe)
 
     def _describe(self, event: GetCommandMetadataEvent) -> None:
-        pipe = self._unstarted(event.pipeline_id)
-        described: Any = self._pool.pipeline_table[pipe.identity].metadata
+        pipe, described = self._described(event.pipeline_id)
         pipe.metadata = [str(name) for name in described.name or ()]
         self._enqueue(pipe)
 
-    def _unstarted(self, identity: UUID | None) -> Pipe:
-        pipe = self.pipes.get(identity) if identity is not None else None
-        if pipe is None or pipe.queued or not self.opened:
-            raise ProtocolError("a pipeline that cannot be started now")
-        pipe.queued = True
-        return pipe
+    def _described(self, inner: UUID | None) -> tuple[Pipe, Any]:
+        if inner is None or inner not in self._inner:
+            raise ProtocolError("a pipeline without a command")
+        return self._inner[inner], self._pool.pipeline_table[inner].metadata
 
     def _enqueue(self, pipe: Pipe) -> None:
         self._waiting.append(pipe)
@@ -271,14 +292,13 @@ class Pool:
 
     def _end(self, pipe: Pipe, state: int, error: PsError | None, cmdlet: str = "") -> None:
         pipe.ended = True
-        table = self._pool.pipeline_table.get(pipe.identity)
-        if table is not None:
-            table.state = PSInvocationState(state)
-        self._send(pipe, PSRPMessageType.PipelineState, records.pipeline_state(state, error, cmdlet=cmdlet))
+        if pipe.inner is not None:
+            self._pool.pipeline_table[pipe.inner].state = PSInvocationState(state)
+            self._send(pipe, PSRPMessageType.PipelineState, records.pipeline_state(state, error, cmdlet=cmdlet))
         pipe.finished.set()
 
     def _send(self, pipe: Pipe, kind: PSRPMessageType, body: bytes) -> None:
-        self._pool.put(kind, body, pipe.identity)
+        self._pool.put(kind, body, pipe.inner)
 
     async def stop(self, pipe: Pipe) -> None:
         """Stop a pipeline and wait until it has stopped."""
@@ -300,9 +320,11 @@ class Pool:
         self.forget(pipe)
 
     def forget(self, pipe: Pipe) -> None:
-        """Drop a pipeline that never started."""
+        """Drop a pipeline that does not run."""
         self.pipes.pop(pipe.identity, None)
-        self._pool.pipeline_table.pop(pipe.identity, None)
+        if pipe.inner is not None:
+            self._inner.pop(pipe.inner, None)
+            self._pool.pipeline_table.pop(pipe.inner, None)
 
     async def close(self) -> None:
         """Stop everything."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from pypsrp.complex_objects import GenericComplexObject, PSCredential, PSInvocat
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.serializer import TaggedValue
 
-from .conftest import VM_ID, Server, command
+from .conftest import VM_ID, Server, command, parsed
 
 
 def failure(shell: PowerShell) -> Any:
@@ -56,7 +55,7 @@ def test_object_result(pool: RunspacePool) -> None:
 def test_generic_list_is_decoded_by_psrpcore(pool: RunspacePool) -> None:
     """A generic list, which pypsrp loses, is whole in the message: psrpcore reads it."""
     (found,) = command(pool, "Get-VM", {"Name": "vm1"}).invoke()
-    decoded: Any = psrpcore.types.deserialize(ET.fromstring(found._xml), None)  # type: ignore[arg-type]
+    decoded: Any = psrpcore.types.deserialize(parsed(found._xml), None)  # type: ignore[arg-type]
     assert list(decoded.NetworkAdapters) == ["nic0"]
 
 
@@ -249,8 +248,10 @@ def test_metadata(pool: RunspacePool) -> None:
 
 
 def test_runspace_counts(pool: RunspacePool) -> None:
-    """The pool answers what it is asked about its runspaces."""
+    """The pool answers what it is asked about its runspaces, and their number can be changed while it is open."""
     assert pool.get_available_runspaces() == 1
+    pool.max_runspaces = 3
+    assert pool.get_available_runspaces() == 3
 
 
 def test_credential_parameter(server: Server, pool: RunspacePool) -> None:

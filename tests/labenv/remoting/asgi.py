@@ -1,0 +1,82 @@
+"""The endpoint without a network: requests as ASGI messages on an event loop of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from labenv.clock import Clock
+from labenv.faults import Faults
+from labenv.ids import Ids
+from labenv.state import State
+from labenv.windows.remoting.endpoint import Remoting
+
+from .conftest import PASSWORD, START, USER, make_host
+
+T = TypeVar("T")
+
+
+@dataclass
+class Direct:
+    """The app and what is below it."""
+
+    remoting: Remoting
+    clock: Clock
+    host: Any
+
+    async def post(self, data: bytes) -> tuple[int, bytes]:
+        """One request with the right password; returns status and body."""
+        secret = base64.b64encode(f"{USER}:{PASSWORD}".encode())
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/wsman",
+            "scheme": "https",
+            "headers": [(b"authorization", b"Basic " + secret)],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 5986),
+        }
+        incoming: list[Mapping[str, Any]] = [{"type": "http.request", "body": data}]
+        answers: list[Mapping[str, Any]] = []
+
+        async def receive() -> Mapping[str, Any]:
+            if incoming:
+                return incoming.pop()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Mapping[str, Any]) -> None:
+            answers.append(message)
+
+        await self.remoting.app(scope, receive, send)
+        return answers[0]["status"], answers[1]["body"]
+
+
+def direct(folder: Path, body: Callable[[Direct], Awaitable[T]]) -> T:
+    """Run a test body with a fresh endpoint."""
+
+    async def run() -> T:
+        clock = Clock(START)
+        host = make_host(clock)
+        state = State(folder / "state.db")
+        remoting = Remoting(
+            host=host,
+            clock=clock,
+            ids=Ids(1, state),
+            faults=Faults(clock),
+            users={USER: PASSWORD},
+            commit=lambda: None,
+        )
+        try:
+            return await body(Direct(remoting, clock, host))
+        finally:
+            with clock.request():
+                await remoting.close()
+            await clock.cancel_tasks()
+            state.close()
+
+    return asyncio.run(run())

@@ -1,0 +1,111 @@
+"""Damaged requests: whatever arrives, the answer is a fault and the next good request works."""
+
+from __future__ import annotations
+
+import base64
+import random
+import re
+from pathlib import Path
+
+import pytest
+from pypsrp.powershell import PowerShell, RunspacePool
+from pypsrp.wsman import SelectorSet, WSMan
+
+from .asgi import Direct, direct
+from .conftest import PASSWORD, USER, command, parsed
+
+
+class Recorder:
+    """A client's transport that keeps what it would send."""
+
+    endpoint = "https://127.0.0.1:5986/wsman"
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def send(self, message: bytes, **_: object) -> bytes:
+        self.sent.append(message)
+        raise ConnectionError
+
+
+def requests_of_a_client() -> tuple[bytes, bytes]:
+    """A real Create and a real Command envelope for the same pool."""
+    connection = WSMan("127.0.0.1", username=USER, password=PASSWORD, auth="basic")
+    recorder = Recorder()
+    connection.transport = recorder  # type: ignore[assignment]
+    pool = RunspacePool(connection)
+    with pytest.raises(ConnectionError):
+        pool.open()
+    pool.shell._selector_set = selector(pool)
+    pool.protocol_version = "2.3"
+    shell: PowerShell = command(pool, "Get-Service", {"Name": "x"})
+    with pytest.raises(ConnectionError):
+        shell.begin_invoke()
+    return recorder.sent[0], recorder.sent[1]
+
+
+def selector(pool: RunspacePool) -> SelectorSet:
+    """What names the pool's shell."""
+    chosen = SelectorSet()
+    chosen.add_option("ShellId", pool.id)
+    return chosen
+
+
+def damage(data: bytes, generator: random.Random) -> bytes:
+    """The bytes with a few of them changed, lost, doubled or swapped for what means something."""
+    out = bytearray(data)
+    for _ in range(generator.randint(1, 4)):
+        at = generator.randrange(len(out))
+        match generator.randrange(5):
+            case 0:
+                out[at] = generator.randrange(256)
+            case 1:
+                del out[at : at + generator.randint(1, 40)]
+            case 2:
+                out[at:at] = out[at : at + generator.randint(1, 40)]
+            case 3:
+                out[at:at] = generator.choice(
+                    [b"<", b"&#0;", b"\x00", b"]]>", b"<a>", b"PT-1S", b"\xff\xfe", b"9" * 30]
+                )
+            case _:
+                del out[at:]
+                out += b"x"
+    return bytes(out)
+
+
+def damage_inside(data: bytes, generator: random.Random) -> bytes:
+    """The envelope with damaged protocol bytes in an intact element."""
+    match = max(re.finditer(rb">([A-Za-z0-9+/=]{40,})<", data), key=lambda m: len(m.group(1)))
+    payload = damage(base64.b64decode(match.group(1)), generator)
+    return data[: match.start(1)] + base64.b64encode(payload) + data[match.end(1) :]
+
+
+async def attack(lab: Direct, rounds: int, seed: int) -> None:
+    generator = random.Random(seed)
+    create, run = requests_of_a_client()
+    status, _ = await lab.post(create)
+    assert status == 200
+    for number in range(rounds):
+        victim = generator.choice([create, run])
+        for broken in (damage(victim, generator), damage_inside(victim, generator)):
+            status, answer = await lab.post(broken)
+            assert status in (200, 500), (number, broken)
+            root = parsed(answer)
+            assert (root.find(".//{http://www.w3.org/2003/05/soap-envelope}Fault") is not None) == (status == 500)
+        await lab.remoting.close()
+        status, _ = await lab.post(create)
+        assert status == 200
+        status, _ = await lab.post(run)
+        assert status == 200
+
+
+def test_damaged_requests(tmp_path: Path) -> None:
+    """Seeded damage to envelopes and to the protocol inside them never breaks the server."""
+    direct(tmp_path, lambda lab: attack(lab, 60, seed=1))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_many_damaged_requests(tmp_path: Path, seed: int) -> None:
+    """The same, for longer."""
+    direct(tmp_path, lambda lab: attack(lab, 400, seed=seed))
