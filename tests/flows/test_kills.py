@@ -1,0 +1,198 @@
+"""The process is killed at a request of a flow; a new one asks the doctor, and nothing is lost or left over."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import smhvlab.site
+from labenv import lab as labs
+from smhvlab.doctor import reopen, unfinished
+from smhvlab.flow import Flow
+from smhvlab.record import Outcome
+from smhvlab.site import Site
+from smhvlab.wires.control import Phase, WireRequest
+from tests.flows.checks import Picture, blocks_sound, picture, sound
+
+DATABASES = ("aa1", "bb1", "bb2", "bb3")
+
+
+class Killed(BaseException):
+    """The process ends here: nothing in the product may handle this."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A flow to kill, on a site that was made ready for it.
+
+    Attributes:
+        rows: what the databases of ``vm`` hold when the flow is done, and when it was undone.
+    """
+
+    name: str
+    make: Callable[[Site], Flow[object]]
+    vm: str
+    rows: tuple[int, int]
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("provision", lambda site: site.provision("web02"), "sql01", (600, 600)),  # type: ignore[arg-type, return-value]
+        Case("backup", lambda site: site.backup("Both"), "sql01", (600, 600)),  # type: ignore[arg-type, return-value]
+        Case("clone", lambda site: restore(site, "sql01"), "sql01", (100, 600)),
+        Case("copy", lambda site: restore(site, "app01"), "app01", (100, 600)),
+    )
+}
+
+
+def restore(site: Site, vm: str) -> Flow[object]:
+    """The restore of a VM from the one backup that is there."""
+    return site.restore(site.backups().iloc[0]["name"], vm)  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
+    """A lab with a backup of two VMs, and newer rows that the backup does not hold; kept as a checkpoint."""
+    with labs.start("standalone", state=tmp_path_factory.mktemp("kills") / "lab") as lab:
+        with smhvlab.site.connect(lab.profile) as site:
+            site.create_dataset("Both", ["sql01", "app01"])
+            for vm in ("sql01", "app01"):
+                for database in DATABASES:
+                    site.tools().sql.insert(vm, database, 100)
+            site.backup("Both").run_sync()
+            for vm in ("sql01", "app01"):
+                for database in DATABASES:
+                    site.tools().sql.insert(vm, database, 500)
+        lab.checkpoint("ready")
+        yield lab
+
+
+@dataclass(frozen=True)
+class Course:
+    """An undisturbed run: the step of each of its requests, and the site before and after it."""
+
+    steps: tuple[str, ...]
+    pivot: int
+    before: Picture
+    after: Picture
+
+
+def course(lab: labs.Lab, case: Case) -> Course:
+    """Run the flow to its end and take note of every request."""
+    lab.restore("ready")
+    with smhvlab.site.connect(lab.profile) as site:
+        before = picture(site)
+        flow = case.make(site)
+        first = len(site.log.entries)
+        flow.run_sync()
+        entries = site.log.entries[first:]
+        pivots = {step.name for step in flow.steps() if step.pivot}
+        steps = tuple(entry.step for entry in entries)
+        pivot = next((i for i, name in enumerate(steps) if name in pivots), len(steps))
+        return Course(steps, pivot, before, picture(site))
+
+
+def kill_at(lab: labs.Lab, case: Case, wanted: int, phase: Phase) -> None:
+    """Kill the run before or after the effect of its request number ``wanted`` (from 0)."""
+    lab.restore("ready")
+    for journal in (lab.state / "journals").rglob("*.jsonl"):
+        journal.unlink()
+    armed = False
+    seen = -1
+
+    def seam(_: WireRequest, now: Phase) -> None:
+        nonlocal seen
+        if not armed:
+            return
+        seen += now is Phase.BEFORE
+        if seen == wanted and now is phase:
+            raise Killed
+
+    with smhvlab.site.connect(lab.profile, seam=seam) as site:
+        flow = case.make(site)
+        armed = True
+        with pytest.raises(Killed):
+            flow.run_sync()
+        armed = False
+
+
+def mend(lab: labs.Lab, case: Case, run: Course, *, prefer: str) -> None:
+    """What a new process finds, and what the doctor makes of it."""
+    with smhvlab.site.connect(lab.profile) as site:
+        waiting = unfinished(site.name, folder=site.journals)
+        assert len(waiting) <= 1
+        done = False
+        for entry in waiting:
+            action = prefer if prefer in entry.allowed else entry.allowed[0]
+            flow = reopen(site, entry.run, folder=site.journals)
+            record = flow.resume_sync() if action == "resume" else flow.undo_sync()
+            assert record.outcome is (Outcome.DONE if action == "resume" else Outcome.UNDONE)
+            done = action == "resume"
+        assert unfinished(site.name, folder=site.journals) == []
+        assert neutral(picture(site), done=done) == neutral(run.after if done else run.before, done=done)
+        sound(lab, case.vm, rows=dict.fromkeys(DATABASES, case.rows[0] if done else case.rows[1]))
+    blocks_sound(lab)
+
+
+def neutral(seen: Picture, *, done: bool) -> Picture:
+    """A picture without what may differ between two good runs: names with a time stamp of another second."""
+    if not done:
+        return seen
+    return Picture(
+        vms=tuple((name, "", state) for name, _, state in seen.vms),
+        volumes=seen.volumes,
+        luns=seen.luns,
+        snapshots=tuple(sorted(copy.split("_0")[0] for copy in seen.snapshots)),
+        disks=tuple(sorted(("", offline, paths) for _, offline, paths in seen.disks)),
+        backups=tuple(name.split("_")[0] for name in seen.backups),
+        partial=seen.partial,
+    )
+
+
+def points(run: Course) -> list[tuple[int, Phase]]:
+    """Every place where the process can be killed."""
+    return [(number, phase) for number in range(len(run.steps)) for phase in (Phase.BEFORE, Phase.AFTER)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_killed_at_a_sample_of_requests(ready: labs.Lab, name: str) -> None:
+    """Every neighbour of the point of no return and a seeded twentieth of all requests: nothing lost or left over."""
+    case = CASES[name]
+    run = course(ready, case)
+    near = [p for p in points(run) if run.pivot - 1 <= p[0] <= run.pivot] if run.pivot < len(run.steps) else []
+    everything = points(run)
+    sample = random.Random(f"kills/{name}").sample(everything, max(3, len(everything) // 20))
+    for number, (request, phase) in enumerate(dict.fromkeys([*near, *sample])):
+        kill_at(ready, case, request, phase)
+        mend(ready, case, run, prefer=("undo", "resume")[number % 2])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("prefer", ["undo", "resume"])
+@pytest.mark.parametrize("name", CASES)
+def test_killed_at_every_request(ready: labs.Lab, name: str, prefer: str) -> None:
+    """Before and after the effect of every single request, mended by undo and by resume: nothing lost or left over."""
+    case = CASES[name]
+    run = course(ready, case)
+    for request, phase in points(run):
+        kill_at(ready, case, request, phase)
+        mend(ready, case, run, prefer=prefer)
+
+
+def test_a_journal_names_what_the_doctor_may_do(ready: labs.Lab, tmp_path: Path) -> None:
+    """Before the point of no return a killed restore may be undone or resumed, after it only resumed."""
+    case = CASES["clone"]
+    run = course(ready, case)
+    allowed = []
+    for request in (run.pivot - 1, run.pivot):
+        kill_at(ready, case, request, Phase.AFTER)
+        with smhvlab.site.connect(ready.profile) as site:
+            (entry,) = unfinished(site.name, folder=site.journals)
+            allowed.append(set(entry.allowed))
+        mend(ready, case, run, prefer="resume")
+    assert allowed == [{"undo", "resume"}, {"resume"}]
