@@ -100,9 +100,9 @@ def set_checksum(data: bytes) -> int:
     """The 16-bit rotating sum over an entry set, its own two bytes left out."""
     value = 0
     for byte in data[:2]:
-        value = ((value << 15 & 0x8000) | value >> 1) + byte & 0xFFFF
+        value = (value << 15 | value >> 1) + byte & 0xFFFF
     for byte in data[4:]:
-        value = ((value << 15 & 0x8000) | value >> 1) + byte & 0xFFFF
+        value = (value << 15 | value >> 1) + byte & 0xFFFF
     return value
 
 

@@ -34,7 +34,7 @@ def name_hash(upper: str) -> int:
     """The 16-bit hash that a stream entry carries, from the up-cased name."""
     value = 0
     for byte in upper.encode("utf-16-le", "surrogatepass"):
-        value = ((value << 15 & 0x8000) | value >> 1) + byte & 0xFFFF
+        value = (value << 15 | value >> 1) + byte & 0xFFFF
     return value
 
 
@@ -42,7 +42,7 @@ def checksum32(data: bytes) -> int:
     """The rotating sum over a table's bytes."""
     value = 0
     for byte in data:
-        value = ((value << 31 & 0x80000000) | value >> 1) + byte & 0xFFFFFFFF
+        value = (value << 31 | value >> 1) + byte & 0xFFFFFFFF
     return value
 
 
