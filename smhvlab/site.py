@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from smhvlab.backup import CrashConsistentBackup
+    from smhvlab.flow import Flow
+    from smhvlab.panels.stepper import StepperPanel
+    from smhvlab.panels.storagemap import StorageMap
+    from smhvlab.panels.timeline import SnapshotTimeline
+    from smhvlab.panels.wirelog import WireLogPanel
     from smhvlab.provisioning import ProvisionVm
     from smhvlab.restore import RestoreVm
 
@@ -372,6 +377,32 @@ class Site:
             for backup in self.tools().snapinfo.backups()
         ]
         return frame(rows, types)
+
+    # --- panels
+
+    def stepper(self, flow: Flow[Any]) -> StepperPanel:
+        """The panel of a flow: plan, next, run all, cancel, undo, with the requests of each step."""
+        from smhvlab.panels.stepper import StepperPanel
+
+        return StepperPanel(flow, log=self.log)
+
+    def map(self) -> StorageMap:
+        """A picture of ``storage_map``."""
+        from smhvlab.panels.storagemap import StorageMap
+
+        return StorageMap(self.storage_map())
+
+    def wires(self, *, limit: int = 30) -> WireLogPanel:
+        """The last requests of both wires, with lines to copy."""
+        from smhvlab.panels.wirelog import WireLogPanel
+
+        return WireLogPanel(self.log, limit=limit)
+
+    def timeline(self, volume: str | None = None) -> SnapshotTimeline:
+        """The Snapshot copies of one volume, or of all, in time."""
+        from smhvlab.panels.timeline import SnapshotTimeline
+
+        return SnapshotTimeline(self.snapshots(volume))
 
     # --- datasets and settings
 
