@@ -60,8 +60,11 @@ class Clock:
     def spawn(self, coroutine: Coroutine[object, object, None], *, name: str) -> asyncio.Task[None]:
         """Start a lab task; time stands still while it can run."""
         self._busy += 1
+        started = False
 
         async def run() -> None:
+            nonlocal started
+            started = True
             try:
                 await coroutine
             except asyncio.CancelledError:
@@ -73,13 +76,16 @@ class Clock:
             finally:
                 self._idle()
 
+        def forget(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not started:  # cancelled before its first step: nobody else gives its hold on time back
+                coroutine.close()
+                self._idle()
+
         task = asyncio.get_running_loop().create_task(run(), name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(forget)
         return task
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
 
     async def sleep(self, seconds: float) -> None:
         """Wait for lab seconds without asking for time to move (a background task)."""

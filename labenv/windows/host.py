@@ -14,6 +14,7 @@ from labenv.guest.guest import Guest
 from labenv.ids import Ids
 from labenv.state import State
 from labenv.windows.call import Cmdlet
+from labenv.windows.checkpoints import Checkpoints
 from labenv.windows.cmdlets import COMMANDS
 from labenv.windows.disks import gpt as table
 from labenv.windows.disks.exfat import format_exfat
@@ -77,6 +78,16 @@ class Host:
             vhds=self.vhds,
             disks=self.disks,
             events=self.events,
+        )
+        self.checkpoints = Checkpoints(
+            machines=self.machines,
+            files=self.files,
+            vhds=self.vhds,
+            events=self.events,
+            clock=clock,
+            ids=ids,
+            costs=costs,
+            host=spec.name,
         )
         self.registry = Registry(spec=spec, state=state)
         self.logins = Logins(spec=spec, state=state)
@@ -156,6 +167,9 @@ class Host:
         self.disks.restart()
         self.volumes.restart()
         self.machines.restart()
+        for vm in list(self.vms.values()):
+            if vm.merges:
+                self.checkpoints.finish_merges(vm.id)
 
     def _restored(self) -> None:
         self.machines.lose_power()

@@ -107,15 +107,14 @@ class LocalDisk:
         """Zero a range and forget the chunks that it covers whole."""
         self._check(offset, length)
         end = offset + length
-        while offset < end:
-            chunk, within = divmod(offset, _CHUNK)
-            take = min(end - offset, _CHUNK - within)
-            if chunk in self._index:
-                if take == _CHUNK:
-                    self._set(chunk, 0)
-                else:
-                    self.write(offset, bytes(take))
-            offset += take
+        first, last = offset // _CHUNK, -(-end // _CHUNK)
+        known = self._index if last - first > len(self._index) else range(first, last)
+        for chunk in [c for c in known if first <= c < last and c in self._index]:
+            start, stop = max(offset, chunk * _CHUNK), min(end, (chunk + 1) * _CHUNK)
+            if stop - start == _CHUNK:
+                self._set(chunk, 0)
+            else:
+                self.write(start, bytes(stop - start))
 
     def flush(self) -> None:
         """Nothing is cached."""

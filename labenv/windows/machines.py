@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 from labenv.clock import Clock
 from labenv.costs import Costs
 from labenv.devices import DeviceError
-from labenv.guest.errors import NoOperatingSystem
+from labenv.guest.errors import GuestError, NoOperatingSystem
 from labenv.guest.guest import Answers, Guest
 from labenv.ids import Ids
 from labenv.state import State
@@ -20,14 +21,12 @@ from labenv.windows.disks.errors import FileSystemError
 from labenv.windows.errors import FileProblem, hyperv, hyperv_file, problem, sharing_violation
 from labenv.windows.events import Events
 from labenv.windows.files import Files
-from labenv.windows.records import AdapterRecord, DriveRecord, SnapshotRecord, SwitchRecord, VmRecord
+from labenv.windows.records import AdapterRecord, DriveRecord, MergeRecord, SnapshotRecord, SwitchRecord, VmRecord
 from labenv.windows.running import Running, VmDisk
 from labenv.windows.spec import HostSpec
 from labenv.windows.storage import Disks
 from labenv.windows.vhds import VirtualDisks
 from labenv.windows.vmconfig import Configurations, is_active, portable
-
-Changed = Callable[[VmRecord], VmRecord]
 
 
 class VmNotRunning(Exception):
@@ -283,7 +282,9 @@ class Machines:
         running = self.running.pop(vm.id, None)
         if running is not None:
             running.close()
-        stopped = self._set(vm, state=state, started=0, open_files=(), status="")
+        stopped = self._set(
+            vm, state=state, started=0, open_files=(), status="MergingDisks" if self.vms[str(vm.id)].merges else ""
+        )
         self._tidy(stopped)
         message = f"'{vm.name}' {text}. (Virtual machine ID {_id(vm)})"
         self._events.write(log.WORKER_ADMIN, log.WORKER, event, message, values=(vm.name, _id(vm)))
@@ -333,30 +334,77 @@ class Machines:
     # -- drives ------------------------------------------------------------------------------------------------
 
     def hot_add(self, vm: VmRecord, drive: DriveRecord) -> None:
-        """Attach a disk to a running VM; its guest finds it at the next boot. Raises ``PsError`` or ``FileProblem``."""
-        self.guest(vm)
+        """Attach a disk to a running VM. Raises ``PsError`` or ``FileProblem``."""
+        try:
+            guest = self.guest(vm)
+        except VmNotRunning as error:
+            raise hyperv("InvalidState", str(error), target=vm.name) from error
         disk = self._open_drive(vm, drive, check=True)
         self.running[vm.id].disks.append(disk)
+        guest.attach_disk(disk)
         self.put(replace(vm, drives=(*vm.drives, drive)))
         self.note_files(vm)
 
     def hot_remove(self, vm: VmRecord, drive: DriveRecord) -> None:
-        """Take a disk from a running VM; whatever the guest does with it fails from now on."""
-        self.guest(vm)
-        running = self.running[vm.id]
+        """Take a disk from a running VM, whether its guest lets go of it in order or loses it."""
+        running = self.running.get(vm.id, Running())
         for disk in [d for d in running.disks if d.drive == drive]:
+            if running.guest is not None:
+                with suppress(GuestError, KeyError):
+                    running.guest.detach_disk(disk)
             disk.stopped = True
             disk.disk.close()
             running.disks.remove(disk)
         self.put(replace(vm, drives=tuple(d for d in vm.drives if d != drive)))
         self.note_files(vm)
 
+    def mark(self, vm: VmRecord, status: str) -> None:
+        """Show what is being done to a VM; empty: nothing."""
+        if str(vm.id) in self.vms:
+            self._set(vm, status=status)
+
+    def set_merges(self, vm: VmRecord, merges: tuple[MergeRecord, ...]) -> None:
+        """Remember which leaves have to be merged."""
+        self._set(vm, merges=merges, status="MergingDisks" if merges else "")
+
+    def let_go(self, vm: VmRecord, leaf: str) -> None:
+        """Close a running VM's chain; ``switch_drives`` opens it again before anything else happens."""
+        for disk in self._disks_of(vm):
+            if disk.drive.path == leaf:
+                disk.disk.close()
+
+    def _disks_of(self, vm: VmRecord) -> list[VmDisk]:
+        running = self.running.get(vm.id)
+        return running.disks if running is not None else []
+
+    def switch_drives(self, vm: VmRecord, drives: tuple[DriveRecord, ...], *, parent: UUID | None) -> VmRecord:
+        """Give a VM other files in the places of its drives, also while it runs; the guest notices nothing."""
+        current = self.put(replace(self.vms[str(vm.id)], drives=drives, parent_snapshot=parent))
+        places = {_place(d): d for d in drives}
+        for disk in self._disks_of(vm):
+            drive = places[_place(disk.drive)]
+            disk.disk.close()
+            disk.disk, disk.drive = self._vhds.open(drive.path), drive
+        if is_active(current):
+            self.note_files(vm)
+        return self.vms[str(vm.id)]
+
     def note_files(self, vm: VmRecord) -> None:
         """Remember which files a running VM has open, after its disks have changed."""
-        self._set(vm, open_files=tuple(p for d in self.running[vm.id].disks for p in d.disk.paths))
+        files = tuple(p for d in vm_drives(self.vms[str(vm.id)]) for p in self._vhds.chain(d.path))
+        self._set(vm, open_files=files)
 
     def _log(self, event: int, text: str, vm: VmRecord, *, level: int = log.INFORMATION) -> None:
         self._events.write(log.VMMS_ADMIN, log.VMMS, event, text, level=level, values=(vm.name, _id(vm)))
+
+
+def _place(drive: DriveRecord) -> tuple[str, int, int]:
+    return drive.controller_type, drive.controller_number, drive.controller_location
+
+
+def vm_drives(vm: VmRecord) -> list[DriveRecord]:
+    """A VM's drives that are files."""
+    return [d for d in vm.drives if d.path]
 
 
 def sorted_drives(vm: VmRecord) -> list[DriveRecord]:

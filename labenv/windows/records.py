@@ -84,6 +84,14 @@ class AdapterRecord:
 
 
 @dataclass(frozen=True)
+class MergeRecord:
+    """A leaf that has to be merged into its parent, which the VM then uses again."""
+
+    leaf: str
+    parent: str
+
+
+@dataclass(frozen=True)
 class VmRecord:
     """A registered VM. The same record, without its host's state, is what the configuration file holds.
 
@@ -94,6 +102,7 @@ class VmRecord:
         open_files: every file of the VHD chains while the VM has them open.
         disabled_services: names of the integration services that are switched off.
         status: what ``Status`` and ``OperationalStatus`` show beside Ok (``MergingDisks``, ...).
+        merges: what a deleted checkpoint left to be merged; goes on after a restart of the host.
     """
 
     id: UUID
@@ -125,6 +134,7 @@ class VmRecord:
     started: int = 0
     open_files: tuple[str, ...] = ()
     status: str = ""
+    merges: tuple[MergeRecord, ...] = ()
     clustered: bool = False
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from labenv.windows.disks import vhd
+from labenv.windows.disks import vhd, vhdx
 from labenv.windows.disks.errors import VirtualDiskError
 from labenv.windows.disks.exfat import File
 from labenv.windows.disks.virtualdisk import (
@@ -160,6 +160,17 @@ class VirtualDisks:
                 if file.read(0, 8) == footer[:8]:
                     file.write(0, footer)  # all but fixed disks begin with a copy
                 file.write(file.size - len(footer), footer)
+        finally:
+            file.close()
+
+    def relink(self, path: str, parent: str) -> None:
+        """Point a differencing disk to a parent that took its old parent's contents over (a merge)."""
+        info = self.info(parent)
+        change = vhd.set_parent if info.format is VhdFormat.VHD else vhdx.set_parent
+        file = self._files.open(path, write=True)
+        try:
+            with windows_errors(path):
+                change(file, parent=info, parent_path=parent, relative_path=_relative(path, parent))
         finally:
             file.close()
 

@@ -30,7 +30,7 @@ def is_active(vm: VmRecord) -> bool:
 def portable(vm: VmRecord) -> VmRecord:
     """What of a VM its configuration file holds: nothing that only this host at this moment knows."""
     state = "Saved" if vm.state == "Saved" else "Off"
-    return replace(vm, state=state, started=0, open_files=(), status="", clustered=False)
+    return replace(vm, state=state, started=0, open_files=(), status="", merges=(), clustered=False)
 
 
 def encode(record: VmRecord | SnapshotRecord) -> bytes:

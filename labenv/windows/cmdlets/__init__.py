@@ -19,6 +19,7 @@ from labenv.windows.cmdlets import (
     vmdrive,
     vmimport,
     vmnetwork,
+    vmsnapshot,
     volume,
 )
 
@@ -35,6 +36,7 @@ COMMANDS: Mapping[str, Cmdlet] = {
     **vhd.COMMANDS,
     **vmnetwork.COMMANDS,
     **vmimport.COMMANDS,
+    **vmsnapshot.COMMANDS,
     **system.COMMANDS,
     **sqlcmd.COMMANDS,
 }

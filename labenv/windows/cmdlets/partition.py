@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from labenv.devices import DeviceError
@@ -15,7 +16,7 @@ from labenv.windows.disks import gpt as table
 from labenv.windows.disks.gpt import Partition
 from labenv.windows.errors import FileProblem, cim_not_found, storage
 from labenv.windows.records import DiskRecord
-from labenv.windows.volumes import LETTERS, Volume, directory
+from labenv.windows.volumes import Volume, directory
 
 if TYPE_CHECKING:
     from labenv.windows.host import Host
@@ -108,7 +109,7 @@ async def new_partition(host: Host, call: Call) -> Sequence[object]:
 
 
 def _check_letter(host: Host, letter: str) -> None:
-    if letter.upper() not in LETTERS:
+    if letter.upper() not in ascii_uppercase:
         raise storage(42007)
     if host.volumes.letter(letter) is not None:
         raise storage(42002)
