@@ -162,7 +162,7 @@ class Request:
 
 def message_id_of(data: bytes) -> str:
     """The MessageID of a request that may be broken otherwise; empty if there is none."""
-    match = re.search(rb"MessageID[^>]*>\s*([^<\s]{1,100})", data)
+    match = re.search(rb"MessageID[^>]*>\s*([\w:.+-]{1,100})", data)
     return match.group(1).decode("ascii", "replace") if match else ""
 
 
