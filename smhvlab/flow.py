@@ -82,6 +82,12 @@ class Flow(Generic[S]):
         """What the user has to accept by key before the first change."""
         return ()
 
+    def settle(self) -> None:
+        """Wait until the site does nothing more for requests whose end nobody saw: their effects would come too late.
+
+        Called before an undo and before a resume.
+        """
+
     def result(self, state: S) -> object:
         """The flow's own account of what it achieved, a frozen dataclass with ``_repr_html_``."""
         return None

@@ -76,6 +76,8 @@ class Runner(Generic[S]):
 
     def resume(self, run: str) -> r.FlowRecord:
         with self._session(), closing(self._take_over(run, "resume")) as journal:
+            with self._at("settle"):
+                self._flow.settle()
             return self._forward(journal)
 
     def undo(self, run: str) -> r.FlowRecord:
@@ -169,8 +171,11 @@ class Runner(Generic[S]):
             self.cancelled = False
             self._flow.site.control.clear()
         steps = {step.name: step for step in self._flow.steps()}
-        for name in journal.to_undo:
+        for number, name in enumerate(journal.to_undo):
             try:
+                if number == 0:
+                    with self._at(name, "undo "):
+                        self._flow.settle()
                 if name not in steps:
                     raise JournalFormat(
                         f"This version has no step {name!r}", next_action="Use the one that began the run."

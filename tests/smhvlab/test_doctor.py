@@ -62,6 +62,22 @@ def test_a_site_may_keep_its_own_journals(site: ToySite, tmp_path: Path) -> None
     assert reopen(site, found.run).undo_sync().outcome is r.Outcome.UNDONE
 
 
+@pytest.mark.parametrize(("action", "wanted"), [("resume", goal(ToyFlow)), ("undo", set())])
+def test_what_the_site_still_does_is_waited_for(site: ToySite, action: str, wanted: set[str]) -> None:
+    """A request that was accepted before the kill takes effect first: else an undo finds nothing, and leaves it."""
+    site.seam = fail_at("before make vol1/copy1", Kill())
+    with pytest.raises(Kill):
+        ToyFlow(site).run_sync()
+    site.world.late.append("vol1/copy1")
+    flow = reopen(ToySite(site.world), "0001-ToyFlow")
+    if action == "resume":
+        flow.resume_sync()
+    else:
+        flow.undo_sync()
+    assert site.world.things == wanted
+    assert site.world.made.count("vol1/copy1") == 1
+
+
 def test_a_live_run_cannot_be_taken_over(site: ToySite) -> None:
     """While its owner lives, a run is shown as alive and nobody else may touch it."""
     flow = ToyFlow(site)

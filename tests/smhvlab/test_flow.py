@@ -313,6 +313,36 @@ def test_failure_undoes_everything_that_started_latest_first(site: ToySite) -> N
     assert unfinished("toy") == []
 
 
+def test_an_undo_begins_after_the_site_has_settled(site: ToySite) -> None:
+    """A request whose answer was lost may still take effect: the undo looks after that."""
+    flow = ToyFlow(site)
+
+    def seam(where: str) -> None:
+        if where == "before make vol1/copy1":
+            site.world.late.append("vol1/copy1")
+            raise ToyError
+
+    site.seam = seam
+    with pytest.raises(ToyError):
+        flow.run_sync()
+    assert site.world.made == ["vol1/copy1"]
+    assert site.world.things == set()
+
+
+def test_a_site_that_does_not_settle_is_undone_later(site: ToySite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What prevents settling is told like a failed undo, and the doctor can undo the run afterwards."""
+    flow = ToyFlow(site)
+    site.seam = fail_at("after make info/copy1")
+    with monkeypatch.context() as patched:
+        patched.setattr(ToyFlow, "settle", lambda _: site.read("jobs") or fail_at("now")("now"))
+        with pytest.raises(ToyError):
+            flow.run_sync()
+    assert flow.record is not None
+    assert flow.record.outcome is r.Outcome.UNDO_FAILED
+    assert flow.undo_sync().outcome is r.Outcome.UNDONE
+    assert site.world.things == set()
+
+
 def test_steps_that_did_not_start_are_not_undone(site: ToySite) -> None:
     """Undo touches what this run started and nothing else."""
     flow = ToyFlow(site)

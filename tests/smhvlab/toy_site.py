@@ -65,11 +65,12 @@ def events(flow: Flow[Any]) -> list[Event]:
 
 @dataclass
 class World:
-    """What outlives a process: the things on the site, and how often each was made."""
+    """What outlives a process: the things on the site, what was made, and what was accepted and will be made later."""
 
     volumes: tuple[str, ...] = ("vol1", "vol2")
     things: set[str] = field(default_factory=set)
     made: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
 
 
 class ToySite:
@@ -108,6 +109,12 @@ class ToySite:
     def discard(self, thing: str) -> None:
         if thing in self.world.things:
             self._request(f"drop {thing}", lambda: self.world.things.discard(thing))
+
+    def settle(self) -> None:
+        """Let what was accepted earlier happen."""
+        late, self.world.late = self.world.late, []
+        for thing in late:
+            self._make(thing)
 
     def read(self, what: str) -> None:
         self._request(f"read {what}", lambda: None)
@@ -148,6 +155,9 @@ class ToyFlow(Flow[ToyState]):
 
     def confirmations(self, state: ToyState) -> list[Confirmation]:
         return [Confirmation(key=key, text=f"Really {key}?", tr="7.1") for key in self.ask]
+
+    def settle(self) -> None:
+        self.toy.settle()
 
     def result(self, state: ToyState) -> object:
         return state.serial
