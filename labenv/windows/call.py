@@ -95,5 +95,5 @@ class Call:
             self.on_progress(activity, status, percent)
 
 
-Cmdlet = Callable[["Host", Call], "Sequence[object] | None | Awaitable[Sequence[object] | None]"]
+Cmdlet = Callable[["Host", Call], "Sequence[object] | Awaitable[Sequence[object] | None] | None"]
 """A cmdlet's implementation: returns its output objects (or None), or awaits lab time and then returns them."""

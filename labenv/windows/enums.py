@@ -42,6 +42,7 @@ _HYPERV: dict[str, dict[str, int]] = {
     "VMReplicationHealthState": {"NotApplicable": 0},
     "OperationType": {"ImportVirtualMachine": 0, "MigrateVirtualMachine": 1},
     "VMIntegrationComponentOperationalStatus": {"Ok": 2, "NoContact": 12, "Disabled": 32896},
+    "DvdMediaType": {"None": 0, "ISO": 1},
     "OnOffState": {"On": 0, "Off": 1},
 }
 _VHD = {

@@ -16,6 +16,7 @@ from labenv.windows.volumes import Volumes, full_path
 GIB = 1 << 30
 _PIECE = 1 << 20
 _SPAN = 64 << 20
+_KEYS = 50_000
 
 
 @contextmanager
@@ -48,8 +49,13 @@ class Files:
 
     def key(self, path: str) -> str:
         """One name for a file, whichever letter or mount point leads to it."""
-        volume, inner = self._volumes.resolve(path)
-        return f"{volume.guid}{inner.lower()}"
+        key = self._volumes.keys.get(path)
+        if key is None:
+            if len(self._volumes.keys) > _KEYS:
+                self._volumes.keys.clear()
+            volume, inner = self._volumes.resolve(path)
+            key = self._volumes.keys[path] = f"{volume.guid}{inner.lower()}"
+        return key
 
     def _open_keys(self) -> Iterator[str]:
         yield from self._busy

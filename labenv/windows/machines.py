@@ -246,6 +246,8 @@ class Machines:
     async def shutdown(self, vm: VmRecord) -> None:
         """Ask the guest to shut down; takes ``windows.vm.shutdown``."""
         try:
+            if "Shutdown" in vm.disabled_services:
+                raise VmNotRunning("the shutdown integration service is off")
             guest = self.guest(vm)
         except VmNotRunning as error:
             text = f"'{vm.name}' failed to shut down: the guest does not answer. (Virtual machine ID {_id(vm)})"

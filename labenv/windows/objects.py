@@ -33,7 +33,7 @@ class PsEnum:
 
 @dataclass(frozen=True)
 class PsList:
-    """A .NET list or array with its type name, e.g. ``System.String[]`` or ``System.Collections.Generic.List`1[...]``."""
+    """A .NET list or array with its type name, e.g. ``System.String[]``, ``System.Collections.Generic.List`1[...]``."""
 
     type_name: str
     items: Sequence[object]

@@ -101,6 +101,7 @@ class VmRecord:
         started: lab time of the last start in microseconds; 0 while it is not running.
         open_files: every file of the VHD chains while the VM has them open.
         disabled_services: names of the integration services that are switched off.
+        dvd: whether it has the DVD drive that New-VM puts at (1, 0) of the IDE controllers of generation 1.
         status: what ``Status`` and ``OperationalStatus`` show beside Ok (``MergingDisks``, ...).
         merges: what a deleted checkpoint left to be merged; goes on after a restart of the host.
     """
@@ -129,6 +130,7 @@ class VmRecord:
     smart_paging_path: str = ""
     drives: tuple[DriveRecord, ...] = ()
     adapters: tuple[AdapterRecord, ...] = ()
+    dvd: bool = False
     parent_snapshot: UUID | None = None
     disabled_services: tuple[str, ...] = ()
     started: int = 0

@@ -116,7 +116,7 @@ def virtual_machine(host: Host, vm: VmRecord) -> PsObject:
         "State": enums.hyperv("VMState", state),
         "ComPort1": None,
         "ComPort2": None,
-        "DVDDrives": PsList(f"{_NS}.DvdDrive[]", []),
+        "DVDDrives": PsList(f"{_NS}.DvdDrive[]", [dvd_drive(host, vm)] if vm.dvd else []),
         "FibreChannelHostBusAdapters": _list("VMFibreChannelHba", []),
         "FloppyDrive": None,
         "HardDrives": PsList(f"{_NS}.HardDiskDrive[]", drives),
@@ -178,6 +178,28 @@ def hard_drive(host: Host, vm: VmRecord, drive: DriveRecord, snapshot: SnapshotR
     }
     types = [f"{_NS}.HardDiskDrive", f"{_NS}.Drive", f"{_NS}.VMDevice", f"{_NS}.VMComponentObject", *_BASE]
     return PsObject(types, properties, {"VMCheckpointId": properties["VMSnapshotId"]}, text=f"{_NS}.HardDiskDrive")
+
+
+def dvd_drive(host: Host, vm: VmRecord) -> PsObject:
+    """The DvdDrive of a VM of generation 1, without a disc."""
+    properties: dict[str, object] = {
+        "DvdMediaType": enums.hyperv("DvdMediaType", "None"),
+        "Path": None,
+        "ControllerLocation": 0,
+        "ControllerNumber": 1,
+        "ControllerType": enums.hyperv("ControllerType", "IDE"),
+        "Name": "DVD Drive on IDE controller number 1 at location 0",
+        "PoolName": "Primordial",
+        "Id": f"Microsoft:{str(vm.id).upper()}\\IDE\\1\\0\\D",
+        "VMId": vm.id,
+        "VMName": vm.name,
+        "VMSnapshotId": _NO_ID,
+        "VMSnapshotName": "",
+        "ComputerName": host.name.upper(),
+        "IsDeleted": False,
+    }
+    types = [f"{_NS}.DvdDrive", f"{_NS}.Drive", f"{_NS}.VMDevice", f"{_NS}.VMComponentObject", *_BASE]
+    return PsObject(types, properties, text=f"{_NS}.DvdDrive")
 
 
 def adapter(host: Host, vm: VmRecord, record: AdapterRecord) -> PsObject:

@@ -58,7 +58,10 @@ class Volume:
 
 
 class Volumes:
-    """Volumes by GUID. Windows names a volume of a GPT disk by its partition's GUID, so a clone's is its parent's."""
+    """Volumes by GUID. Windows names a volume of a GPT disk by its partition's GUID, so a clone's is its parent's.
+
+    ``keys`` is a cache for whoever resolves the same paths often; it is emptied whenever a path may lead elsewhere.
+    """
 
     def __init__(self, *, spec: HostSpec, state: State, disks: Disks, now: Callable[[], datetime]) -> None:
         self._disks = disks
@@ -67,6 +70,7 @@ class Volumes:
         self._volumes: dict[UUID, Volume] = {}
         self._systems: dict[UUID, FileSystem] = {}
         self._prefixes: list[tuple[str, UUID | None]] | None = None
+        self.keys: dict[str, str] = {}
         disks.changed = self.refresh
         disks.leaving = self._leave
 
@@ -96,7 +100,7 @@ class Volumes:
                 self._mounts[str(guid)] = replace(mount, letter=letter)
             letters.add(letter)
             self._volumes[guid] = replace(volume, letter=letter, paths=mount.paths)
-        self._prefixes = None
+        self._changed()
 
     def _leave(self, disk: DiskRecord) -> None:
         for volume in self._volumes.values():
@@ -110,6 +114,10 @@ class Volumes:
         self._systems.clear()
         self._volumes.clear()
         self.refresh()
+
+    def _changed(self) -> None:
+        self._prefixes = None
+        self.keys.clear()
 
     def all(self) -> list[Volume]:
         """Every volume, by disk and partition."""
@@ -158,7 +166,7 @@ class Volumes:
             if letter and other.letter == letter and key != str(volume.guid):
                 self._mounts[key] = replace(other, letter="")  # a volume that is away loses its old letter
         self._volumes[volume.guid] = replace(volume, letter=letter)
-        self._prefixes = None
+        self._changed()
 
     def free_letter(self) -> str:
         """The first letter that no volume has; empty if there is none."""
@@ -175,7 +183,7 @@ class Volumes:
         paths = (*mount.paths, directory(path))
         self._mounts[str(volume.guid)] = replace(mount, paths=paths)
         self._volumes[volume.guid] = replace(volume, paths=paths)
-        self._prefixes = None
+        self._changed()
 
     def remove_path(self, volume: Volume, path: str) -> None:
         """Take a mount point away; raises KeyError if it is none of the volume's."""
@@ -185,7 +193,7 @@ class Volumes:
             raise KeyError(path)
         self._mounts[str(volume.guid)] = replace(mount, paths=paths)
         self._volumes[volume.guid] = replace(volume, paths=paths)
-        self._prefixes = None
+        self._changed()
 
     def renamed(self, old: str, new: str) -> None:
         """Follow a directory that was renamed: mount points at it or below it keep working."""
@@ -197,7 +205,7 @@ class Volumes:
                 volume = self._volumes.get(UUID(key))
                 if volume is not None:
                     self._volumes[volume.guid] = replace(volume, paths=paths)
-        self._prefixes = None
+        self._changed()
 
     def mounted_at(self, path: str) -> Volume | None:
         """The volume whose mount point a path is."""

@@ -10,6 +10,7 @@ from labenv.guest import sql
 from labenv.guest.errors import GuestError
 from labenv.guest.guest import Guest
 from labenv.windows.call import Call, Cmdlet, PsError
+from labenv.windows.machines import VmNotRunning
 from labenv.windows.objects import PsObject
 from labenv.windows.remoting.values import Credential
 
@@ -25,8 +26,12 @@ def _refused(message: str, *, error_id: str = "SqlExceptionError", category: str
 
 def _guest(host: Host, instance: str) -> Guest:
     server = instance.partition("\\")[0].partition(",")[0].lower()
-    for name, guest in host.guests().items():
-        if server in (name.lower(), guest.host_name.lower(), guest.address.lower() or None):
+    try:
+        return host.guest(server)
+    except (KeyError, VmNotRunning):
+        pass
+    for guest in host.guests().values():
+        if server in (guest.host_name.lower(), guest.address.lower() or None):
             return guest
     raise _refused(
         "A network-related or instance-specific error occurred while establishing a connection to SQL Server: "

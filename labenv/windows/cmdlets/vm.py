@@ -61,6 +61,7 @@ async def new_vm(host: Host, call: Call) -> Sequence[object]:
         memory=int(call.get("MemoryStartupBytes") or (512 << 20 if host.spec.era == "2012" else 1 << 30)),
         checkpoint_type="Production" if host.spec.era == "2022" else "Standard",
         smart_paging_path=path,
+        dvd=generation == 1,
         adapters=(host.machines.new_adapter(vm_id, switch=switch),),
     )
     try:

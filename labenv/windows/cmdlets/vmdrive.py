@@ -19,8 +19,8 @@ from labenv.windows.volumes import full_path
 if TYPE_CHECKING:
     from labenv.windows.host import Host
 
-_IDE_PLACES = ((0, 0), (0, 1), (1, 1))
-"""Places for disks on IDE; (1, 0) is the DVD drive that New-VM adds."""
+_IDE_PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Places on the IDE controllers; New-VM puts the DVD drive at (1, 0)."""
 _SCSI_LOCATIONS = 64
 
 
@@ -47,6 +47,8 @@ def get_vm_hard_disk_drive(host: Host, call: Call) -> Sequence[object]:
 
 def _place(vm: VmRecord, call: Call) -> tuple[str, int, int]:
     taken = {(d.controller_type, d.controller_number, d.controller_location) for d in vm.drives}
+    if vm.dvd:
+        taken.add(("IDE", 1, 0))
     places = [("IDE", *p) for p in _IDE_PLACES] if vm.generation == 1 else []
     places += [("SCSI", 0, location) for location in range(_SCSI_LOCATIONS)]
     kind = call.get("ControllerType")
@@ -174,10 +176,34 @@ async def remove_vm_hard_disk_drive(host: Host, call: Call) -> Sequence[object] 
     return output if call.get("Passthru") else None
 
 
+def get_vm_dvd_drive(host: Host, call: Call) -> Sequence[object]:
+    """Get-VMDvdDrive: the drive that New-VM made; the lab has no discs."""
+    return [shape.dvd_drive(host, vm) for vm in vms(host, call) if vm.dvd]
+
+
+async def remove_vm_dvd_drive(host: Host, call: Call) -> None:
+    """Remove-VMDvdDrive: frees the place on the IDE controller."""
+    await host.spend("windows.vm.set")
+    for vm in vms(host, call):
+        if not vm.dvd:
+            call.error(hyperv("ObjectNotFound", f"'{vm.name}' has no DVD drive.", target=vm.name))
+        elif is_active(vm):
+            call.error(
+                hyperv("InvalidState", f"The DVD drive of '{vm.name}' stays while it is running.", target=vm.name)
+            )
+        else:
+            try:
+                host.machines.put(replace(vm, dvd=False))
+            except FileProblem as error:
+                call.error(hyperv_file(f"Failed to remove the DVD drive of '{vm.name}'.", error))
+
+
 COMMANDS: Mapping[str, Cmdlet] = {
     "Get-VMHardDiskDrive": get_vm_hard_disk_drive,
     "Add-VMHardDiskDrive": add_vm_hard_disk_drive,
     "Set-VMHardDiskDrive": set_vm_hard_disk_drive,
     "Remove-VMHardDiskDrive": remove_vm_hard_disk_drive,
+    "Get-VMDvdDrive": get_vm_dvd_drive,
+    "Remove-VMDvdDrive": remove_vm_dvd_drive,
 }
 """The cmdlets of this module."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,10 @@ def test_lun_that_goes_away_pauses_its_vm(bench: Bench) -> None:
         assert bench.value(vm, "State") == "PausedCritical"
         events = await bench.run("Get-WinEvent", LogName="Microsoft-Windows-Hyper-V-VMMS-Admin", MaxEvents=1)
         assert events[0].properties["Id"] == 16050
+        bench.storage.units["vms"] = replace(bench.storage.units["vms"], online=True)
+        await bench.run("Stop-VM", Name="sql01", TurnOff=True)
+        await bench.run("Start-VM", Name="sql01")
+        assert bench.host.guest("sql01").count("bb1") == 10
 
     asyncio.run(go())
 

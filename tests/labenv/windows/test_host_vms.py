@@ -172,3 +172,25 @@ def test_full_volume_pauses_the_vm(bench: Bench) -> None:
         assert found[0].properties["Id"] == 16060
 
     asyncio.run(go())
+
+
+def test_dvd_drive_takes_a_place(bench: Bench) -> None:
+    """New-VM of generation 1 puts a DVD drive at IDE (1, 0): no disk fits there until it is removed."""
+
+    async def go() -> None:
+        await bench.run("New-VM", Name="a", NoVHD=True)
+        for number in range(4):
+            await bench.run("New-VHD", Path=f"C:\\d{number}.vhd", SizeBytes=8 * MIB, Dynamic=True)
+        for number in range(3):
+            await bench.run("Add-VMHardDiskDrive", VMName="a", ControllerType="IDE", Path=f"C:\\d{number}.vhd")
+        places = [
+            (d.properties["ControllerNumber"], d.properties["ControllerLocation"])
+            for d in await bench.run("Get-VMHardDiskDrive", VMName="a")
+        ]
+        assert places == [(0, 0), (0, 1), (1, 1)]
+        given = {"VMName": "a", "ControllerType": "IDE", "ControllerNumber": 1, "ControllerLocation": 0}
+        assert (await bench.fails("Add-VMHardDiskDrive", Path="C:\\d3.vhd", **given)).error_id == "InvalidOperation"
+        await bench.run("Remove-VMDvdDrive", VMName="a", ControllerNumber=1, ControllerLocation=0)
+        await bench.run("Add-VMHardDiskDrive", Path="C:\\d3.vhd", **given)
+
+    asyncio.run(go())
