@@ -133,9 +133,10 @@ class Remoting:
         await _respond(send, status, body, SOAP_TYPE, extra)
 
     async def close(self) -> None:
-        """End every shell."""
-        for shell in list(self._shells.values()):
-            await self._end(shell)
+        """End every shell, with what runs in it."""
+        with self._clock.request():
+            for shell in list(self._shells.values()):
+                await self._end(shell)
 
     async def _answer(self, request: Request, user: str, scope: Mapping[str, Any], receive: Receive) -> bytes:
         if request.action is Action.CREATE:

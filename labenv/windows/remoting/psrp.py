@@ -143,6 +143,7 @@ class Pipe:
     finished: Signal
     task: asyncio.Task[None] | None = None
     started: bool = False
+    stopping: bool = False
     ended: bool = False
     reported: bool = False  # the Done state has left
     inner: UUID | None = None
@@ -280,6 +281,8 @@ class Pool:
             pipe.dropped = True
         except asyncio.CancelledError:
             state, error = records.STOPPED, records.stopped()
+            if not pipe.stopping:  # the whole lab is ending: nothing else may start
+                self._waiting.clear()
             raise
         except Exception as failure:
             state, error = records.FAILED, _internal(failure)
@@ -304,11 +307,12 @@ class Pool:
         """Stop a pipeline and wait until it has stopped."""
         if pipe.ended:
             return
-        if pipe.task is None:
+        if pipe.task is None or pipe.task.done():  # done: cancelled with the whole lab before its first step
             if pipe in self._waiting:
                 self._waiting.remove(pipe)
             self._end(pipe, records.STOPPED, records.stopped())
             return
+        pipe.stopping = True
         if pipe.started:
             pipe.task.cancel()
         with self._clock.parked():

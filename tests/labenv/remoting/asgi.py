@@ -74,8 +74,7 @@ def direct(folder: Path, body: Callable[[Direct], Awaitable[T]]) -> T:
         try:
             return await body(Direct(remoting, clock, host))
         finally:
-            with clock.request():
-                await remoting.close()
+            await remoting.close()
             await clock.cancel_tasks()
             state.close()
 

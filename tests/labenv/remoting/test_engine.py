@@ -12,8 +12,9 @@ from labenv.clock import Clock
 from labenv.windows.call import PsError
 from labenv.windows.objects import PsObject
 from labenv.windows.remoting.engine import Engine
-from labenv.windows.remoting.shapes import recognise
+from labenv.windows.remoting.shapes import PAIRS, recognise
 from labenv.windows.remoting.values import Command, ScriptBlock
+from smhvlab.wires import pairs as client
 
 from .conftest import START, VM_ID, make_host
 
@@ -101,6 +102,12 @@ def test_other_shapes_are_refused(statements: list[list[Command]], error_id: str
     with pytest.raises(PsError) as caught:
         recognise(statements)
     assert caught.value.error_id == error_id
+
+
+def test_client_and_lab_have_the_same_pairs() -> None:
+    """The library may send exactly the pairs that the lab accepts."""
+    sent = {(p.first.lower(), p.by.lower(), p.second.lower()) for p in client.PAIRS}
+    assert sent == {(first, by[0], second) for first, (by, seconds) in PAIRS.items() for second in seconds}
 
 
 def test_allowed_shapes() -> None:

@@ -224,6 +224,24 @@ def test_vanished_shell(server: Server, pool: RunspacePool) -> None:
     assert not pool.is_alive()
 
 
+def test_power_cut(server: Server) -> None:
+    """When the lab cancels every task, running and waiting commands end, and polls get the end of the shell."""
+    with keeping(server.pool()) as pool:
+        first, second = command(pool, "Get-Process"), command(pool, "Get-Process")
+        first.begin_invoke()
+        second.begin_invoke()
+
+        async def cut() -> None:
+            await server.clock.cancel_tasks()
+            await server.remoting.close()
+
+        server.call(cut)
+        assert server.host.log == ["waiting", "cancelled"]
+        with pytest.raises(WSManFaultError) as caught:
+            second.end_invoke()
+        assert caught.value.code == INVALID_SELECTORS
+
+
 def test_alive(pool: RunspacePool) -> None:
     """An open pool is alive."""
     assert pool.is_alive()
