@@ -20,6 +20,7 @@ _CHUNK = 4096
 def deduplicate(volume: VolumeBlocks) -> int:
     """See ``VolumeBlocks.deduplicate``."""
     pool = volume.engine.pool
+    volume.engine.charge()
     before = volume.active_blocks()
     seen = np.zeros(pool.size, np.bool_)
     reached = reach(pool, ((f.root, f.height) for f in volume.files.values()), seen)

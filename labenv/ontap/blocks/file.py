@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labenv.ontap.blocks.errors import NotPossible
-from labenv.ontap.blocks.log import FILE_SHIFT, MOST_BLOCKS
-from labenv.ontap.blocks.pool import BLOCK, FANOUT, ZEROS, Places
-from labenv.ontap.blocks.reader import FileReader
+from labenv.ontap.blocks.filetree import FileTree
+from labenv.ontap.blocks.log import MOST_BLOCKS
+from labenv.ontap.blocks.pool import BLOCK, ZEROS
 from labenv.ontap.blocks.records import FileRecord
-from labenv.ontap.blocks.tree import SHIFT, drop_root, height_for, own_page, unmap, unmap_pages
+from labenv.ontap.blocks.tree import SHIFT, unmap_pages
 
 if TYPE_CHECKING:
     from labenv.ontap.blocks.volume import VolumeBlocks
@@ -21,7 +21,7 @@ _PIECE = 4096  # blocks of a long write that are acknowledged together
 _LOOP = 12  # fewer blocks than this are quicker one by one than through numpy
 
 
-class BlockFile(FileReader):
+class BlockFile(FileTree):
     """A file in the active file system. Every ``write`` and ``unmap`` is durable when it returns.
 
     The object stays the same while the file exists, whatever is restored into it.
@@ -31,69 +31,14 @@ class BlockFile(FileReader):
             the rest of a block first.
     """
 
-    __slots__ = (
-        "_charged",
-        "_counter",
-        "_log_limit",
-        "_log_number",
-        "_prepaid",
-        "_reserved",
-        "_tag",
-        "_volume",
-        "_words",
-        "misaligned",
-        "row",
-    )
+    __slots__ = ("_counter", "_free", "_pinned", "_words", "misaligned")
 
     def __init__(self, volume: VolumeBlocks, path: str, record: FileRecord) -> None:
-        super().__init__(volume.engine, path, record)
-        self._volume = volume
-        self._renumber(record.number)
-        self._reserved = record.reserved
-        self._charged = volume.number
-        log = volume.engine.log
-        self._counter, self._words, self._log_limit = log.counter, log.words, log.limit
+        super().__init__(volume, path, record)
+        log, pool = volume.engine.log, volume.engine.pool
+        self._counter, self._words = log.counter, log.words
+        self._free, self._pinned = pool.free, pool.pinned
         self.misaligned = 0
-        self.row = ("file", f"{volume.number}:{path}")
-        self.settle_reservation()
-
-    def _renumber(self, number: int) -> None:
-        self._log_number = number
-        self._tag = number << FILE_SHIFT
-
-    def settle_reservation(self) -> None:
-        """Take over whether the volume's space guarantee backs the reservation of this file."""
-        # the hot path then fills holes without looking at the volume's room
-        self._prepaid = self._reserved and self._volume.guarantee
-
-    def record(self) -> FileRecord:
-        """The row that describes the file now."""
-        return FileRecord(self._log_number, self.size, self._root, self._mapped, self._reserved)
-
-    @property
-    def height(self) -> int:
-        """Levels of pointer pages."""
-        return self._height
-
-    @property
-    def root(self) -> int:
-        """Root page in the pool, 0 if every block is a hole."""
-        return self._root
-
-    @property
-    def number(self) -> int:
-        """By which the log knows the present contents."""
-        return self._log_number
-
-    @property
-    def mapped(self) -> int:
-        """Blocks that are not holes."""
-        return self._mapped
-
-    @property
-    def reserved_holes(self) -> int:
-        """Blocks that the volume holds free for this file's holes."""
-        return -(-self.size // BLOCK) - self._mapped if self._reserved else 0
 
     @property
     def reserved(self) -> bool:
@@ -112,16 +57,6 @@ class BlockFile(FileReader):
         self.settle_reservation()
         self.changed()
 
-    def moved_to(self, path: str) -> None:
-        """The file has another name."""
-        self.path = path
-        self.row = ("file", f"{self._volume.number}:{path}")
-        self.changed()
-
-    def changed(self) -> None:
-        """Have the row written by the next consistency point."""
-        self._engine.changes[self.row] = self
-
     # writing
 
     def write(self, offset: int, data: bytes) -> None:
@@ -134,50 +69,62 @@ class BlockFile(FileReader):
         # One aligned block into a leaf that is ours: everything below does the same for any write, slowly.
         # The numbers are written out because looking names up takes as long as the work itself.
         leaf = self._own.get(offset >> 21)
-        if leaf is not None and len(data) == 4096 and not offset & 4095 and offset <= self._last:
+        if leaf is not None and len(data) == 4096 and not offset & 4095:
             counter = self._counter
             at = counter[0]
-            pool = self._pool
-            if at < self._log_limit and pool.free:
-                block = offset >> 12
-                old = leaf[block & 511]
-                if old and pool.counts[old] == 1:
-                    pool.pinned.append(old)
-                elif not self._consume(old):
-                    self._write(offset, data)
-                    return
-                place = pool.free.pop()
-                byte = place << 12
-                pool.map[byte : byte + 4096] = data
-                pool.charged[place] = self._charged
-                leaf[block & 511] = place
-                words = self._words
+            words = self._words
+            block = offset >> 12
+            try:
                 words[at] = self._tag | block
-                words[at + 1] = place
-                counter[0] = at + 2
+                place = self._free.pop()
+            except IndexError:  # the log is full, or no block is ready
+                self._write(offset, data)
                 return
+            old = leaf[block & 511]
+            if old:
+                self._pinned.append(old)
+            elif not self._fill_hole():
+                self._free.append(place)
+                self._write(offset, data)
+                return
+            byte = place << 12
+            self._pool.map[byte : byte + 4096] = data
+            leaf[block & 511] = words[at + 1] = place
+            counter[0] = at + 2
+            return
         self._write(offset, data)
 
-    def _consume(self, old: int) -> bool:
-        """Account for filling a hole or parting with a shared block; False if the volume must be asked first."""
+    def _fill_hole(self) -> bool:
+        """Account for it; False if the volume must be asked first."""
         volume = self._volume
-        if not old and self._prepaid:
+        if self._prepaid:
             volume.ceiling += 1
-            self._mapped += 1
-            return True
-        if volume.room < 1:
-            return False
-        volume.room -= 1
-        if old:
-            self._pool.counts[old] -= 1
+        elif volume.room > 0:
+            volume.room -= 1
         else:
-            self._mapped += 1
+            return False
+        self._mapped += 1
+        return True
+
+    def _write_mixed(self, offset: int, data: bytes) -> bool:
+        """One aligned block into a leaf that shares some; False if it takes more than that."""
+        leaf = self._mixed.get(offset >> 21)
+        engine = self._engine
+        log = engine.log
+        if leaf is None or not self._free or self._volume.room < 1 or not log.free:
+            return False
+        place = self._free.pop()
+        self._pool.map[place << 12 : place + 1 << 12] = data
+        self.point_one(offset >> 12, place)
+        log.begin()
+        log.add(self._log_number, offset >> 12, 1, place)
+        log.acknowledge()
         return True
 
     def _write(self, offset: int, data: bytes) -> None:
         length = len(data)
         self._inside(offset, length)
-        if not length:
+        if not length or (length == BLOCK and not offset & BLOCK - 1 and self._write_mixed(offset, data)):
             return
         first, end = offset >> 12, offset + length + BLOCK - 1 >> 12
         self._make_room(first, end)
@@ -223,77 +170,6 @@ class BlockFile(FileReader):
         for at, stop in pairwise(starts):
             log.add(self._log_number, first + at, stop - at, int(places[at]))
 
-    def _old_place(self, block: int) -> int:
-        return self._leaf(block >> SHIFT)[block & FANOUT - 1]
-
-    def _old(self, block: int) -> bytes:
-        place = self._old_place(block)
-        return self._engine.pool.map[place * BLOCK : (place + 1) * BLOCK] if place else ZEROS
-
-    def point_one(self, block: int, place: int) -> None:
-        """Point a block at a place (with its one reference) and give the old one up."""
-        pool, volume = self._engine.pool, self._volume
-        leaf = self._own.get(block >> SHIFT)
-        if leaf is None:
-            leaf = self.own_leaf(block >> SHIFT)
-        old = leaf[block & FANOUT - 1]
-        leaf[block & FANOUT - 1] = place
-        pool.charged[place] = volume.number
-        volume.room -= 1
-        if not old:
-            self._mapped += 1
-            if self._prepaid:
-                volume.room += 1
-                volume.ceiling += 1
-            return
-        if pool.counts[old] == 1:
-            pool.pinned.append(old)
-            volume.room += 1
-        else:
-            pool.counts[old] -= 1
-
-    def point_many(self, first: int, places: Places) -> None:
-        """Point consecutive blocks at places (with one reference each) and give the old ones up."""
-        pool, volume = self._engine.pool, self._volume
-        pool.owners[places] = volume.number
-        done = 0
-        while done < len(places):
-            block = first + done
-            slot = block & FANOUT - 1
-            count = min(FANOUT - slot, len(places) - done)
-            leaf = self._own.get(block >> SHIFT)
-            if leaf is None:
-                leaf = self.own_leaf(block >> SHIFT)
-            pointers = np.frombuffer(leaf, np.int64)[slot : slot + count]
-            old = pointers[pointers != 0]
-            pointers[:] = places[done : done + count]
-            volume.room -= count
-            holes = count - len(old)
-            self._mapped += holes
-            if self._prepaid:
-                volume.room += holes
-                volume.ceiling += holes
-            volume.drop_data(old)
-            done += count
-
-    def own_leaf(self, index: int) -> memoryview:
-        """The pointers of a leaf, copied first if anybody else needs it as it is."""
-        engine, volume = self._engine, self._volume
-        pool = engine.pool
-        pointers = pool.pointers
-        page = self._root = own_page(pool, volume, self._root)
-        for level in range(self._height - 1, 0, -1):
-            at = page * FANOUT + (index >> SHIFT * (level - 1) & FANOUT - 1)
-            child = pointers[at]
-            page = own_page(pool, volume, child)
-            if page != child:
-                pointers[at] = page
-        leaf = pointers[page * FANOUT : (page + 1) * FANOUT]
-        self._own[index] = leaf
-        engine.writers[self] = None
-        self.changed()
-        return leaf
-
     def _make_room(self, first: int, end: int) -> None:
         """Lease what the write of these blocks may consume, or raise ``OutOfSpace``."""
         volume = self._volume
@@ -308,26 +184,6 @@ class BlockFile(FileReader):
             volume.lease(shared, pages, self.path)
         else:
             volume.lease(holes + shared, pages, self.path, reserved=holes)
-
-    def consumption(self, first: int, end: int) -> tuple[int, int]:
-        """How many holes a write of these blocks would fill, and how many shared blocks it would part with."""
-        pool = self._engine.pool
-        holes = shared = 0
-        block = first
-        while block < end:
-            stop = min(end, (block | FANOUT - 1) + 1)
-            page, alone = self._root, True
-            for level in range(self._height - 1, 0, -1):
-                alone = alone and pool.counts[page] == 1
-                page = pool.pointers[page * FANOUT + (block >> SHIFT * level & FANOUT - 1)]
-            alone = alone and pool.counts[page] == 1
-            slot = block & FANOUT - 1
-            old = pool.rows[page, slot : slot + stop - block]
-            old = old[old != 0]
-            holes += stop - block - len(old)
-            shared += int(np.count_nonzero(pool.refs[old] > 1)) if alone else len(old)
-            block = stop
-        return holes, shared
 
     # giving back
 
@@ -363,19 +219,6 @@ class BlockFile(FileReader):
         if length and self._old_place(offset >> 12):
             self._write(offset, bytes(length))
 
-    def make_holes(self, first: int, end: int) -> None:
-        """Unmap whole blocks, without a record in the log."""
-        if end * BLOCK >= self.size:
-            end = FANOUT**self._height  # nothing is behind the end: whole pages can go
-        self.forget_pages()
-        volume = self._volume
-        self._root, count = unmap(self._engine.pool, volume, self._root, self._height, first, end)
-        self._mapped -= count
-        if self._reserved:  # these blocks are held for the file again, not free for others
-            volume.end_lease()
-        volume.version += 1
-        self.changed()
-
     def resize(self, size: int) -> None:
         """Make the file longer (zeros) or shorter. Durable at the next commit.
 
@@ -399,58 +242,4 @@ class BlockFile(FileReader):
                 self.make_holes(new_blocks, old_blocks)
         self.fit(size)
         volume.end_lease()
-        self.changed()
-
-    # for the volume
-
-    def fit(self, size: int) -> None:
-        """Change the size and the height of the tree; what would lie beyond the end must be holes already."""
-        pool, volume = self._pool, self._volume
-        self.forget_pages()
-        height = height_for(size)
-        while self._height < height:
-            if self._root:
-                page = own_page(pool, volume, 0)
-                pool.pointers[page * FANOUT] = self._root
-                self._root = page
-            self._height += 1
-        while self._height > height:
-            if self._root:
-                top = own_page(pool, volume, self._root)
-                self._root = pool.pointers[top * FANOUT]
-                pool.pointers[top * FANOUT] = 0
-                drop_root(pool, volume, top, self._height)
-            self._height -= 1
-        self._measure(size)
-        self.changed()
-
-    def count_mapped(self, blocks: int) -> None:
-        """So many more blocks are no holes."""
-        self._mapped += blocks
-
-    def share(self) -> int:
-        """The root, for another owner to take a reference of; from now on a write copies."""
-        self.settle()
-        return self._root
-
-    def settle(self) -> None:
-        """No leaf may be changed in place any longer (shared, or a consistency point)."""
-        self._seen.update(self._own)
-        self._own.clear()
-
-    def replace(self, record: FileRecord) -> None:
-        """Take other contents over (whose references the caller has arranged); the object stays the same."""
-        self.forget_pages()
-        self._renumber(record.number)
-        self._root = record.root
-        self._mapped = record.mapped
-        self._measure(record.size)
-        self._reserved = record.reserved
-        self.settle_reservation()
-        self.changed()
-
-    def move_root(self, root: int) -> None:
-        """The same contents in another tree (after deduplication or a split)."""
-        self.forget_pages()
-        self._root = root
         self.changed()

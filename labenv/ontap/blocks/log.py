@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,11 +49,12 @@ class OperationLog:
                 file.truncate(length)
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
-        self.words = memoryview(self._map).cast("Q")
+        whole = memoryview(self._map).cast("Q")
+        self.limit = FIRST + (len(whole) - FIRST) // WORDS * WORDS
+        self.words = whole[: self.limit]  # no longer: a writer notices a full log by the IndexError
         self.counter = self.words[ACKNOWLEDGED : ACKNOWLEDGED + 1]
         if not acknowledge:
             self.counter = memoryview(bytearray(8)).cast("Q")
-        self.limit = FIRST + (len(self.words) - FIRST) // WORDS * WORDS
         self._end = FIRST
         self.counter[0] = self.counter[0] or FIRST
 
@@ -115,4 +117,5 @@ class OperationLog:
         """Give the mapping back."""
         self.counter.release()
         self.words.release()
-        self._map.close()
+        with suppress(BufferError):  # a file of the store still holds a view
+            self._map.close()

@@ -31,7 +31,7 @@ Not 0, and the count that it will have in its next use, so that the write path n
 ZEROS = bytes(BLOCK)
 ONE = np.int32(1)  # a plain 1 makes numpy's ufunc.at fifteen times slower
 _BATCH = 4096
-_ALWAYS = 1 << 30
+_ALWAYS = 1  # more would look shared
 
 Places = npt.NDArray[np.int64]
 """Block numbers of the pool."""
@@ -51,10 +51,11 @@ class Pool:
         pointers: the pool as 64-bit pointers; the page at block b is ``pointers[b * FANOUT:(b + 1) * FANOUT]``.
         rows, blocks: the same for numpy, one row per block.
         refs: references to each block from files, Snapshot copies and pages; ``counts`` is a quick view of it.
-        owners: number of the volume that is charged for each block; ``charged`` is a quick view of it.
+        owners: number of the volume that is charged for each block; ``charged`` is a quick view of it. What the quick
+            path of a write took is entered by ``Engine.charge``.
         kept: whether a checkpoint of the lab needs the block.
-        free: blocks ready to be popped. ``pinned``: blocks to be freed by the next consistency point,
-            besides ``pinned_bulk`` ones in arrays.
+        free: blocks ready to be popped. pinned: blocks to be freed by the next consistency point. Both are the same
+            lists for ever; ``pinned_bulk`` more are pinned in arrays.
         fresh: pages born since the last consistency point; only these may be changed in place.
     """
 
@@ -145,8 +146,8 @@ class Pool:
 
     def recount(self) -> None:
         """Forget what is free and pinned, and take it from ``refs`` and ``kept`` again (after a mount or restore)."""
-        self.free = []
-        self.pinned = []
+        self.free.clear()
+        self.pinned.clear()
         self._pinned_bulk = []
         self.pinned_bulk = 0
         self._bulk = np.zeros(0, np.int64)
@@ -238,7 +239,7 @@ class Pool:
             self.free.extend(places[~keep].tolist())
         else:
             self.free.extend(self.pinned)
-        self.pinned = []
+        self.pinned.clear()
         if len(self.free) > keep_ready:
             surplus = np.array(self.free[:-keep_ready], np.int64)
             del self.free[:-keep_ready]

@@ -29,6 +29,7 @@ def split(volume: VolumeBlocks) -> None:
     pool = engine.pool
     for file in volume.files.values():
         file.settle()
+    engine.charge()
     reached = reach(pool, volume.roots(), np.zeros(pool.size, np.bool_))
     foreign = [places[pool.owners[places] != volume.number] for places in reached]
     if any(len(places) for places in foreign):

@@ -167,8 +167,7 @@ class BlockStore:
         roots = list(volume.roots())
         volume.fence("its volume was deleted")
         for file in volume.files.values():
-            engine.writers.pop(file, None)
-            engine.changes[file.row] = None
+            engine.retire(file)
         for snapshot in volume.snapshots.values():
             engine.changes[snapshot.row] = None
         for root, height in roots:
@@ -218,6 +217,7 @@ class BlockStore:
 
     def check(self) -> list[str]:
         """Recompute every count from the trees and compare; an empty list is a clean store."""
+        self._engine.charge()
         return find_faults(self._engine, list(self._volumes.values()), self._kept_roots())
 
     def close(self) -> None:
@@ -327,6 +327,7 @@ class BlockStore:
         """The transaction is durable: the log starts anew, and what was given up is free."""
         if self._written:
             self._written = False
+            self._engine.charge()
             self._engine.log.reset(self._generation)
             self._engine.settled()
 

@@ -115,6 +115,7 @@ class VolumeBlocks:
             return self.held  # nothing else could hold them
         key = (self.version, self.ceiling, self.room)
         if self._active[0] != key:
+            self.engine.charge()
             pool = self.engine.pool
             seen = np.zeros(pool.size, np.bool_)
             reached = reach(pool, ((f.root, f.height) for f in self.files.values()), seen)
@@ -267,8 +268,7 @@ class VolumeBlocks:
         root, height = file.root, file.height
         del self.files[path]
         file.fence("was deleted")
-        self.engine.writers.pop(file, None)
-        self.engine.changes[file.row] = None
+        self.engine.retire(file)
         drop_root(self.engine.pool, self, root, height)
         self.shaken()
 
@@ -412,8 +412,7 @@ class VolumeBlocks:
         for file in before.values():
             root, height = file.root, file.height
             file.fence("is not part of the Snapshot copy that was restored")
-            self.engine.writers.pop(file, None)
-            self.engine.changes[file.row] = None
+            self.engine.retire(file)
             drop_root(self.engine.pool, self, root, height)
         self._drop_snapshots(newer)
 
