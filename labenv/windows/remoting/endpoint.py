@@ -16,7 +16,8 @@ from labenv.windows.remoting import wsman
 from labenv.windows.remoting.auth import Authenticator
 from labenv.windows.remoting.config import config_element
 from labenv.windows.remoting.engine import Engine
-from labenv.windows.remoting.psrp import Outbox, Pipe, Pool, ProtocolError
+from labenv.windows.remoting.outbox import Outbox
+from labenv.windows.remoting.psrp import Pipe, Pool, ProtocolError
 from labenv.windows.remoting.transport import connection_of
 from labenv.windows.remoting.wsman import Action, Request, WsmanFault
 

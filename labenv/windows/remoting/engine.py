@@ -22,8 +22,8 @@ from labenv.windows.remoting.values import Command
 if TYPE_CHECKING:
     from labenv.windows.host import Host
 
-READS = frozenset(("get", "test", "measure", "select", "compare", "find", "resolve", "start-sleep", "write"))
-"""Verbs (and one cmdlet) that change nothing, so that no commit is due."""
+READS = frozenset(("get", "test", "measure", "compare", "find", "resolve", "start-sleep", "write-output"))
+"""Verbs and cmdlets that change nothing, so that no commit is due."""
 
 
 class Sink(Protocol):

@@ -27,59 +27,20 @@ from psrpcore import (
 )
 from psrpcore.types import PSInvocationState, PSObject, PSRPMessageType, PSVersion, RunspacePoolState, serialize
 
-from labenv.clock import Clock, Signal
+from labenv.clock import Signal
 from labenv.faults import ConnectionDropped
 from labenv.windows.call import PsError
 from labenv.windows.remoting import clixml, metadata, records
 from labenv.windows.remoting.engine import Engine, Runspace, Terminated
+from labenv.windows.remoting.outbox import Outbox
 from labenv.windows.remoting.values import Command, plain
 
-FRAGMENT_HEADER = 21
-MESSAGE_HEADER = 40
 LARGEST_INPUT = 64 << 20
 """More bytes than this in unfinished messages end the request with a fault."""
 
 
 class ProtocolError(Exception):
     """The bytes are not PSRP, or not allowed now; answered with a WS-Management fault."""
-
-
-class Outbox:
-    """Messages for one receiver (the pool or a pipeline), cut into fragments when they are taken."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.changed: Signal = clock.signal()
-        self._messages: deque[tuple[int, bytes]] = deque()
-        self._offset = 0
-        self._fragment = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._messages)
-
-    def put(self, object_id: int, message: bytes) -> None:
-        """Queue a message and wake whoever waits for one."""
-        self._messages.append((object_id, message))
-        self.changed.set()
-
-    def take(self, room: int) -> list[bytes]:
-        """Fragments for up to about ``room`` bytes of base64 text, at least one if there is anything."""
-        taken: list[bytes] = []
-        room = room * 3 // 4
-        while self._messages and (not taken or room > 2 * FRAGMENT_HEADER):
-            object_id, message = self._messages[0]
-            data = message[self._offset : self._offset + max(room - FRAGMENT_HEADER, 1)]
-            self._offset += len(data)
-            end = self._offset >= len(message)
-            flags = (1 if self._fragment == 0 else 0) | (2 if end else 0)
-            taken.append(struct.pack(">QQBI", object_id, self._fragment, flags, len(data)) + data)
-            self._fragment += 1
-            room -= len(data) + FRAGMENT_HEADER + 60  # what the element around it costs
-            if end:
-                self._messages.popleft()
-                self._offset = self._fragment = 0
-        if not self._messages:
-            self.changed.clear()
-        return taken
 
 
 class _Pool(ServerRunspacePool):
@@ -144,6 +105,7 @@ class Pipe:
     task: asyncio.Task[None] | None = None
     started: bool = False
     stopping: bool = False
+    takes_input: bool = False
     ended: bool = False
     reported: bool = False  # the Done state has left
     inner: UUID | None = None
@@ -234,6 +196,7 @@ class Pool:
 
     def _start(self, inner: UUID | None) -> None:
         pipe, described = self._described(inner)
+        pipe.takes_input = not described.no_input
         statement: list[Command] = []
         for command in described.commands:
             arguments = tuple((None if n is None else str(n), plain(v)) for n, v in command.parameters)
@@ -273,6 +236,8 @@ class Pool:
             if pipe.metadata is not None:
                 for item in metadata.describe(self._engine, pipe.metadata):
                     self._send(pipe, PSRPMessageType.PipelineOutput, clixml.serialize(item))
+            elif pipe.takes_input:
+                raise Terminated(_no_input(), "")
             else:
                 await self._engine.execute(pipe.statements, _PipeSink(self, pipe), runspace)
         except Terminated as ended:
@@ -357,6 +322,15 @@ class _PipeSink:
     def progress(self, activity: str, status: str, percent: int) -> None:
         body = records.progress_record(activity, status, percent)
         self._pool._send(self._pipe, PSRPMessageType.ProgressRecord, body)
+
+
+def _no_input() -> PsError:
+    return PsError(
+        "Objects cannot be sent into a pipeline in this session: use parameters.",
+        error_id="PipelineInputNotAllowed",
+        category="PermissionDenied",
+        exception="System.Management.Automation.PSSecurityException",
+    )
 
 
 def _internal(failure: Exception) -> PsError:

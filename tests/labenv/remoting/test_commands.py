@@ -247,6 +247,19 @@ def test_metadata(pool: RunspacePool) -> None:
     assert names == ["Get-VM"]
 
 
+def test_input_objects_are_refused(pool: RunspacePool) -> None:
+    """Objects sent into a pipeline are refused, not silently dropped."""
+    shell = command(pool, "Get-VM")
+    shell.invoke(["vm1"])
+    assert [e.fq_error for e in shell.streams.error] == ["PipelineInputNotAllowed"]
+
+
+def test_flushing_a_volume_is_a_change(server: Server, pool: RunspacePool) -> None:
+    """A cmdlet with a harmless verb that changes something ends in a commit."""
+    command(pool, "Write-VolumeCache", {"Path": "x"}).invoke()
+    assert len(server.commits) == 1
+
+
 def test_runspace_counts(pool: RunspacePool) -> None:
     """The pool answers what it is asked about its runspaces, and their number can be changed while it is open."""
     assert pool.get_available_runspaces() == 1

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import random
 import re
+import struct
 from pathlib import Path
 
 import pytest
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import SelectorSet, WSMan
 
+from labenv.clock import Clock
+from labenv.windows.remoting.outbox import Outbox
+from labenv.windows.remoting.wsman import received
+
 from .asgi import Direct, direct
-from .conftest import PASSWORD, USER, command, parsed
+from .conftest import PASSWORD, START, USER, command, parsed
 
 
 class Recorder:
@@ -109,3 +115,25 @@ def test_damaged_requests(tmp_path: Path) -> None:
 def test_many_damaged_requests(tmp_path: Path, seed: int) -> None:
     """The same, for longer."""
     direct(tmp_path, lambda lab: attack(lab, 400, seed=seed))
+
+
+@pytest.mark.parametrize("sizes", [[10] * 3000, [70_000] * 5, [1, 200_000, 1], [0]])
+def test_answers_stay_within_the_envelope(sizes: list[int]) -> None:
+    """Fragments of many small or few large messages fill an answer without overflowing it, and come out whole."""
+
+    async def body() -> None:
+        outbox = Outbox(Clock(START))
+        messages = [bytes([n % 251]) * size for n, size in enumerate(sizes)]
+        for number, message in enumerate(messages):
+            outbox.put(number, message)
+        whole = [b""] * len(sizes)
+        while outbox:
+            taken = outbox.take(100_000)
+            assert len(received(taken, command_id="0" * 36, done=True)) < 100_000 + 500
+            for fragment in taken:
+                number, _, _, size = struct.unpack(">QQBI", fragment[:21])
+                assert len(fragment) == 21 + size
+                whole[number] += fragment[21:]
+        assert whole == messages
+
+    asyncio.run(body())
