@@ -41,7 +41,7 @@ class PlannedStep:
     skipped: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Plan(Generic[S]):
     """What a run would do now. Nothing has been changed."""
 
@@ -52,7 +52,7 @@ class Plan(Generic[S]):
     parameters: Mapping[str, Any]
     steps: tuple[PlannedStep, ...]
     confirmations: tuple[Confirmation, ...]
-    state: S = field(repr=False)
+    state: S
 
     @property
     def counts(self) -> dict[str, int]:
@@ -75,7 +75,7 @@ class Plan(Generic[S]):
         types = {"number": "int64", "changes": "bool", "pivot": "bool"}
         return pd.DataFrame(rows, columns=columns).astype(types)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [f"{self.title} on {self.site}" + (f" (TR-4004 {self.tr})" if self.tr else "")]
         for step in self.steps:
             if step.pivot:
@@ -120,7 +120,7 @@ class StepRecord:
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FlowRecord:
     """What happened in a run. ``result`` is the flow's own (frozen) account, ``state`` its last state."""
 
@@ -135,9 +135,9 @@ class FlowRecord:
     steps: tuple[StepRecord, ...]
     error: str = ""
     result: Any = None
-    state: Any = field(default=None, repr=False)
+    state: Any = None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [f"{self.title} on {self.site}: {self.outcome} (run {self.run})"]
         for step in self.steps:
             lines.append(

@@ -42,7 +42,7 @@ def card(title: str, *children: str, accent: str = LINE) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
     """A table. ``header`` and ``caption`` are plain text, the cells are HTML."""
-    left = "text-align:left;vertical-align:top"  # JupyterLab's own is right and middle
+    left = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"  # JupyterLab's own is right and middle
     head = tag(
         "tr", *(tag("th", text(name), style=f"{left};color:{PALE};font-weight:500", scope="col") for name in header)
     )
@@ -75,5 +75,6 @@ def code(content: str) -> str:
 
 
 def sign(mark: str, word: str, colour: str) -> str:
-    """A sign and a word in a colour: the colour alone never tells."""
-    return tag("span", text(f"{mark} {word}"), style=f"color:{colour};white-space:nowrap")
+    """A sign and a word beside a bar of that colour: the colour never tells anything alone, and the text stays ink."""
+    style = f"color:{PALE}" if colour == PALE else f"border-left:4px solid {colour};padding-left:5px"
+    return tag("span", text(f"{mark} {word}"), style=style)

@@ -100,22 +100,21 @@ def _svg(rows: Sequence[Mapping[str, str]]) -> str:
     states = {row["vm"]: row.get("state", "") for row in rows}
     paths = {row["disk"]: row.get("path", "") for row in rows}
     notes = {0: states, 2: paths}
+    headings = (html.tag("text", html.text(t), x=n * (_BOX + _GAP), y=14) for n, t in enumerate(TITLES))
+    boxes = (_box(place, name, notes.get(column, {}).get(name, "")) for (column, name), place in places.items())
+    labels = (html.tag("text", html.text(_short(name)), x=x + 6, y=y + 17) for (_, name), (x, y) in places.items())
     return html.tag(
         "svg",
-        *(_heading(column) for column in range(len(LEVELS))),
-        *_lines(rows, places),
-        *(_box(place, name, notes.get(column, {}).get(name, "")) for (column, name), place in places.items()),
+        html.tag("g", *headings, fill=html.PALE, font_size=12),
+        html.tag("g", *_lines(rows, places), fill="none", stroke=html.LINE, stroke_width=1.5),
+        html.tag("g", *boxes, fill=html.PAPER, stroke=html.LINE),
+        html.tag("g", *labels, fill=html.INK, font_size=11, pointer_events="none"),
         viewBox=f"0 0 {len(LEVELS) * (_BOX + _GAP) - _GAP} {_TOP + _ROW * deepest + 4}",
         width="100%",
         style="max-width:900px",
         role="img",
-        aria_label="; ".join(" on ".join(filter(None, (row[level] for level in LEVELS))) for row in rows),
+        aria_label="Virtual disks, and what they stand on down to the aggregate; the same as text below",
     )
-
-
-def _heading(column: int) -> str:
-    x = column * (_BOX + _GAP)
-    return html.tag("text", html.text(TITLES[column]), x=x, y=14, fill=html.PALE, font_size=12)
 
 
 def _lines(rows: Sequence[Mapping[str, str]], places: Mapping[tuple[int, str], tuple[int, float]]) -> list[str]:
@@ -124,17 +123,16 @@ def _lines(rows: Sequence[Mapping[str, str]], places: Mapping[tuple[int, str], t
     for row in rows:
         way = [places[column, row[level]] for column, level in enumerate(LEVELS) if row[level]]
         pairs.update(dict.fromkeys(pairwise(way)))
-    return [html.tag("path", d=_curve(*pair), fill="none", stroke=html.LINE, stroke_width=1.5) for pair in pairs]
+    return [html.tag("path", d=_curve(*pair)) for pair in pairs]
 
 
 def _curve(start: tuple[int, float], end: tuple[int, float]) -> str:
     middle = (_ROW - 8) / 2
     (x1, y1), (x2, y2) = (start[0] + _BOX, start[1] + middle), (end[0], end[1] + middle)
-    return f"M{x1} {y1} C{x1 + _GAP / 2} {y1} {x2 - _GAP / 2} {y2} {x2} {y2}"
+    return f"M{x1:g} {y1:g}C{x1 + _GAP / 2:g} {y1:g} {x2 - _GAP / 2:g} {y2:g} {x2:g} {y2:g}"
 
 
 def _box(place: tuple[int, float], name: str, note: str) -> str:
-    x, y = place
-    box = html.tag("rect", x=x, y=y, width=_BOX, height=_ROW - 8, rx=4, fill=html.PAPER, stroke=html.LINE)
-    label = html.tag("text", html.text(_short(name)), x=x + 6, y=y + 17, fill=html.INK, font_size=11)
-    return html.tag("g", html.tag("title", html.text(f"{name} ({note})" if note else name)), box, label)
+    cut = _short(name) != name
+    title = html.tag("title", html.text(f"{name} ({note})" if note else name)) if cut or note else ""
+    return html.tag("rect", title, x=place[0], y=place[1], width=_BOX, height=_ROW - 8, rx=4)

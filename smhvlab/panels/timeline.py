@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PLOTLY: Final = "application/vnd.plotly.v1+json"
 _WIDTH, _LEFT, _ROW, _TOP = 720, 140, 26, 8
-_NAMED: Final = 40  # Snapshot copies listed by name under the picture
+_NAMED: Final = 12  # Snapshot copies listed by name under the picture
 
 
 @dataclass(frozen=True)
@@ -133,33 +133,33 @@ def _svg(marks: Sequence[Mark]) -> str:
     span = (last - first).total_seconds() or 1.0
     volumes = {volume: row for row, volume in enumerate(dict.fromkeys(m.volume for m in marks))}
     height = _TOP + _ROW * len(volumes) + 22
-    parts = []
+    names, lines = [], []
     for volume, row in volumes.items():
         y = _TOP + _ROW * row + _ROW // 2
-        parts.append(html.tag("text", html.text(volume), x=0, y=y + 4, fill=html.INK, font_size=12))
-        parts.append(html.tag("line", x1=_LEFT, y1=y, x2=_WIDTH - 10, y2=y, stroke=html.LINE))
+        names.append(html.tag("text", html.text(volume), x=0, y=y + 4))
+        lines.append(html.tag("line", x1=_LEFT, y1=y, x2=_WIDTH - 10, y2=y))
+    free, busy = [], []  # a full square is busy, an open circle is free
     for m in marks:
         x = round(_LEFT + 8 + (_WIDTH - _LEFT - 26) * (m.time - first).total_seconds() / span, 1)
         y = _TOP + _ROW * volumes[m.volume] + _ROW // 2
-        about = html.tag(
-            "title", html.text(f"{m.snapshot}, {_clock(m.time)}" + (f", busy: {m.owners}" * bool(m.owners)))
-        )
-        if m.owners:  # a full square is busy, an open circle is free
-            parts.append(html.tag("rect", about, x=round(x - 5, 1), y=y - 5, width=10, height=10, fill=html.WARN))
+        about = f"{m.snapshot}, {_clock(m.time)}" + (f", busy: {m.owners}" if m.owners else "")
+        title = html.tag("title", html.text(about)) if len(marks) <= _NAMED else ""
+        if m.owners:
+            busy.append(html.tag("rect", title, x=round(x - 5, 1), y=y - 5, width=10, height=10))
         else:
-            parts.append(html.tag("circle", about, cx=x, cy=y, r=5, fill=html.PAPER, stroke=html.BUSY, stroke_width=2))
+            free.append(html.tag("circle", title, cx=x, cy=y, r=5))
     y = height - 6
-    parts.append(html.tag("text", html.text(_clock(first)), x=_LEFT, y=y, fill=html.PALE, font_size=11))
+    ends = [html.tag("text", html.text(_clock(first)), x=_LEFT, y=y)]
     if last != first:
-        parts.append(
-            html.tag(
-                "text", html.text(_clock(last)), x=_WIDTH - 10, y=y, fill=html.PALE, font_size=11, text_anchor="end"
-            )
-        )
+        ends.append(html.tag("text", html.text(_clock(last)), x=_WIDTH - 10, y=y, text_anchor="end"))
     label = f"{len(marks)} Snapshot copies on {len(volumes)} volumes; circle: free, square: busy"
     return html.tag(
         "svg",
-        *parts,
+        html.tag("g", *names, fill=html.INK, font_size=12),
+        html.tag("g", *lines, stroke=html.LINE),
+        html.tag("g", *free, fill=html.PAPER, stroke=html.BUSY, stroke_width=2),
+        html.tag("g", *busy, fill=html.WARN),
+        html.tag("g", *ends, fill=html.PALE, font_size=11),
         viewBox=f"0 0 {_WIDTH} {height}",
         width="100%",
         style=f"max-width:{_WIDTH}px",

@@ -208,6 +208,22 @@ def test_the_timeline_takes_times_as_text() -> None:
     assert "2013-03-01 10:00:00+00:00" in picture
 
 
+def test_a_full_volume_is_still_a_small_picture() -> None:
+    """255 Snapshot copies, the most that the TR allows, fit into a cell's output."""
+    frame = pd.DataFrame(
+        {
+            "volume": "vm01",
+            "snapshot": [f"daily_{n}" for n in range(255)],
+            "create_time": pd.date_range("2013-01-01", periods=255, freq="h", tz="UTC"),
+            "owners": "",
+        }
+    )
+    picture = SnapshotTimeline(frame).render()
+    check(picture)
+    assert picture.count("<circle") == 255
+    assert "255 Snapshot copies (the last 12)" in picture
+
+
 # --- storage map
 
 
@@ -253,6 +269,16 @@ def test_the_storage_map_shows_one_vm() -> None:
     assert panel.picture.value == panel.render()
     panel.update(MAP[MAP["vm"] != "sql01"])
     assert panel.vm.value == "all VMs"
+
+
+def test_a_site_of_forty_disks_is_still_a_small_picture() -> None:
+    """Ten VMs with four virtual disks each fit into a cell's output."""
+    rows = [
+        (f"vm{n}", f"C:\\VMs\\vm{n}\\disk{d}.vhd", f"Disk {n}", "C:\\", f"/vol/v{n}/lun", f"v{n}", "aggr1", "Running")
+        for n in range(10)
+        for d in range(4)
+    ]
+    check(StorageMap(pd.DataFrame(rows, columns=MAP.columns)).render())
 
 
 @pytest.mark.parametrize("make", [lambda: SnapshotTimeline(SNAPSHOTS[:0]), lambda: StorageMap(MAP[:0])])
