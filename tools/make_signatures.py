@@ -55,8 +55,12 @@ NAMESPACES = {
 }
 
 CLASSES = {
-    f"{verb}-VHD": f"Microsoft.Vhd.PowerShell.Cmdlets.{verb}Vhd"
-    for verb in ["Get", "New", "Set", "Mount", "Dismount", "Convert", "Merge", "Optimize", "Resize", "Test"]
+    **{
+        f"{verb}-VHD": f"Microsoft.Vhd.PowerShell.Cmdlets.{verb}Vhd"
+        for verb in ["New", "Set", "Mount", "Dismount", "Convert", "Merge", "Optimize", "Resize", "Test"]
+    },
+    "Get-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.GetVHD",
+    "Get-ClusterResource": "Microsoft.FailoverClusters.PowerShell.GetResourceCommand",
 }
 """Classes that do not follow the rule of their module."""
 

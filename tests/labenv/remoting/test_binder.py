@@ -315,7 +315,7 @@ def test_delegation_and_modules() -> None:
     """The table says which cmdlets need delegation and where each comes from."""
     assert signature("Add-ClusterVirtualMachineRole").needs_delegation
     assert not signature("Get-ClusterGroup").needs_delegation
-    assert signature("Get-VHD").suffix == "Microsoft.Vhd.PowerShell.Cmdlets.GetVhd"
+    assert signature("Get-VHD").suffix == "Microsoft.Vhd.PowerShell.Cmdlets.GetVHD"
     assert TABLE.find("Get-NoSuchThing") is None
     assert signature("Hyper-V\\Get-VM").module == "Hyper-V"
 
