@@ -121,7 +121,7 @@ class Journal:
         return next(line.state for line in reversed(self.lines) if line.state is not None)
 
     @property
-    def settled(self) -> set[str]:
+    def passed(self) -> set[str]:
         """Steps that need not run any more: ended or skipped."""
         return {line.step for line in self.lines if line.mark in (Mark.END, Mark.SKIP)}
 

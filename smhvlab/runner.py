@@ -122,7 +122,7 @@ class Runner(Generic[S]):
         number, step = 0, None
         try:
             for number, step in enumerate(self._flow.steps(), 1):
-                if step.name in journal.settled:
+                if step.name in journal.passed:
                     self._tell(r.StepFinished(step.name))  # by the process before this one
                 else:
                     self._take(step, number, journal)

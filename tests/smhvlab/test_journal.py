@@ -86,7 +86,7 @@ def test_what_is_settled_and_what_is_to_be_undone() -> None:
         (Mark.START, "three"),
     ]:
         journal.write(mark, name)
-    assert journal.settled == {"one", "two"}
+    assert journal.passed == {"one", "two"}
     assert journal.to_undo == ["three", "one"]
     journal.write(Mark.UNDO, "three")
     journal.write(Mark.UNDONE, "three")
