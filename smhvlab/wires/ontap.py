@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from smhvlab.errors import JobFailed, NotFound, NotUnique, UnknownOutcome, Unsendable
+from smhvlab.errors import JobFailed, NotFound, NotUnique, ProtocolError, UnknownOutcome, Unsendable
 from smhvlab.profile import StorageEndpoint
 from smhvlab.secrets import Secret
 from smhvlab.wires.control import WireControl
@@ -30,6 +30,9 @@ Resource: TypeAlias = Any
 JsonObject: TypeAlias = dict[str, Any]
 
 CONNECT_SECONDS, READ_SECONDS = 6.0, 45.0
+LUN_DATA_STEP = 1 << 20
+"""Most bytes of a LUN that one request may read or write."""
+
 JOBS_AT_ONCE = 50
 """Jobs asked for in one GET; more would make the address too long."""
 
@@ -235,6 +238,57 @@ class OntapWire:
         answer = resource.delete(poll=False, connection=self._connection(), **query_text(query))
         return self._pending(answer.http_response)
 
+    # --- LUN data ----------------------------------------------------------------------------------------------------
+
+    def read_lun(self, uuid: str, *, offset: int, size: int) -> bytes:
+        """Bytes of a LUN, e.g. its partition table; at most 1 MiB a request, so larger sizes take several.
+
+        netapp-ontap decodes the answer as text and fails on binary data, so this goes through its session directly.
+
+        Raises:
+            OntapError, ProtocolError, ConnectionFailed, Cancelled
+        """
+        from requests_toolbelt.multipart.decoder import MultipartDecoder
+
+        connection = self._connection()
+        found = bytearray()
+        while len(found) < size:
+            at, step = offset + len(found), min(LUN_DATA_STEP, size - len(found))
+            response = connection.session.get(
+                f"{connection.origin}/api/storage/luns/{uuid}",
+                params={"data.offset": at, "data.size": step},
+                headers={"Accept": "multipart/form-data"},
+            )
+            try:
+                parts = MultipartDecoder.from_response(response).parts
+                data = next((part.content for part in parts if b'name="data"' in _disposition(part)), b"")
+            except (ValueError, KeyError, LookupError):
+                data = b""
+            if len(data) != step:
+                raise ProtocolError(
+                    f"{self.endpoint.name} gave {len(data)} of {step} bytes of a LUN",
+                    next_action="Check that the range lies within the LUN.",
+                )
+            found += data
+        return bytes(found)
+
+    def write_lun(self, uuid: str, data: bytes, *, offset: int) -> None:
+        """Overwrite bytes of a LUN that no host uses, at most 1 MiB.
+
+        Raises:
+            Unsendable: more than 1 MiB.
+            OntapError, ConnectionFailed, UnknownOutcome, ReadOnlyRefused, Cancelled
+        """
+        if len(data) > LUN_DATA_STEP:
+            raise Unsendable(
+                f"{len(data)} bytes are too many for one write to a LUN", next_action="Write at most 1 MiB at a time."
+            )
+        connection = self._connection()
+        response = connection.session.patch(
+            f"{connection.origin}/api/storage/luns/{uuid}", params={"data.offset": offset}, files={"data": data}
+        )
+        self.wait([self._pending(response)])
+
     # --- jobs --------------------------------------------------------------------------------------------------------
 
     def wait(self, pending: Iterable[Pending], *, interval: float = 1.0, abandon: bool = False) -> None:
@@ -362,6 +416,10 @@ class OntapWire:
 def _json(response: requests.Response) -> JsonObject:
     body = response.json()
     return body if isinstance(body, dict) else {}
+
+
+def _disposition(part: Any) -> bytes:
+    return bytes(part.headers.get(b"Content-Disposition", b""))
 
 
 def _filter_text(query: Mapping[str, object]) -> str:

@@ -41,7 +41,8 @@ class CurlText:
         if self.method != "GET":
             words.append(f"-X {self.method}")
         words.append('-u "$ONTAP_USER"')
-        path = redact(self.path)
+        # The library encodes more than a query needs; a reader wants to see fields=name,size and name=*.
+        path = redact(self.path.replace("%2C", ",").replace("%2A", "*"))
         # Only the variable must be expanded by the shell; whatever else it could act on goes into single quotes.
         words.append(f'"$ONTAP"{shlex.quote(path)}' if re.search(r'[$`"\\!]', path) else f'"$ONTAP{path}"')
         if self.body:

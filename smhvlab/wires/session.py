@@ -121,7 +121,13 @@ class Session:
             pipeline.begin_invoke()
 
     def poll(self, pipeline: Any, sent: Sent) -> bool:
-        """Wait a while for more of the pipeline; True while it is still running."""
+        """Wait a while for more of the pipeline; True while it is still running.
+
+        A reply that is lost is not asked for again: what it held would be missing from the output without a sign.
+        """
+        if pipeline.runspace_pool is not self._pool:
+            # Another command of the wave has found the session dead.
+            raise self._lost(sent, None)
         with self._explaining(sent), self._patience(POLL_SECONDS):
             pipeline.poll_invoke()
         return bool(pipeline.state == PSInvocationState.RUNNING)
@@ -230,7 +236,7 @@ class Session:
         if isinstance(problem, WSManFaultError):
             return self._fault(problem, sent, refused_is_unsent)
         if isinstance(problem, WinRMTransportError):
-            if not sent.reads and not refused_is_unsent:
+            if not sent.reads and not (refused_is_unsent and problem.code < 500):
                 return _unknown(sent, f"HTTP {problem.code}", str(problem.code))
             return ProtocolError(
                 f"{sent.endpoint} answered {sent.title} with HTTP {problem.code}",
@@ -245,16 +251,19 @@ class Session:
             next_action="Check the address, port and session configuration in the profile.",
         )
 
+    def _lost(self, sent: Sent, code: str | None, *, unsent: bool = False) -> SmhvLabError:
+        if not sent.reads and not unsent:
+            return _unknown(sent, "the session on the host is gone", code)
+        return SessionLost(
+            f"{sent.endpoint} has ended the session",
+            code=code,
+            next_action="Try again; a new session is opened. Look whether the host has restarted.",
+        )
+
     def _fault(self, problem: WSManFaultError, sent: Sent, refused_is_unsent: bool) -> SmhvLabError:
         code = str(problem.code)
         if problem.code == FAULT_NO_SHELL:
-            if sent.reads or refused_is_unsent:
-                return SessionLost(
-                    f"{sent.endpoint} has ended the session",
-                    code=code,
-                    next_action="Try again; a new session is opened. Look whether the host has restarted.",
-                )
-            return _unknown(sent, "the host has ended the session", code)
+            return self._lost(sent, code, unsent=refused_is_unsent)
         if problem.code in FAULTS_QUOTA:
             return QuotaReached(
                 f"{sent.endpoint} allows {self.endpoint.user} no further sessions",
@@ -269,7 +278,9 @@ class Session:
                 why=problem.reason,
                 next_action="Give the user the session configuration's role on the host.",
             )
-        if problem.code == FAULT_TIMED_OUT and sent.reads:
+        if problem.code == FAULT_TIMED_OUT:
+            if not sent.reads:
+                return _unknown(sent, "the host did not answer in time", code)
             return TimedOut(
                 f"{sent.endpoint} did not answer {sent.title} in time",
                 code=code,

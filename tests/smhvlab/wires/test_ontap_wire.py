@@ -342,3 +342,84 @@ def test_the_log_can_be_pasted_and_holds_no_secret(canned: Canned) -> None:
         assert secret not in whole
     with pytest.raises(ValueError, match="curl"):
         rest.log.entries[0].powershell()
+
+
+def test_lun_data_are_bytes(canned: Canned) -> None:
+    """Binary data are read and written as they are, in steps of at most 1 MiB."""
+    disk = bytes(range(256)) * 6144  # 1.5 MiB
+
+    def route(seen: Seen) -> Answer:
+        query = dict(part.split("=") for part in seen.path.partition("?")[2].split("&"))
+        if seen.method == "PATCH":
+            return Answer(200, {})
+        start, size = int(query["data.offset"]), int(query["data.size"])
+        part = b'--X\r\nContent-Disposition: form-data; name="data"\r\n\r\n' + disk[start : start + size]
+        return Answer(200, part + b"\r\n--X--\r\n", content_type="multipart/form-data; boundary=X")
+
+    canned.route = route
+    with wire(canned) as rest:
+        assert rest.read_lun("u", offset=512, size=len(disk) - 512) == disk[512:]
+        assert len(canned.seen) == 2
+        assert canned.seen[0].headers["Accept"] == "multipart/form-data"
+        with pytest.raises(ProtocolError):
+            rest.read_lun("u", offset=len(disk), size=512)
+        rest.write_lun("u", b"\x00\xff" * 256, offset=1024)
+        assert canned.seen[-1].path == "/api/storage/luns/u?data.offset=1024"
+        assert b"\x00\xff" * 256 in canned.seen[-1].body
+        with pytest.raises(Unsendable):
+            rest.write_lun("u", bytes(2**20 + 1), offset=0)
+        assert '--data-binary @"$BODY"' in rest.log.entries[-1].curl()
+        assert rest.log.entries[0].response.endswith("bytes")
+
+
+def test_jobs_of_a_query_based_change_are_all_waited_for(canned: Canned) -> None:
+    """A PATCH or DELETE by query answers with one job for each record."""
+    jobs = [{"uuid": uuid} for uuid in ("a", "b")]
+
+    def route(seen: Seen) -> Answer:
+        if seen.method == "PATCH":
+            return Answer(202, {"num_records": 2, "jobs": jobs})
+        return records(job("a", "success"), job("b", "failure", code=917536, message="no"))
+
+    canned.route = route
+    with wire(canned) as rest, pytest.raises(JobFailed) as caught:
+        rest.wait([rest.modify(Volume(uuid="*"), {"size": 1})])
+    assert (caught.value.code, caught.value.job) == ("917536", "b")
+
+
+def test_settle_tells_each_outcome(canned: Canned) -> None:
+    """`settle` returns each request's failure instead of raising, done ones included."""
+
+    def route(seen: Seen) -> Answer:
+        if seen.method == "POST":
+            return accepted("bad") if b"bad" in seen.body else Answer(201, {"num_records": 1})
+        return records(job("bad", "failure", error={"code": "4", "message": "entry doesn't exist", "target": "x"}))
+
+    canned.route = route
+    with wire(canned) as rest:
+        good, bad = rest.settle([rest.create(Volume(name=name)) for name in ("good", "bad")])
+    assert good is None
+    assert isinstance(bad, JobFailed)
+    assert (bad.code, bad.target) == ("4", "x")
+
+
+def test_an_svm_user_has_its_own_key(canned: Canned) -> None:
+    """The SVM's own user goes to the same address under another name and password."""
+    from smhvlab.profile import SvmEndpoint
+
+    canned.route = lambda _: Answer(403, {"error": {"code": "6", "message": "not authorized for that command"}})
+    endpoint = canned.endpoint(svms=(SvmEndpoint("svm1", "vsadmin"),)).as_svm("svm1")
+    assert endpoint.key == "cluster1/svm1"
+    with wire(canned, endpoint=endpoint) as rest, pytest.raises(OntapError) as caught:
+        rest.collect(Volume)
+    assert caught.value.code == "6"
+    with pytest.raises(NotFound):
+        canned.endpoint().as_svm("svm9")
+
+
+def test_a_redirect_is_not_followed(canned: Canned) -> None:
+    """Neither a password nor a change is sent on to another address."""
+    canned.route = lambda _: Answer(302, headers={"Location": "https://127.0.0.1:1/"})
+    with wire(canned) as rest, pytest.raises(ProtocolError):
+        rest.collect(Volume)
+    assert len(canned.seen) == 1

@@ -21,6 +21,7 @@ from smhvlab.errors import (
     PowerShellError,
     QuotaReached,
     ReadOnlyRefused,
+    SessionLost,
     TimedOut,
     UnknownOutcome,
     Unsendable,
@@ -340,6 +341,21 @@ def test_a_change_whose_reply_is_lost_is_not_repeated(remote: RemoteHost) -> Non
             host.collect([running])
         assert len(host.run("Get-VM")) == 2
     assert remote.calls == [("begin", "Forever")]
+
+
+def test_a_session_that_dies_takes_its_whole_wave(remote: RemoteHost) -> None:
+    """When a session dies, every command of the wave gets an outcome: lost for reads, unknown for changes."""
+    with wire(remote) as host:
+        wave = [
+            host.begin("New-VMSwitch", {"Name": "Forever", "SwitchType": "Private"}),
+            host.begin("Get-Content", {"LiteralPath": "Forever"}),
+            host.begin("New-VMSwitch", {"Name": "Forever", "SwitchType": "Private"}),
+        ]
+        remote.forget_shells()
+        with pytest.raises(UnknownOutcome):
+            host.collect(wave)
+        assert [type(one.error) for one in wave] == [UnknownOutcome, SessionLost, UnknownOutcome]
+        assert [entry.status for entry in host.log.entries] == ["0", "0", "0"]
 
 
 def test_variables_of_the_machine_are_not_used(
