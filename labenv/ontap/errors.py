@@ -38,6 +38,7 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "786446": (400, 'There is no node "{node}" in the cluster.'),
     "786497": (409, 'The aggregate "{name}" has volumes and cannot be deleted.'),
     "786771": (404, 'The aggregate "{name}" does not exist.'),
+    "19726341": (409, "There are not enough spare disks: {reason}"),
     "787092": (400, 'Field "{field}" cannot be specified for this operation.'),
     # interfaces
     "1376963": (409, 'The address {address} is already used by the interface "{name}".'),

@@ -212,15 +212,19 @@ def modify_lun(core: Core, args: Mapping[str, Any]) -> str:
     if volume.state != "online":
         raise ApiError("5374866", volume=volume.name)
     pool = core.pool(volume.uuid)
-    try:
-        if "size" in values:
-            pool.files[lun.path].resize(values["size"])
-        if "reserved" in values:
-            pool.files[lun.path].reserved = values["reserved"]
-    except OutOfSpace as error:
-        raise ApiError("917536", reason=f"no space in volume {volume.name}: {error}") from None
     if "path" in values:
         require_free_path(core, volume, values["path"], "1254196")
+    file = pool.files[lun.path]
+    was_reserved = file.reserved
+    try:
+        if "reserved" in values:
+            file.reserved = values["reserved"]
+        if "size" in values:
+            file.resize(values["size"])
+    except OutOfSpace as error:
+        file.reserved = was_reserved
+        raise ApiError("917536", reason=f"no space in volume {volume.name}: {error}") from None
+    if "path" in values:
         pool.rename_file(lun.path, values["path"])
     if values.get("enabled"):
         values["space_error"] = False

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from labenv.devices import OutOfSpace
 from labenv.ontap import records as r
+from labenv.ontap.blocks.errors import BlockStoreError
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.snapshots import take
@@ -118,7 +120,8 @@ def clone_volume(core: Core, args: Mapping[str, Any]) -> str:
         adopt_lun(core, lun, volume=uuid, svm=svm)
     core.topology += 1
     if args["split"]:
-        split_volume(core, {"volume": uuid})
+        with suppress(ApiError):  # without the room for blocks of its own it stays a clone
+            split_volume(core, {"volume": uuid})
     return uuid
 
 
@@ -159,29 +162,31 @@ def modify_volume(core: Core, args: Mapping[str, Any]) -> None:
     blocks = core.pool(volume.uuid)
     if "name" in values and values["name"] != volume.name:
         require_free_name(core, core.svms[volume.svm], values["name"])
-    if values.get("state", volume.state) == "offline" and core.clones_of(volume.uuid):
-        raise ApiError("524615", name=volume.name)
-    if "size" in values and values["size"] != volume.size:
-        if volume.state != "online" and values.get("state") != "online":
-            raise ApiError("9437885", name=volume.name)
-        try:
-            blocks.resize(values["size"])
-        except OutOfSpace as error:
-            raise ApiError("917536", reason=f"resize of volume {volume.name}: {error}") from None
-        except ValueError as error:
-            raise ApiError("917534", size=values["size"], least=LEAST_SIZE, target="size") from error
-    if "guarantee" in values and values["guarantee"] != volume.guarantee:
-        try:
-            blocks.guarantee = values["guarantee"] == "volume"
-        except OutOfSpace as error:
-            raise ApiError("917536", reason=f"no space to guarantee volume {volume.name}: {error}") from None
-    if "snapshot_reserve" in values:
-        blocks.snapshot_reserve = values["snapshot_reserve"]
+    if "size" in values and volume.state != "online" and values.get("state") != "online":
+        raise ApiError("9437885", name=volume.name)
+    if args.get("split"):
+        split_volume(core, {"volume": volume.uuid})
+        return
+    _change_space(core, volume, values)
     changed = core.change_volume(volume, **values)
     if args.get("deduplicate") or (changed.dedupe != "none" and volume.dedupe == "none"):
         blocks.deduplicate()
-    if args.get("split"):
-        split_volume(core, {"volume": volume.uuid})
+
+
+def _change_space(core: Core, volume: r.Volume, values: Mapping[str, Any]) -> None:
+    """Size, guarantee and reserve of a volume's blocks: all of them, or none."""
+    blocks = core.pool(volume.uuid)
+    size, guarantee, reserve = volume.size, blocks.guarantee, blocks.snapshot_reserve
+    try:
+        blocks.snapshot_reserve = values.get("snapshot_reserve", reserve)
+        if "guarantee" in values:
+            blocks.guarantee = values["guarantee"] == "volume"
+        if values.get("size", size) != size:
+            blocks.resize(values["size"])
+    except (OutOfSpace, BlockStoreError) as error:
+        blocks.guarantee = guarantee
+        blocks.snapshot_reserve = reserve
+        raise ApiError("917536", reason=f"volume {volume.name}: {error}") from None
 
 
 def split_volume(core: Core, args: Mapping[str, Any]) -> None:

@@ -10,7 +10,14 @@ from labenv.ontap import records as r
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.rest.call import Call
-from labenv.ontap.rest.collection import Body, Codes, Collection, Field, Later, svm_fields
+from labenv.ontap.rest.collection import Collection
+from labenv.ontap.rest.model import (
+    Body,
+    Codes,
+    Field,
+    Later,
+    svm_fields,
+)
 from labenv.ontap.rest.values import Kind
 
 

@@ -11,19 +11,19 @@ from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.jobs import KEPT
 from labenv.ontap.rest.call import Call
-from labenv.ontap.rest.collection import (
+from labenv.ontap.rest.collection import Collection
+from labenv.ontap.rest.model import (
     SVM_LINK,
     Access,
     Body,
     Codes,
-    Collection,
     Field,
     Links,
     Now,
     Parameters,
     svm_fields,
 )
-from labenv.ontap.rest.values import Kind, show_duration, show_time
+from labenv.ontap.rest.values import Kind, show_time
 
 
 def version_numbers(core: Core) -> tuple[int, int, int]:
@@ -157,7 +157,6 @@ class JobRecords(Collection):
         Field("error.target", read=lambda core, j: (j.failure.target or None) if j.failure else None),
         Field("start_time", Kind.TIME, read=lambda core, j: show_time(j.start_time)),
         Field("end_time", Kind.TIME, read=lambda core, j: None if j.end_time is None else show_time(j.end_time)),
-        Field("elapsed_time", read=lambda core, j: show_duration((j.end_time or core.now) - j.start_time)),
         Field("node.name", read=lambda core, j: j.node),
         *svm_fields(create=False),
     )

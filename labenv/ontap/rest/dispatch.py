@@ -13,7 +13,13 @@ from labenv.ontap.errors import ERRORS, ApiError
 from labenv.ontap.jobs import Jobs
 from labenv.ontap.records import Job
 from labenv.ontap.rest.call import Call, Reply
-from labenv.ontap.rest.collection import Access, Collection, Later, Now, Work
+from labenv.ontap.rest.collection import Collection
+from labenv.ontap.rest.model import (
+    Access,
+    Later,
+    Now,
+    Work,
+)
 from labenv.ontap.rest.values import flatten
 
 MULTI_STATUS = {"POST": (201, 202), "PATCH": (200, 202), "DELETE": (200, 202)}
@@ -67,6 +73,8 @@ class Dispatcher:
                 return await self._post(call, route)
             return await self._change(call, route)
         except ApiError as error:
+            if call.method != "GET":
+                self._core.state.commit()  # a bulk change may have been made in part
             return Reply(error.status, error.body())
 
     @staticmethod

@@ -8,7 +8,15 @@ from typing import Any, ClassVar
 from labenv.ontap import records as r
 from labenv.ontap.errors import ApiError, invalid_value
 from labenv.ontap.rest.call import Call
-from labenv.ontap.rest.collection import SVM_LINK, Body, Codes, Collection, Field, Links, Now
+from labenv.ontap.rest.collection import Collection
+from labenv.ontap.rest.model import (
+    SVM_LINK,
+    Body,
+    Codes,
+    Field,
+    Links,
+    Now,
+)
 from labenv.ontap.rest.values import Kind
 
 

@@ -12,11 +12,11 @@ from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError, invalid_value
 from labenv.ontap.rest.call import Call, Reply
 from labenv.ontap.rest.clones import clone_locks, clone_source, core_name, find_volume
-from labenv.ontap.rest.collection import (
+from labenv.ontap.rest.collection import Collection
+from labenv.ontap.rest.model import (
     SVM_LINK,
     Body,
     Codes,
-    Collection,
     Field,
     Later,
     Links,
@@ -47,6 +47,11 @@ def used_bytes(core: Core, lun: r.Lun) -> int | None:
     return core.pool(lun.volume).files[lun.path].used
 
 
+def is_reserved(core: Core, lun: r.Lun) -> bool:
+    """Whether a LUN's space is really held for it: it asks for that, and its volume has its own space for sure."""
+    return lun.reserved and core.volumes[lun.volume].guarantee == "volume"
+
+
 def lun_maps(core: Core, lun: r.Lun) -> list[dict[str, Any]] | None:
     """The maps of a LUN as its record shows them."""
     return [
@@ -65,7 +70,8 @@ class Luns(Collection):
         "POST": (
             "917927", "918235", "918236", "1260121", "1260136", "2621462", "2621706", "2621707", "5242927", "5374121",
             "5374124", "5374125", "5374127", "5374237", "5374238", "5374242", "5374858", "5374859", "5374861",
-            "5374862", "5374874", "5374875", "5374876", "5374883", "5374884", "5374899", "5374942", "13565952",
+            "5374862", "5374866", "5374874", "5374875", "5374876", "5374883", "5374884", "5374899", "5374942",
+            "13565952",
         ),
         "PATCH": (
             "1254196", "1254226", "1260121", "5374121", "5374124", "5374125", "5374127", "5374858", "5374866",
@@ -104,7 +110,7 @@ class Luns(Collection):
         Field("space.size", Kind.SIZE, read=lambda core, x: x.size, create=True, modify=True),
         Field("space.used", Kind.SIZE, read=used_bytes),
         Field("space.guarantee.requested", Kind.BOOLEAN, read=lambda core, x: x.reserved, create=True, modify=True),
-        Field("space.guarantee.reserved", Kind.BOOLEAN, read=lambda core, x: x.reserved),
+        Field("space.guarantee.reserved", Kind.BOOLEAN, read=is_reserved),
         Field(
             "space.scsi_thin_provisioning_support_enabled",
             Kind.BOOLEAN,

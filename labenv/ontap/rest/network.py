@@ -7,17 +7,18 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from labenv.devices import OutOfSpace
 from labenv.ontap import records as r
 from labenv.ontap import setup
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError, invalid_value
 from labenv.ontap.rest.call import Call
-from labenv.ontap.rest.collection import (
+from labenv.ontap.rest.collection import Collection
+from labenv.ontap.rest.model import (
     SVM_LINK,
     Access,
     Body,
     Codes,
-    Collection,
     Field,
     Links,
     Now,
@@ -39,7 +40,7 @@ class Aggregates(Collection):
     methods = ("GET", "POST", "DELETE")
     codes: ClassVar[Codes] = {
         "GET": ("4", "262197"),
-        "POST": ("786439", "786446", "262179", "262197"),
+        "POST": ("19726341", "786439", "786446", "262179", "262197"),
         "DELETE": ("786497", "786771"),
     }
     links: ClassVar[Links] = {"node": "/api/cluster/nodes/{node.uuid}", "home_node": "/api/cluster/nodes/{node.uuid}"}
@@ -65,7 +66,7 @@ class Aggregates(Collection):
         return self.core.aggregates.values()
 
     def create(self, call: Call, body: Body) -> Now:
-        """A lab aggregate is made of 1 TiB disks, one per ``disk_count`` (default 1), that exist without end."""
+        """A lab aggregate is made of 1 GiB disks, as many as ``disk_count`` says (default 1)."""
         core = self.core
         name = body.get("name") or ""
         if not name:
@@ -75,8 +76,15 @@ class Aggregates(Collection):
         node = body.get("node.name") or next(iter(core.nodes.values())).name
         if not any(n.name == node for n in core.nodes.values()):
             raise ApiError("786446", node=node, target="node.name")
-        size = (body.get("block_storage.primary.disk_count") or 1) << 40
-        return Now("aggregate.create", lambda: setup.create_aggregate(core, name, node, size))
+        size = (body.get("block_storage.primary.disk_count") or 1) << 30
+
+        def apply() -> r.Aggregate:
+            try:
+                return setup.create_aggregate(core, name, node, size)
+            except OutOfSpace as error:
+                raise ApiError("19726341", reason=str(error)) from None
+
+        return Now("aggregate.create", apply)
 
     def remove(self, call: Call, record: r.Aggregate) -> Now:
         if volumes_on(self.core, record):

@@ -10,11 +10,11 @@ from labenv.ontap import snapshots
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.rest.call import Call
-from labenv.ontap.rest.collection import (
+from labenv.ontap.rest.collection import Collection
+from labenv.ontap.rest.model import (
     SVM_LINK,
     Body,
     Codes,
-    Collection,
     Field,
     Later,
     Links,

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from labenv.ontap import records as r
 from labenv.ontap.errors import ApiError
 from labenv.ontap.rest.call import Call
-from labenv.ontap.rest.collection import (
+from labenv.ontap.rest.collection import Collection
+from labenv.ontap.rest.model import (
     Body,
     Codes,
-    Collection,
     Field,
     Now,
 )

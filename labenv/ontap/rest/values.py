@@ -59,11 +59,6 @@ def show_time(microseconds: int) -> str:
     return (EPOCH + timedelta(seconds=microseconds // 1_000_000)).isoformat()
 
 
-def show_duration(microseconds: int) -> str:
-    """ISO 8601 duration, whole seconds."""
-    return f"PT{max(0, microseconds // 1_000_000)}S"
-
-
 def coerce(kind: Kind, value: Any, *, name: str, choices: tuple[str, ...] = ()) -> Any:
     """The Python value of a JSON value or of a query string; raises ``ApiError`` 262197 naming the field."""
     if value is None:

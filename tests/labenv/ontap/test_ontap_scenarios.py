@@ -17,10 +17,14 @@ from netapp_ontap.resources import (
     IgroupInitiator,
     IpInterface,
     IscsiService,
+    Job,
+    LicensePackage,
     Lun,
     LunMap,
     Node,
+    Schedule,
     Snapshot,
+    SnapshotPolicy,
     Svm,
     Volume,
 )
@@ -226,6 +230,45 @@ def test_a_consistency_group_is_snapshotted_at_one_instant(client: Served) -> No
     assert taken[0].create_time == taken[1].create_time == copy.create_time
     copy.delete()
     assert [Snapshot.find(v.uuid, name="{0123}") for v in volumes] == [None, None]
+
+
+def test_every_field_is_in_the_documented_model(client: Served) -> None:
+    """All records with all fields pass the client's models: known names, types, enumerations and times."""
+    volume, lun, group = provision()
+    Snapshot(volume.uuid, name="base").post()
+    members = [{"name": "vol1", "provisioning_options": {"action": "add"}}]
+    body = {"name": "app", "svm": {"name": "svm1"}, "volumes": members}
+    consistency = ConsistencyGroup.from_dict(body)
+    consistency.post(hydrate=True)
+    ConsistencyGroupSnapshot(consistency.uuid, name="both").post()
+    origin = {"is_flexclone": True, "parent_volume": {"name": "vol1"}, "parent_snapshot": {"name": "base"}}
+    Volume.from_dict({"name": "clone1", "svm": {"name": "svm1"}, "clone": origin}).post()
+    client.within(lambda: client.bench.prices.update({"ontap.volume.create": 2}))
+    found = {
+        kind.__name__: len(list(kind.get_collection(*parents, fields="*" if kind is Node else "**")))
+        for kind, parents in (
+            (Aggregate, ()),
+            (ConsistencyGroup, ()),
+            (ConsistencyGroupSnapshot, (consistency.uuid,)),
+            (Igroup, ()),
+            (IgroupInitiator, (group.uuid,)),
+            (IpInterface, ()),
+            (IscsiService, ()),
+            (Job, ()),
+            (LicensePackage, ()),
+            (Lun, ()),
+            (LunMap, ()),
+            (Node, ()),
+            (Schedule, ()),
+            (Snapshot, (volume.uuid,)),
+            (SnapshotPolicy, ()),
+            (Svm, ()),
+            (Volume, ()),
+        )
+    }
+    assert min(found.values()) > 0, found
+    assert (found["Lun"], found["Volume"], found["Snapshot"]) == (2, 4, 2)
+    assert lun.uuid
 
 
 def test_the_same_actions_give_the_same_identities(client: Served, tmp_path: Path) -> None:
