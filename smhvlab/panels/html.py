@@ -19,6 +19,14 @@ GOOD: Final = "var(--jp-success-color1, #388e3c)"
 WARN: Final = "var(--jp-warn-color1, #b26a00)"
 BAD: Final = "var(--jp-error-color1, #d32f2f)"
 BUSY: Final = "var(--jp-brand-color1, #1976d2)"
+# One rule for all cells of a table, because a style on each would fill a notebook. It undoes JupyterLab's own.
+_TABLE: Final = (
+    "table.smhv{border-collapse:collapse;margin:0}"
+    "table.smhv :is(td,th,caption){text-align:left;vertical-align:top;padding:2px 10px 2px 0}"
+    f"table.smhv th{{color:{PALE};font-weight:500}}"
+    "table.smhv caption{font-weight:600}"
+    f"table.smhv tbody tr{{border-bottom:1px solid {LINE};background:none}}"
+)
 
 
 def text(value: object) -> str:
@@ -42,14 +50,10 @@ def card(title: str, *children: str, accent: str = LINE) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
     """A table. ``header`` and ``caption`` are plain text, the cells are HTML."""
-    left = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"  # JupyterLab's own is right and middle
-    head = tag(
-        "tr", *(tag("th", text(name), style=f"{left};color:{PALE};font-weight:500", scope="col") for name in header)
-    )
-    under = f"border-bottom:1px solid {LINE};background:none"
-    body = (tag("tr", *(tag("td", content, style=left) for content in row), style=under) for row in rows)
-    title = tag("caption", text(caption), style="text-align:left;font-weight:600") if caption else ""
-    return tag("table", title, tag("thead", head), tag("tbody", *body), style="border-collapse:collapse;margin:0")
+    head = tag("tr", *(tag("th", text(name), scope="col") for name in header))
+    body = (tag("tr", *(tag("td", content) for content in row)) for row in rows)
+    title = tag("caption", text(caption)) if caption else ""
+    return tag("style", _TABLE) + tag("table", title, tag("thead", head), tag("tbody", *body), class_="smhv")
 
 
 def facts(pairs: Mapping[str, object]) -> str:
