@@ -56,14 +56,15 @@ def small_writes(folder: Path, volume: VolumeBlocks, span: int, count: int) -> N
     chance = random.Random(1)
     places = [chance.randrange(span // B) * B for _ in range(count)]
     data = chance.randbytes(B)
-    path = folder / "plain"
     lun = volume.create_file("/small", span, reserved=False)
-    with path.open("w+b", buffering=0) as file:
+    # a file for each: what one has just written would be in the processor's cache for the other
+    with (folder / "plain").open("w+b", buffering=0) as file, (folder / "mapped").open("w+b", buffering=0) as other:
         number = file.fileno()
         for at in range(0, span, MIB):
             os.pwrite(number, bytes(MIB), at)
+            other.write(bytes(MIB))
             lun.write(at, bytes(MIB))
-        with mmap.mmap(number, span) as mapping:
+        with mmap.mmap(other.fileno(), span) as mapping:
 
             def pwrite(part: list[int]) -> None:
                 for at in part:

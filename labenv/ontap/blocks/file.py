@@ -160,11 +160,12 @@ class BlockFile(FileTree):
                     log.add(self._log_number, first + number, 1, place)
             return
         places = pool.take(count)
-        breaks = np.flatnonzero(np.diff(places) != 1) + 1
-        starts = [0, *breaks.tolist(), count]
-        if len(starts) == 2:
-            pool.map[int(places[0]) * BLOCK : (int(places[0]) + count) * BLOCK] = data
+        low = int(places[0])
+        starts = [0, count]
+        if int(places[-1]) - low == count - 1 and (places == np.arange(low, low + count)).all():
+            pool.map[low * BLOCK : (low + count) * BLOCK] = data
         else:
+            starts[1:1] = (np.flatnonzero(np.diff(places) != 1) + 1).tolist()
             pool.blocks[places] = np.frombuffer(data, np.uint8).reshape(count, BLOCK)
         self.point_many(first, places)
         for at, stop in pairwise(starts):

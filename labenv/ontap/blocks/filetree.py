@@ -137,7 +137,11 @@ class FileTree(FileReader):
             if self._prepaid:
                 volume.room += holes
                 volume.ceiling += holes
-            volume.drop_data(old)
+            if block >> SHIFT in self._own:  # nobody else has them
+                pool.pin(old)
+                volume.room += len(old)
+            else:
+                volume.drop_data(old)
             done += count
 
     def own_leaf(self, index: int) -> memoryview:

@@ -221,6 +221,8 @@ class Pool:
 
     def pin(self, places: Places) -> None:
         """Blocks that lost their last reference; no number may occur twice."""
+        if not len(places):
+            return
         self.refs[places] = WAITING
         self._pinned_bulk.append(places)
         self.pinned_bulk += len(places)
