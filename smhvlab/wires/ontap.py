@@ -291,31 +291,52 @@ class OntapWire:
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 
-    def wait(self, pending: Iterable[Pending], *, interval: float = 1.0, abandon: bool = False) -> None:
+    @contextmanager
+    def polling(self) -> Iterator[None]:
+        """Requests in the block are polls: neither counted, nor logged, nor shown to the seam."""
+        with self._adapter.polling():
+            yield
+
+    def wait(
+        self,
+        pending: Iterable[Pending],
+        *,
+        interval: float = 1.0,
+        timeout: float = 86_400.0,
+        abandon: bool = False,
+    ) -> None:
         """Wait until all the given requests' jobs have ended; raise the first failure in their order.
 
         Args:
             pending: what `create`, `modify` and `remove` returned; those without an open job are done already.
             interval: seconds between polls, by the wire's `sleep`.
+            timeout: seconds of sleep after which jobs that still run are given up.
             abandon: on cancel leave at once, for jobs that may run for hours. By default they are waited for first, so
                 that undo does not look too early.
 
         Raises:
             JobFailed: with the job's code.
-            UnknownOutcome: ONTAP no longer knows a job (it keeps them for 300 s after their end).
+            UnknownOutcome: ONTAP no longer knows a job (it keeps them for 300 s after their end), or it still runs
+                after the timeout.
             Cancelled, ConnectionFailed
         """
-        for failure in self.settle(pending, interval=interval, abandon=abandon):
+        for failure in self.settle(pending, interval=interval, timeout=timeout, abandon=abandon):
             if failure is not None:
                 raise failure
 
     def settle(
-        self, pending: Iterable[Pending], *, interval: float = 1.0, abandon: bool = False
+        self,
+        pending: Iterable[Pending],
+        *,
+        interval: float = 1.0,
+        timeout: float = 86_400.0,
+        abandon: bool = False,
     ) -> list[JobFailed | UnknownOutcome | None]:
         """As `wait`, but return each request's failure, None for success, in their order."""
         waiting = list(pending)
         failures: dict[str, JobFailed | UnknownOutcome] = {}
         missed: set[str] = set()
+        slept = 0.0
         running = {uuid: item for item in waiting for uuid in item.jobs}
         while running:
             title = next(iter(running.values())).title
@@ -336,7 +357,11 @@ class OntapWire:
                 elif job.get("state") == "failure":
                     failures[uuid] = _failed(item, uuid, job)
                     del running[uuid]
+            if running and slept >= timeout:
+                failures |= {uuid: _overdue(item) for uuid, item in running.items()}
+                running.clear()
             if running:
+                slept += interval
                 with self.control.shielded(), self.control.waiting(f"the job of {title}"):
                     self.sleep(interval)
         self.control.check("the next request")
@@ -346,7 +371,7 @@ class OntapWire:
         from netapp_ontap.resources.job import Job
 
         found: dict[str, JsonObject] = {}
-        with self._adapter.polling():
+        with self.polling():
             for start in range(0, len(uuids), JOBS_AT_ONCE):
                 wanted = uuids[start : start + JOBS_AT_ONCE]
                 for job in self.collect(Job, uuid=wanted, fields=("state", "message", "code", "error", "description")):
@@ -437,6 +462,14 @@ def _failed(item: Pending, uuid: str, job: Mapping[str, Any]) -> JobFailed:
         job=uuid,
         tr=known.tr or None,
         next_action=known.next_action,
+    )
+
+
+def _overdue(item: Pending) -> UnknownOutcome:
+    return UnknownOutcome(
+        f"{item.title} on {item.endpoint} still runs",
+        why="its job has not ended in time; it goes on by itself",
+        next_action="Look at the cluster's jobs, and wait for it before anything is undone.",
     )
 
 

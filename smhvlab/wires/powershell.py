@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["PROGRAMS", "Command", "NativeResult", "Output", "Parameters", "PowerShellWire", "Record", "Running"]
 
 Parameters = Mapping[str, object]
+Recorder = Callable[[str, str], None]
 Command = tuple[str, Parameters]
 """A cmdlet's name and its parameters."""
 
@@ -67,6 +69,7 @@ class PowerShellWire:
         proxy: HTTP proxy, None to connect directly.
         max_runspaces: how many commands of a wave run side by side on the host.
         timeout: real seconds after which a running command is stopped.
+        recorder: given the line and the CLIXML of every output object; what it keeps of a real host can be replayed.
     """
 
     def __init__(
@@ -80,12 +83,15 @@ class PowerShellWire:
         proxy: str | None = None,
         max_runspaces: int = 8,
         timeout: float = 3_600.0,
+        recorder: Recorder | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.log = log
         self.control = control or WireControl()
         self.read_only = read_only
         self._timeout = timeout
+        self._recorder = recorder
+        self._polling = False
         self._owner: int | None = None
         self._secret = secret
         self._proxy = proxy
@@ -215,17 +221,17 @@ class PowerShellWire:
         """Wait for started pipelines, in the order given, and return what each wrote.
 
         All are waited for even if one fails; then the first failure is raised, and each one's own is in
-        `Running.error`. On cancel those still running are stopped, in order.
+        `Running.error`. On cancel, or Ctrl-C, those still running are stopped, in order.
         """
         self._own()
         for one in running:
             if not one.ended:
                 try:
                     self._finish(one)
-                except Cancelled as cancelled:
+                except (Cancelled, KeyboardInterrupt) as stop:
                     for other in running:
                         if not other.ended:
-                            self._abort(other, cancelled)
+                            self._abort(other, stop)
                     raise
                 except SmhvLabError as error:
                     one.error = error
@@ -234,6 +240,15 @@ class PowerShellWire:
                 raise one.error
         return [one.output for one in running if one.output is not None]
 
+    @contextmanager
+    def polling(self) -> Iterator[None]:
+        """Pipelines begun in the block are polls: neither counted, nor logged, nor shown to the seam."""
+        before, self._polling = self._polling, True
+        try:
+            yield
+        finally:
+            self._polling = before
+
     # --- the host's clock --------------------------------------------------------------------------------------------
 
     def sleep(self, seconds: float) -> None:
@@ -241,17 +256,13 @@ class PowerShellWire:
         milliseconds = max(1, round(seconds * 1000))
         whole, rest = divmod(milliseconds, 1000)
         parameter = ("Milliseconds", milliseconds) if rest else ("Seconds", whole)
-        info = cmdlet("Start-Sleep")
-        text = PipelineText(((self._part(info, dict([parameter]), "Stop"),),))
-        timeout = self._timeout + seconds
-        self.collect([self._begin(text, title=info.name, reads=True, stops_on_error=True, timeout=timeout, poll=True)])
+        with self.polling():
+            self.run("Start-Sleep", dict([parameter]), timeout=self._timeout + seconds)
 
     def now(self) -> datetime:
         """The host's clock, UTC. Not counted as a request. Raises as `run`."""
-        info = cmdlet("Get-Date")
-        text = PipelineText(((self._part(info, {}, "Stop"),),))
-        running = self._begin(text, title=info.name, reads=True, stops_on_error=True, timeout=None, poll=True)
-        moment = next(iter(self.collect([running])[0]), None)
+        with self.polling():
+            moment = next(iter(self.run("Get-Date")), None)
         if not isinstance(moment, datetime):
             raise ProtocolError(
                 f"{self.endpoint.name} did not tell its time", next_action="Check the session configuration's role."
@@ -314,7 +325,6 @@ class PowerShellWire:
         reads: bool,
         stops_on_error: bool,
         timeout: float | None,
-        poll: bool = False,
     ) -> Running:
         self._own()
         request = WireRequest(Wire.POWERSHELL, self.endpoint.name, reads, title)
@@ -323,18 +333,18 @@ class PowerShellWire:
                 f"{title} would change {self.endpoint.name}, which was opened read-only",
                 next_action="Connect without read_only if the site may be changed.",
             )
-        if poll:
+        if self._polling:
             self.control.check(title)
         else:
             self.control.before(request)
         running = Running(
             title=title,
             request=request,
-            number=0 if poll else self.log.start(),
+            number=0 if self._polling else self.log.start(),
             text=text,
             stops_on_error=stops_on_error,
             deadline=time.monotonic() + (self._timeout if timeout is None else timeout),
-            polling=poll,
+            polling=self._polling,
         )
         try:
             with self.control.waiting(title):
@@ -389,6 +399,9 @@ class PowerShellWire:
         from smhvlab.wires.session import end_state
 
         status = end_state(pipeline)
+        if self._recorder is not None:
+            for item in pipeline.output:
+                self._recorder(running.text.render(self.log.redact), str(item))
         try:
             values = [decode(str(item)) for item in pipeline.output]
         except ValueError as problem:
@@ -415,12 +428,12 @@ class PowerShellWire:
         if not running.polling:
             self.control.after(request)
 
-    def _abort(self, running: Running, cause: Cancelled) -> None:
+    def _abort(self, running: Running, cause: Cancelled | KeyboardInterrupt) -> None:
         session = self._session()
         session.stop(running.pipeline)
         session.release(running.pipeline)
-        running.error = cause
-        self._record(running, status="Stopped", response="stopped on cancel", code="Cancelled")
+        running.error = cause if isinstance(cause, Cancelled) else Cancelled()
+        self._record(running, status="Stopped", response="stopped on cancel", code=type(cause).__name__)
 
     def _overdue(self, running: Running) -> SmhvLabError:
         if running.request.reads:

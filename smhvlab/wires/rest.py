@@ -116,6 +116,9 @@ class RestAdapter(HTTPAdapter):
         except SmhvLabError as error:
             summary, code = error.message, error.code or type(error).__name__
             raise
+        except BaseException as interruption:
+            summary, code = "interrupted", type(interruption).__name__
+            raise
         finally:
             self._log.finish(
                 number,

@@ -159,6 +159,24 @@ def test_a_job_that_vanished_is_an_unknown_outcome(canned: Canned) -> None:
     assert len(canned.seen) == 3
 
 
+def test_a_job_that_never_ends_is_given_up(canned: Canned) -> None:
+    """Waiting has an end; the job's outcome is then unknown."""
+    slept: list[float] = []
+    canned.route = lambda seen: accepted("j") if seen.method == "POST" else records(job("j", "paused"))
+    with wire(canned, sleep=slept.append) as rest, pytest.raises(UnknownOutcome):
+        rest.wait([rest.create(Volume(name="v1"))], timeout=3)
+    assert slept == [1.0, 1.0, 1.0]
+
+
+def test_polls_are_not_counted(canned: Canned) -> None:
+    """What is asked again and again until something has happened is no request of its own."""
+    canned.route = lambda _: records()
+    with wire(canned) as rest:
+        with rest.polling():
+            rest.collect(Volume)
+        assert rest.log.counts().total == 0
+
+
 def test_errors_carry_code_target_and_status(canned: Canned) -> None:
     """A refusal is an OntapError to branch on, whatever its text."""
     error = {"error": {"message": "entry doesn't exist", "code": "4", "target": "uuid"}}

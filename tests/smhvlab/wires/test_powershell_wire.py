@@ -33,7 +33,14 @@ from smhvlab.secrets import Secret
 from smhvlab.wires.control import Phase, WireControl, WireRequest
 from smhvlab.wires.log import WireLog
 from smhvlab.wires.powershell import PowerShellWire
+from smhvlab.wires.records import decode
 from smhvlab.wires.values import Credential
+
+
+@pytest.fixture(autouse=True)
+def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One second, the protocol's shortest: tests that wait for the end of a poll end sooner."""
+    monkeypatch.setattr("smhvlab.wires.session.POLL_SECONDS", 1)
 
 
 def wire(
@@ -437,3 +444,41 @@ def test_a_moment_from_a_host_is_aware(remote: RemoteHost) -> None:
     """The host's time is UTC and aware."""
     with wire(remote) as host:
         assert host.now() >= datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def test_polls_are_not_counted(remote: RemoteHost) -> None:
+    """What a flow asks again and again until something has happened is no request of its own."""
+    seen: list[str] = []
+    control = WireControl(seam=lambda request, _: seen.append(request.title))
+    with wire(remote, control=control) as host:
+        with host.polling():
+            host.run("Get-VM")
+        host.run("Get-VM", {"Name": "sql01"})
+        assert host.log.counts().total == 1
+    assert seen == ["Get-VM", "Get-VM"]
+
+
+def test_a_recorder_keeps_what_the_host_said(remote: RemoteHost) -> None:
+    """The raw objects of a real host can be kept, each with the line that asked for it."""
+    kept: list[tuple[str, str]] = []
+    with wire(remote, recorder=lambda line, xml: kept.append((line, xml))) as host:
+        (vm,) = host.run("Get-VM", {"Name": "sql01"})
+    ((line, xml),) = kept
+    assert line == "Get-VM -Name 'sql01' -ErrorAction Stop"
+    assert decode(xml) == vm
+
+
+def test_an_interrupt_stops_what_runs(remote: RemoteHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during a wait stops the commands on the host before it goes on."""
+    with wire(remote) as host:
+        running = host.begin("New-VMSwitch", {"Name": "Forever", "SwitchType": "Private"})
+
+        def interrupted(*_: object) -> bool:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("smhvlab.wires.session.Session.poll", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            host.collect([running])
+        monkeypatch.undo()
+        assert [(entry.status, entry.code) for entry in host.log.entries] == [("Stopped", "KeyboardInterrupt")]
+        assert len(host.run("Get-VM")) == 2
