@@ -228,20 +228,21 @@ class Files:
         if full_path(source).lower() == full_path(destination).lower():
             raise FileProblem(0x80070050, f"Cannot overwrite the item {source} with itself.")
         self.guard(source)
-        reader = self.open(source)
-        try:
-            size = reader.size
-            if self.exists(destination):
-                self.remove(destination)
-            writer = self.create(destination, size=size, preallocate=size > 0)
+        with windows_errors(destination):
+            reader = self.open(source)
             try:
-                with self.hold(source, destination), windows_errors(destination):
-                    await self._transfer(reader, writer, size, progress)
-                    writer.flush()
+                size = reader.size
+                if self.exists(destination):
+                    self.remove(destination)
+                writer = self.create(destination, size=size, preallocate=size > 0)
+                try:
+                    with self.hold(source, destination):
+                        await self._transfer(reader, writer, size, progress)
+                        writer.flush()
+                finally:
+                    writer.close()
             finally:
-                writer.close()
-        finally:
-            reader.close()
+                reader.close()
 
     async def _transfer(self, reader: File, writer: File, size: int, progress: Callable[[int, int], None]) -> None:
         await self._clock.sleep(max(1.0, min(size, _SPAN) / GIB * self._costs["windows.copy_gib"]))

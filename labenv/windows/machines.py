@@ -326,6 +326,7 @@ class Machines:
         """The host has started: VMs that ran do so again, and boot when they are first asked."""
         for vm in list(self.vms.values()):
             if not is_active(vm):
+                self._set(vm, status="")
                 continue
             again = vm.state in ("Running", "Starting", "Stopping", "Saving") and vm.start_action != "Nothing"
             if again:

@@ -22,22 +22,23 @@ from labenv.windows.cmdlets import (
     vmsnapshot,
     volume,
 )
+from labenv.windows.cmdlets.guard import all_guarded
 
-COMMANDS: Mapping[str, Cmdlet] = {
-    **disk.COMMANDS,
-    **partition.COMMANDS,
-    **volume.COMMANDS,
-    **iscsi.COMMANDS,
-    **item.COMMANDS,
-    **content.COMMANDS,
-    **registry.COMMANDS,
-    **vm.COMMANDS,
-    **vmdrive.COMMANDS,
-    **vhd.COMMANDS,
-    **vmnetwork.COMMANDS,
-    **vmimport.COMMANDS,
-    **vmsnapshot.COMMANDS,
-    **system.COMMANDS,
-    **sqlcmd.COMMANDS,
-}
+COMMANDS: Mapping[str, Cmdlet] = all_guarded(
+    disk.COMMANDS,
+    partition.COMMANDS,
+    volume.COMMANDS,
+    iscsi.COMMANDS,
+    item.COMMANDS,
+    content.COMMANDS,
+    registry.COMMANDS,
+    vm.COMMANDS,
+    vmdrive.COMMANDS,
+    vhd.COMMANDS,
+    vmnetwork.COMMANDS,
+    vmimport.COMMANDS,
+    vmsnapshot.COMMANDS,
+    system.COMMANDS,
+    sqlcmd.COMMANDS,
+)
 """Every cmdlet of the host by its name; the session's own are in ``core``."""

@@ -70,7 +70,16 @@ def _no_events() -> PsError:
 
 
 def _moment(value: object) -> datetime:
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise PsError(
+            f"'{value}' is not a date and time.",
+            error_id="BadEndTime",
+            category="InvalidArgument",
+            target=str(value),
+            exception="System.Exception",
+        ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -37,6 +37,8 @@ def make(
     block_size: int | None = None,
 ) -> None:
     """Make a virtual disk file with a new identifier; raises ``FileProblem``."""
+    if host.spec.era == "2008r2" and path.lower().endswith("x"):
+        raise hyperv("InvalidParameter", "VHDX files came with Windows Server 2012.", target=path)
     host.files.mkdir(ntpath.dirname(path))
     identifier = host.ids.uuid("vhd", host.name, path.lower())
     host.vhds.create(path, kind=kind, size=size, identifier=identifier, parent=parent, block_size=block_size)
