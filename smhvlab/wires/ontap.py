@@ -9,20 +9,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from smhvlab.errors import JobFailed, NotFound, NotUnique, ProtocolError, UnknownOutcome, Unsendable
 from smhvlab.profile import StorageEndpoint
 from smhvlab.secrets import Secret
 from smhvlab.wires.control import WireControl
+from smhvlab.wires.jobs import Pending, settle
 from smhvlab.wires.log import WireLog
-from smhvlab.wires.ontap_codes import advice
 from smhvlab.wires.rest import LOCATION, RestAdapter, jobs_of, keeps, query_text, title_of
-from smhvlab.wires.transport import LOOK_IT_UP, harden, quiet
+from smhvlab.wires.transport import harden, quiet
 
 if TYPE_CHECKING:
     import requests
+
+__all__ = ["JsonObject", "OntapWire", "Pending", "Resource"]
 
 Resource: TypeAlias = Any
 """A netapp-ontap resource, or one of its classes; the library has no types."""
@@ -32,35 +33,6 @@ JsonObject: TypeAlias = dict[str, Any]
 CONNECT_SECONDS, READ_SECONDS = 6.0, 45.0
 LUN_DATA_STEP = 1 << 20
 """Most bytes of a LUN that one request may read or write."""
-
-JOBS_AT_ONCE = 50
-"""Jobs asked for in one GET; more would make the address too long."""
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A change that ONTAP has accepted.
-
-    Attributes:
-        title: e.g. ``POST /storage/volumes``.
-        endpoint: the cluster's name.
-        status: HTTP status.
-        jobs: uuids of the jobs that still run; empty if the change is done.
-        location: path of the new resource, or a query that will find it; "" if ONTAP gave none.
-        records: the new records, if ``return_records=True`` asked for them.
-    """
-
-    title: str
-    endpoint: str
-    status: int
-    jobs: tuple[str, ...] = ()
-    location: str = ""
-    records: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is left to wait for."""
-        return not self.jobs
 
 
 class OntapWire:
@@ -333,50 +305,7 @@ class OntapWire:
         abandon: bool = False,
     ) -> list[JobFailed | UnknownOutcome | None]:
         """As `wait`, but return each request's failure, None for success, in their order."""
-        waiting = list(pending)
-        failures: dict[str, JobFailed | UnknownOutcome] = {}
-        missed: set[str] = set()
-        slept = 0.0
-        running = {uuid: item for item in waiting for uuid in item.jobs}
-        while running:
-            title = next(iter(running.values())).title
-            if abandon:
-                self.control.check(f"the end of {title}")
-            with self.control.shielded(), self.control.waiting(f"the job of {title}"):
-                states = self._jobs(list(running))
-            for uuid, item in list(running.items()):
-                job = states.get(uuid)
-                if job is None:
-                    # A job may take a moment to show up; one that is missing twice is gone.
-                    if uuid in missed:
-                        failures[uuid] = _vanished(item)
-                        del running[uuid]
-                    missed.add(uuid)
-                elif job.get("state") == "success":
-                    del running[uuid]
-                elif job.get("state") == "failure":
-                    failures[uuid] = _failed(item, uuid, job)
-                    del running[uuid]
-            if running and slept >= timeout:
-                failures |= {uuid: _overdue(item) for uuid, item in running.items()}
-                running.clear()
-            if running:
-                slept += interval
-                with self.control.shielded(), self.control.waiting(f"the job of {title}"):
-                    self.sleep(interval)
-        self.control.check("the next request")
-        return [next((failures[uuid] for uuid in item.jobs if uuid in failures), None) for item in waiting]
-
-    def _jobs(self, uuids: Sequence[str]) -> dict[str, JsonObject]:
-        from netapp_ontap.resources.job import Job
-
-        found: dict[str, JsonObject] = {}
-        with self.polling():
-            for start in range(0, len(uuids), JOBS_AT_ONCE):
-                wanted = uuids[start : start + JOBS_AT_ONCE]
-                for job in self.collect(Job, uuid=wanted, fields=("state", "message", "code", "error", "description")):
-                    found[job["uuid"]] = job
-        return found
+        return settle(self, list(pending), interval=interval, timeout=timeout, abandon=abandon)
 
     # --- connection --------------------------------------------------------------------------------------------------
 
@@ -449,33 +378,3 @@ def _disposition(part: Any) -> bytes:
 
 def _filter_text(query: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value}" for name, value in query_text(query).items()) or "any name"
-
-
-def _failed(item: Pending, uuid: str, job: Mapping[str, Any]) -> JobFailed:
-    error = job.get("error") or {}
-    code = str(error.get("code") or job.get("code") or "")
-    known = advice(code)
-    return JobFailed(
-        f"{item.title} on {item.endpoint} failed: {error.get('message') or job.get('message') or ''}".rstrip(" .:"),
-        code=code,
-        target=str(error["target"]) if error.get("target") else None,
-        job=uuid,
-        tr=known.tr or None,
-        next_action=known.next_action,
-    )
-
-
-def _overdue(item: Pending) -> UnknownOutcome:
-    return UnknownOutcome(
-        f"{item.title} on {item.endpoint} still runs",
-        why="its job has not ended in time; it goes on by itself",
-        next_action="Look at the cluster's jobs, and wait for it before anything is undone.",
-    )
-
-
-def _vanished(item: Pending) -> UnknownOutcome:
-    return UnknownOutcome(
-        f"{item.endpoint} no longer knows how {item.title} ended",
-        why="its job is gone; ONTAP keeps a job for 300 s after its end",
-        next_action=LOOK_IT_UP,
-    )
