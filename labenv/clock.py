@@ -32,6 +32,7 @@ class Clock:
         self._parked = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._way: tuple[float, int, int] | None = None  # real time: since when, from which lab time to which
         self.on_failure: Callable[[BaseException], None] | None = None
 
     @property
@@ -118,6 +119,8 @@ class Clock:
             yield
         finally:
             self._parked -= 1
+            if not self._parked:
+                self._catch_up()
 
     def signal(self) -> Signal:
         """A new event on which lab tasks and parked requests wait."""
@@ -155,6 +158,7 @@ class Clock:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._catch_up()
         if self._busy or not self._parked:
             return
         while self._heap and self._heap[0][2].done():
@@ -163,21 +167,31 @@ class Clock:
             return
         when = self._heap[0][0]
         if self._realtime is not None and when > self._now:
-            delay = (when - self._now) / SECOND / self._realtime
-            self._timer = asyncio.get_running_loop().call_later(delay, self._arrive)
+            loop = asyncio.get_running_loop()
+            self._way = (loop.time(), self._now, when)
+            self._timer = loop.call_later((when - self._now) / SECOND / self._realtime, self._arrive)
         else:
             self._arrive()
 
     def _arrive(self) -> None:
         self._timer = None
         if self._busy or not self._parked or not self._heap:
-            return
+            return  # whoever is busy now calls for the next jump, which finds how far time has come
+        self._way = None
         when, _, future = heapq.heappop(self._heap)
         self._now = max(self._now, when)
         if future.done():
             asyncio.get_running_loop().call_soon(self._jump)
         else:
             self._wake(future)
+
+    def _catch_up(self) -> None:
+        """Real time only: what has passed of a way to the next wake-up that a request has interrupted."""
+        if self._way is not None and self._realtime is not None:
+            since, start, end = self._way
+            self._way = None
+            passed = (asyncio.get_running_loop().time() - since) * self._realtime
+            self._now = max(self._now, min(end, start + int(passed * SECOND)))
 
 
 class Signal:

@@ -76,7 +76,6 @@ class Host:
             costs=costs,
             files=self.files,
             vhds=self.vhds,
-            disks=self.disks,
             events=self.events,
         )
         self.checkpoints = Checkpoints(

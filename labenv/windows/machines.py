@@ -1,11 +1,9 @@
-"""The host's virtual machines: registration, configuration, power."""
+"""The host's virtual machines: power, guests, and the disks that they have open."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from uuid import UUID
 
 from labenv.clock import Clock
@@ -21,20 +19,20 @@ from labenv.windows.disks.errors import FileSystemError
 from labenv.windows.errors import FileProblem, hyperv, hyperv_file, problem, sharing_violation
 from labenv.windows.events import Events
 from labenv.windows.files import Files
-from labenv.windows.records import AdapterRecord, DriveRecord, MergeRecord, SnapshotRecord, SwitchRecord, VmRecord
+from labenv.windows.records import DriveRecord, VmRecord
 from labenv.windows.running import Running, VmDisk
 from labenv.windows.spec import HostSpec
-from labenv.windows.storage import Disks
 from labenv.windows.vhds import VirtualDisks
-from labenv.windows.vmconfig import Configurations, is_active, portable
+from labenv.windows.vmconfig import is_active
+from labenv.windows.vmregistry import VmRegistry, shown_id
 
 
 class VmNotRunning(Exception):
     """The VM has no running guest: it is off, saved, paused, or nothing on its disks can be booted."""
 
 
-class Machines:
-    """VMs by id. Configuration changes go to the record and to the file in the VM's folder."""
+class Machines(VmRegistry):
+    """The registered VMs with what exists of them only while they run."""
 
     def __init__(
         self,
@@ -46,108 +44,14 @@ class Machines:
         costs: Costs,
         files: Files,
         vhds: VirtualDisks,
-        disks: Disks,
         events: Events,
     ) -> None:
-        self._spec = spec
+        super().__init__(spec=spec, state=state, ids=ids, files=files, events=events)
         self._clock = clock
-        self._ids = ids
         self._costs = costs
         self._files = files
         self._vhds = vhds
-        self._disks = disks
-        self._events = events
-        self.configurations = Configurations(spec=spec, files=files)
-        self.vms = state.table(f"windows.{spec.name}.vm", VmRecord)
-        self.snapshots = state.table(f"windows.{spec.name}.snapshot", SnapshotRecord)
-        self.switches = state.table(f"windows.{spec.name}.switch", SwitchRecord)
         self.running: dict[UUID, Running] = {}
-        files.holders.append(self.open_files)
-
-    # -- finding -----------------------------------------------------------------------------------------------
-
-    def get(self, vm_id: UUID) -> VmRecord | None:
-        """The VM of an id."""
-        return self.vms.get(str(vm_id))
-
-    def named(self, pattern: str) -> list[VmRecord]:
-        """VMs whose name matches a pattern (``*``, ``?``, case does not matter), in the order of their names."""
-        wanted = pattern.lower()
-        found = [v for v in self.vms.values() if v.name.lower() == wanted or fnmatchcase(v.name.lower(), wanted)]
-        return sorted(found, key=lambda v: (v.name.lower(), str(v.id)))
-
-    def open_files(self) -> Iterator[str]:
-        """Every virtual disk file that an active VM has open."""
-        for vm in self.vms.values():
-            if is_active(vm):
-                yield from vm.open_files
-
-    def users_of(self, path: str) -> list[VmRecord]:
-        """Active VMs that have a file open."""
-        key = self._files.key(path)
-        return [v for v in self.vms.values() if is_active(v) and any(self._same(p, key) for p in v.open_files)]
-
-    def _same(self, path: str, key: str) -> bool:
-        try:
-            return self._files.key(path) == key
-        except FileProblem:
-            return False
-
-    # -- configuration -----------------------------------------------------------------------------------------
-
-    def put(self, vm: VmRecord) -> VmRecord:
-        """Register a VM or change it; the file follows if anything in it changed."""
-        old = self.vms.get(str(vm.id))
-        if old is None or portable(old) != portable(vm):
-            self.configurations.write(vm)
-        self.vms[str(vm.id)] = vm
-        return vm
-
-    def _set(self, vm: VmRecord, **changes: object) -> VmRecord:
-        """Change what the configuration file does not hold, or what must change even if the file is out of reach."""
-        current = self.vms[str(vm.id)]
-        changed = replace(current, **changes)  # type: ignore[arg-type]  # names come from this class
-        self.vms[str(vm.id)] = changed
-        return changed
-
-    def create(self, vm: VmRecord) -> VmRecord:
-        """Register a new VM with its files."""
-        self.configurations.write(vm)
-        if self._spec.configuration_extension != ".xml":
-            self.configurations.write_runtime(vm)
-        self.vms[str(vm.id)] = vm
-        self._log(13002, f"The virtual machine '{vm.name}' was created. (Virtual machine ID {_id(vm)})", vm)
-        return vm
-
-    def adopt(self, vm: VmRecord) -> VmRecord:
-        """Register a VM where its files are, with the checkpoints that lie there."""
-        self.put(vm)
-        for snapshot in self.configurations.snapshots(vm):
-            self.snapshots[str(snapshot.id)] = snapshot
-        self._log(18304, f"The virtual machine '{vm.name}' was realized. (Virtual machine ID {_id(vm)})", vm)
-        return vm
-
-    def remove(self, vm: VmRecord) -> None:
-        """Unregister a VM and delete its configuration; its virtual disks stay."""
-        for snapshot in self.snapshots_of(vm):
-            self.configurations.remove_snapshot(snapshot)
-            del self.snapshots[str(snapshot.id)]
-        self.configurations.remove(vm)
-        del self.vms[str(vm.id)]
-        self._log(13003, f"The virtual machine '{vm.name}' was deleted. (Virtual machine ID {_id(vm)})", vm)
-
-    def snapshots_of(self, vm: VmRecord) -> list[SnapshotRecord]:
-        """A VM's checkpoints, oldest first."""
-        return [s for s in self.snapshots.values() if s.vm == vm.id]
-
-    def new_adapter(self, vm_id: UUID, *, name: str = "Network Adapter", switch: str = "") -> AdapterRecord:
-        """A network adapter with a MAC address of its own."""
-        digest = self._ids.digest("mac", self._spec.name, str(vm_id))
-        return AdapterRecord(name, "00155D" + digest[:3].hex().upper(), switch)
-
-    def switch(self, name: str) -> SwitchRecord | None:
-        """The virtual switch of a name."""
-        return next((s for s in self.switches.values() if s.name.lower() == name.lower()), None)
 
     # -- power -------------------------------------------------------------------------------------------------
 
@@ -162,13 +66,14 @@ class Machines:
             await self._clock.sleep(max(1.0, self._costs["windows.vm.start"]))
             self._boot(before, self._open(before, starting=True))
         except BaseException:
+            self.running.pop(vm.id, Running()).power_off()
             if str(vm.id) in self.vms:
                 self._set(vm, state=vm.state, open_files=())
             raise
         self._set(vm, state="Running", started=self._clock.now, status="")
         self.configurations.write_runtime(self.vms[str(vm.id)])
-        text = f"'{vm.name}' started successfully. (Virtual machine ID {_id(vm)})"
-        self._events.write(log.WORKER_ADMIN, log.WORKER, 18500, text, values=(vm.name, _id(vm)))
+        text = f"'{vm.name}' started successfully. (Virtual machine ID {shown_id(vm)})"
+        self._events.write(log.WORKER_ADMIN, log.WORKER, 18500, text, values=(vm.name, shown_id(vm)))
 
     def _open(self, vm: VmRecord, *, starting: bool = False) -> list[VmDisk]:
         disks: list[VmDisk] = []
@@ -181,9 +86,8 @@ class Machines:
         return disks
 
     def _open_drive(self, vm: VmRecord, drive: DriveRecord, *, check: bool) -> VmDisk:
-        text = (
-            f"'{vm.name}' failed to start. (Virtual machine ID {_id(vm)}) Attachment '{drive.path}' not found. Error:"
-        )
+        name = f"'{vm.name}' failed to start. (Virtual machine ID {shown_id(vm)})"
+        text = f"{name} Attachment '{drive.path}' cannot be opened. Error:"
         if drive.disk is not None:
             raise hyperv(
                 "OperationFailed", f"'{vm.name}' failed to start: this host does not pass physical disks through."
@@ -250,7 +154,7 @@ class Machines:
                 raise VmNotRunning("the shutdown integration service is off")
             guest = self.guest(vm)
         except VmNotRunning as error:
-            text = f"'{vm.name}' failed to shut down: the guest does not answer. (Virtual machine ID {_id(vm)})"
+            text = f"'{vm.name}' failed to shut down: the guest does not answer. (Virtual machine ID {shown_id(vm)})"
             raise hyperv("OperationFailed", text) from error
         self._set(vm, state="Stopping")
         try:
@@ -288,8 +192,8 @@ class Machines:
             vm, state=state, started=0, open_files=(), status="MergingDisks" if self.vms[str(vm.id)].merges else ""
         )
         self._tidy(stopped)
-        message = f"'{vm.name}' {text}. (Virtual machine ID {_id(vm)})"
-        self._events.write(log.WORKER_ADMIN, log.WORKER, event, message, values=(vm.name, _id(vm)))
+        message = f"'{vm.name}' {text}. (Virtual machine ID {shown_id(vm)})"
+        self._events.write(log.WORKER_ADMIN, log.WORKER, event, message, values=(vm.name, shown_id(vm)))
 
     def _tidy(self, vm: VmRecord) -> None:
         try:
@@ -313,7 +217,7 @@ class Machines:
         self._set(vm, state="PausedCritical", status="CriticalIoError")
         full = found.code == 0x80070070
         reason = "it has run out of disk space" if full else "a critical error occurred in its storage"
-        text = f"'{vm.name}' has been paused because {reason} on '{drive.path}'. (Virtual machine ID {_id(vm)})"
+        text = f"'{vm.name}' has been paused because {reason} on '{drive.path}'. (Virtual machine ID {shown_id(vm)})"
         self._events.write(log.VMMS_ADMIN, log.VMMS, 16060 if full else 16050, text, level=log.ERROR, values=(vm.name,))
 
     def lose_power(self) -> None:
@@ -361,15 +265,6 @@ class Machines:
         self.put(replace(vm, drives=tuple(d for d in vm.drives if d != drive)))
         self.note_files(vm)
 
-    def mark(self, vm: VmRecord, status: str) -> None:
-        """Show what is being done to a VM; empty: nothing."""
-        if str(vm.id) in self.vms:
-            self._set(vm, status=status)
-
-    def set_merges(self, vm: VmRecord, merges: tuple[MergeRecord, ...]) -> None:
-        """Remember which leaves have to be merged."""
-        self._set(vm, merges=merges, status="MergingDisks" if merges else "")
-
     def let_go(self, vm: VmRecord, leaf: str) -> None:
         """Close a running VM's chain; ``switch_drives`` opens it again before anything else happens."""
         for disk in self._disks_of(vm):
@@ -397,9 +292,6 @@ class Machines:
         files = tuple(p for d in vm_drives(self.vms[str(vm.id)]) for p in self._vhds.chain(d.path))
         self._set(vm, open_files=files)
 
-    def _log(self, event: int, text: str, vm: VmRecord, *, level: int = log.INFORMATION) -> None:
-        self._events.write(log.VMMS_ADMIN, log.VMMS, event, text, level=level, values=(vm.name, _id(vm)))
-
 
 def _place(drive: DriveRecord) -> tuple[str, int, int]:
     return drive.controller_type, drive.controller_number, drive.controller_location
@@ -413,7 +305,3 @@ def vm_drives(vm: VmRecord) -> list[DriveRecord]:
 def sorted_drives(vm: VmRecord) -> list[DriveRecord]:
     """A VM's drives in the order in which it finds them: IDE before SCSI, then by place."""
     return sorted(vm.drives, key=lambda d: (d.controller_type != "IDE", d.controller_number, d.controller_location))
-
-
-def _id(vm: VmRecord) -> str:
-    return str(vm.id).upper()
