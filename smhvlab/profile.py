@@ -16,6 +16,9 @@ from smhvlab.errors import NotFound, ProfileError
 from smhvlab.secrets import Secret
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+LAB_CONFIGURATION = "SmhvLab"
+"""The session configuration of a lab's hosts; its credentials can travel on to another computer."""
+
 AUTHENTICATIONS = ("negotiate", "kerberos", "ntlm", "basic", "credssp")
 """How a session on a host may authenticate; only kerberos and credssp can delegate to a second host."""
 
@@ -209,7 +212,7 @@ def from_endpoints(
         return Profile(
             name=name or str(data.get("topology") or "lab"),
             storage=_storage(store),
-            hyperv=tuple(_host(entry) for entry in hosts),
+            hyperv=tuple(_host({"configuration_name": LAB_CONFIGURATION, **entry}) for entry in hosts),
             proxy=_optional(data, "proxy"),
             read_only=read_only,
             secrets=secrets,

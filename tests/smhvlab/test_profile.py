@@ -77,6 +77,7 @@ def test_from_the_endpoints_of_a_lab(tmp_path: Path) -> None:
     assert (made.name, made.storage.name, made.storage.port) == ("dr-pair", "cluster1", 8443)
     assert [host.name for host in made.hyperv] == ["hv1", "hv2"]
     assert made.host("HV2").port == 15987
+    assert made.host("hv1").configuration_name == "SmhvLab"
     assert Secrets(made, keyring=False).of(made.storage.as_svm("svm1")).reveal() == "svm pw"
     assert made.storage.as_svm("svm1").user == "vsadmin"
     for text in (repr(made), str(made)):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from uuid import UUID
 
@@ -237,3 +239,31 @@ def test_every_pair_is_in_the_table_with_a_reference() -> None:
             == f"https://learn.microsoft.com/powershell/module/{pair.reference.split('/')[-2]}/{pair.second.lower()}"
         )
     assert len({(pair.first, pair.second) for pair in PAIRS}) == len(PAIRS)
+
+
+def _sent_by_the_toolkit() -> Iterator[tuple[str, str, list[str]]]:
+    """Where, cmdlet and literal parameter names of every request that stands in the toolkit's source."""
+    import smhvlab
+
+    for file in sorted(Path(smhvlab.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            commands = {"run": [node.args], "begin": [node.args]}.get(node.func.attr, [])
+            if node.func.attr in ("pair", "begin_pair"):
+                commands = [argument.elts for argument in node.args if isinstance(argument, ast.Tuple)]
+            for command in commands:
+                if not command or not isinstance(command[0], ast.Constant) or not isinstance(command[0].value, str):
+                    continue
+                keys = command[1].keys if len(command) > 1 and isinstance(command[1], ast.Dict) else []
+                found = [str(key.value) for key in keys if isinstance(key, ast.Constant)]
+                yield f"{file.name}:{node.lineno}", command[0].value, found
+
+
+def test_all_that_the_toolkit_sends_is_in_the_table() -> None:
+    """Every cmdlet and parameter of the toolkit's source is in the wire's table."""
+    requests = list(_sent_by_the_toolkit())
+    assert len(requests) > 10
+    for where, name, parameters in requests:
+        for parameter in parameters:
+            assert cmdlet(name).parameter(parameter), where
