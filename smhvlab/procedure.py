@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from smhvlab.wires.powershell import PowerShellWire
 
 S = TypeVar("S")
+_SETTLE_SECONDS = 60
 
 
 class Procedure(Flow[S]):
@@ -25,6 +26,17 @@ class Procedure(Flow[S]):
     def __init__(self, site: object, **parameters: Any) -> None:
         super().__init__(cast("Site", site), **parameters)
         self.state_folder = self.site.journals
+
+    def settle(self) -> None:
+        """Wait for what a killed run may have set in motion on the array, before anything is looked up.
+
+        A request that ONTAP has accepted goes on after its sender has died; a look in between would find neither the
+        old nor the new. Strangers' jobs may run for hours, so the wait ends after a minute.
+        """
+        for _ in range(_SETTLE_SECONDS):
+            if not self.storage.open_jobs():
+                return
+            self.host.sleep(1)
 
     @property
     def host(self) -> PowerShellWire:

@@ -14,6 +14,7 @@ from typing import Any
 from netapp_ontap.resources.consistency_group import ConsistencyGroup
 from netapp_ontap.resources.consistency_group_snapshot import ConsistencyGroupSnapshot
 from netapp_ontap.resources.igroup import Igroup
+from netapp_ontap.resources.job import Job
 from netapp_ontap.resources.lun import Lun
 from netapp_ontap.resources.lun_map import LunMap
 from netapp_ontap.resources.snapshot import Snapshot
@@ -127,6 +128,12 @@ class Storage:
             next_action="Leave the initiator in one group of the SVM.",
             tr="6.8",
         )
+
+    def open_jobs(self) -> list[str]:
+        """Descriptions of the unfinished jobs on volumes, LUNs, Snapshot copies and consistency groups."""
+        records = self.wire.collect(Job, fields="description,state", state="queued|running|paused")
+        parts = ("/api/storage/", "/api/application/", "/api/protocols/san/")
+        return [text for r in records if any(part in (text := r.get("description", "")) for part in parts)]
 
     # --- Snapshot copies
 
