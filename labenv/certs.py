@@ -35,9 +35,10 @@ def ensure_certificates(folder: Path, addresses: list[str]) -> tuple[Path, Path,
     ca_file, chain, key_file, names = (folder / n for n in ("ca.pem", "server.pem", "server.key", "addresses"))
     wanted = "\n".join(sorted(set(addresses)))
     if all(p.exists() for p in (ca_file, chain, key_file, names)) and names.read_text("utf-8") == wanted:
-        certificate = x509.load_pem_x509_certificate(ca_file.read_bytes())
+        certificate = x509.load_pem_x509_certificate(chain.read_bytes())  # it ends before its CA does
         if certificate.not_valid_after_utc > datetime.datetime.now(datetime.UTC) + _DAY:
             return ca_file, chain, key_file
+    names.unlink(missing_ok=True)  # written last: a process killed on the way leaves files that do not count
     now = datetime.datetime.now(datetime.UTC)
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca = (

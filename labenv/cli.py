@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from labenv import topology
 from labenv.faults import EFFECTS, PLACES
-from labenv.lab import Lab, LabError, attach, default_state, up
+from labenv.lab import Lab, LabError, attach, default_state, process_arguments, up
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -51,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     start = verb("up", _up, "start a lab and leave it running")
     start.add_argument("topology", help=f"one of {', '.join(topology.names())}, or the path of a .toml file")
-    start.add_argument("--seed", type=int, default=1, help="seed of every id and of the guests' lazy writers")
+    start.add_argument("--seed", type=int, help="seed of every id and of the guests' lazy writers (a new lab: 1)")
     start.add_argument("--bind", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     start.add_argument(
         "--standard-ports", action="store_true", help="listen on 443 and 5986, for clients which know no port"
@@ -82,31 +81,51 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(options: argparse.Namespace) -> int:
     topology.load(options.topology)  # a typo is told before a process is started
+    how: dict[str, Any] = {
+        "state": options.state,
+        "seed": options.seed,
+        "bind": options.bind,
+        "standard_ports": options.standard_ports,
+        "realtime": options.realtime,
+    }
     if options.foreground:
-        command = [sys.executable, "-m", "labenv.process", "--state", str(options.state)]
-        command += ["--topology", options.topology, "--seed", str(options.seed), "--bind", options.bind]
-        command += ["--standard-ports"] if options.standard_ports else []
-        command += ["--realtime", str(options.realtime)] if options.realtime else []
-        return subprocess.run(command, check=False).returncode  # noqa: S603 - our own module
-    lab = up(
-        options.topology,
-        state=options.state,
-        seed=options.seed,
-        bind=options.bind,
-        standard_ports=options.standard_ports,
-        realtime=options.realtime,
-    )
+        return _stay(options, process_arguments(options.topology, **how))
+    lab = up(options.topology, **how)
+    _tell(options, lab.profile)
+    if not options.json:
+        print(f"Stop it with: labenv down --state {options.state}")
+    return 0
+
+
+def _stay(options: argparse.Namespace, arguments: list[str]) -> int:
+    from labenv.process import main as serve  # everything that a lab consists of: only where it is needed
+
+    failures = []
+
+    def say(message: Mapping[str, object]) -> None:
+        if "error" in message:
+            failures.append(str(message["error"]))
+            return
+        _tell(options, options.state / "endpoints.json")
+        if not options.json:
+            print("Stop it with Ctrl-C", flush=True)
+
+    code = serve(arguments, say=say)
+    if failures:
+        raise LabError(failures[0])
+    return code
+
+
+def _tell(options: argparse.Namespace, profile: Path) -> None:
     if options.json:
-        print(json.dumps({"state": str(options.state), "endpoints": str(lab.profile)}))
-        return 0
-    endpoints = json.loads(lab.profile.read_text("utf-8"))
+        print(json.dumps({"state": str(options.state), "endpoints": str(profile)}), flush=True)
+        return
+    endpoints = json.loads(profile.read_text("utf-8"))
     print(f"Lab {options.topology} answers; its state is in {options.state}")
     for kind, title in (("storage", "storage cluster"), ("hyperv", "Hyper-V host")):
         for entry in endpoints[kind]:
             print(f"  {title} {entry['name']}: https://{entry['host']}:{entry['port']} as {entry['user']}")
-    print(f"Passwords and the CA file are named in {lab.profile}")
-    print(f"Stop it with: labenv down --state {options.state}")
-    return 0
+    print(f"Passwords and the CA file are named in {profile}")
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hmac
-import uuid
+import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Handler = Callable[[Mapping[str, Any]], Awaitable[object]]
+
+log = logging.getLogger("labenv")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class ControlError(Exception):
@@ -77,9 +81,11 @@ class Control:
         try:
             arguments = msgspec.json.decode(body or b"{}", type=dict[str, Any])
             return 200, await self._verbs[verb](arguments)
-        except (ControlError, ValueError, KeyError, TypeError, OSError, msgspec.MsgspecError) as error:
-            text = f"{error.args[0]} is missing" if isinstance(error, KeyError) and error.args else str(error)
-            return 400, {"error": text}
+        except (ControlError, ValueError, TypeError, OSError, msgspec.MsgspecError) as error:
+            return 400, {"error": str(error)}
+        except Exception as error:  # the client gets one line, the lab's log the rest
+            log.exception("the control endpoint failed at %s", verb)
+            return 500, {"error": f"the lab itself failed at {verb}: {type(error).__name__}: {error}"}
 
     async def _status(self, _: Mapping[str, Any]) -> object:
         site = self._site
@@ -101,11 +107,16 @@ class Control:
         return {"restored": "fresh"}
 
     async def _checkpoint(self, arguments: Mapping[str, Any]) -> object:
-        await self._site.checkpoint(arguments["name"])
+        name = _text(arguments, "name")
+        if name == "fresh":
+            raise ControlError("the checkpoint 'fresh' is what reset goes back to: choose another name")
+        if not _NAME.fullmatch(name):
+            raise ControlError(f"{name!r} is no name for a checkpoint: 1 to 64 letters, digits, '_', '.' and '-'")
+        await self._site.checkpoint(name)
         return {"checkpoints": self._site.state.checkpoints()}
 
     async def _restore(self, arguments: Mapping[str, Any]) -> object:
-        name = arguments["name"]
+        name = _text(arguments, "name")
         known = self._site.state.checkpoints()
         if name not in known:
             raise ControlError(f"no checkpoint {name!r}: one of {', '.join(known)}")
@@ -116,7 +127,7 @@ class Control:
         return {"time": self._site.clock.time.isoformat(), "microseconds": self._site.clock.now}
 
     async def _advance(self, arguments: Mapping[str, Any]) -> object:
-        seconds = float(arguments["seconds"])
+        seconds = float(arguments.get("seconds", "nan"))
         if not 0 <= seconds <= 400 * 86400:
             raise ControlError(f"the clock moves forward by 0 to 34560000 lab seconds at once, not by {seconds:g}")
         await self._site.clock.advance(seconds)
@@ -124,6 +135,10 @@ class Control:
         return await self._clock({})
 
     async def _fault(self, arguments: Mapping[str, Any]) -> object:
+        known = [field.name for field in dataclasses.fields(Fault)]
+        unknown = sorted(set(arguments) - set(known))
+        if unknown:
+            raise ControlError(f"a fault has no {unknown[0]!r}: it has {', '.join(known)}")
         self._site.faults.set(msgspec.convert(arguments, Fault))
         return await self._fault_list({})
 
@@ -136,7 +151,9 @@ class Control:
 
     async def _guest(self, arguments: Mapping[str, Any]) -> object:
         """Act inside a running VM: insert, count, checkdb, databases, write_file, read_file, flush, power_off."""
-        return self._site.guest_action(arguments["vm"], arguments["action"], arguments.get("arguments", {}))
+        return self._site.guest_action(
+            _text(arguments, "vm"), _text(arguments, "action"), arguments.get("arguments", {})
+        )
 
     async def _check(self, _: Mapping[str, Any]) -> object:
         self._site.state.commit()
@@ -144,8 +161,9 @@ class Control:
 
     async def _export(self, arguments: Mapping[str, Any]) -> object:
         """Write a LUN or a file in a volume, or in one of its Snapshot copies, to a sparse local file."""
-        file = self._site.block_file(arguments["volume"], arguments["path"], arguments.get("snapshot"))
-        with open(arguments["target"], "wb") as out:  # noqa: PTH123, ASYNC230 - the lab's one thread owns the bytes
+        volume, path = _text(arguments, "volume"), _text(arguments, "path")
+        file = self._site.block_file(volume, path, arguments.get("snapshot"))
+        with open(_text(arguments, "target"), "wb") as out:  # noqa: PTH123, ASYNC230 - the lab's one thread owns the bytes
             for offset, length in file.data_ranges(0, file.size):
                 for start in range(offset, offset + length, 8 << 20):
                     out.seek(start)
@@ -154,13 +172,20 @@ class Control:
         return {"size": file.size}
 
     async def _files(self, arguments: Mapping[str, Any]) -> object:
-        return {"files": self._site.volume_files(arguments["volume"], arguments.get("snapshot"))}
+        return {"files": self._site.volume_files(_text(arguments, "volume"), arguments.get("snapshot"))}
 
     async def _usage(self, arguments: Mapping[str, Any]) -> object:
-        return dataclasses.asdict(self._site.volume_usage(arguments["volume"]))
+        return dataclasses.asdict(self._site.volume_usage(_text(arguments, "volume")))
 
     async def _memory(self, _: Mapping[str, Any]) -> object:
-        return {"resident": _resident_bytes(), "id": str(uuid.UUID(int=self._site.seed))}
+        return {"resident": _resident_bytes()}
+
+
+def _text(arguments: Mapping[str, Any], name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str):
+        raise ControlError(f"{name} is missing" if value is None else f"{name} is {value!r}, which is no text")
+    return value
 
 
 def _resident_bytes() -> int | None:

@@ -69,6 +69,12 @@ class Faults:
         unknown = sorted(set(fault.match) - set(PLACES[fault.where]))
         if unknown:
             raise ValueError(f"{fault.where} has no {unknown[0]!r} to match: one of {', '.join(PLACES[fault.where])}")
+        if fault.seconds < 0 or (fault.effect == "delay") != (fault.seconds > 0):
+            raise ValueError("a delay has more than 0 seconds, and no other effect has seconds")
+        if not 400 <= fault.status <= 599:
+            raise ValueError(f"status {fault.status} is not that of an error: 400 to 599")
+        if fault.times is not None and fault.times < 1:
+            raise ValueError(f"a fault acts at least once, not {fault.times} times")
         self._rules.append((fault, 0))
 
     def clear(self) -> None:

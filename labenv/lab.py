@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -21,8 +22,10 @@ from typing import Any
 
 import platformdirs
 
-START_TIMEOUT = 120.0
-"""Real seconds after which a lab that does not answer is given up."""
+from labenv.statefolder import in_use
+
+STOP_TIMEOUT = 20.0
+"""Real seconds after which a lab that was told to stop is given up."""
 
 
 class LabError(Exception):
@@ -39,24 +42,23 @@ def start(
     topology: str = "standalone",
     *,
     state: Path | None = None,
-    seed: int = 1,
+    seed: int | None = None,
     bind: str = "127.0.0.1",
     realtime: float | None = None,
 ) -> Lab:
     """Start a lab that ends with this process (or with ``Lab.down``).
 
-    Without ``state`` the lab is fresh and its folder is deleted when it ends.
+    Without ``state`` the lab is fresh and its folder is deleted when it ends. Without ``seed`` a new lab has seed 1,
+    and a kept one its own.
 
     Raises:
         LabError: the topology is unknown or wrong, a port is taken, or the folder is in use or of another version.
     """
     folder = state or Path(tempfile.mkdtemp(prefix="labenv-"))
-    arguments = ["--state", str(folder), "--topology", topology, "--seed", str(seed), "--bind", bind]
-    if realtime is not None:
-        arguments += ["--realtime", str(realtime)]
+    arguments = process_arguments(topology, state=folder, seed=seed, bind=bind, realtime=realtime)
     try:
         process = _spawn([*arguments, "--until-stdin-closes"], stdin=subprocess.PIPE)
-    except LabError:
+    except BaseException:
         if state is None:
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -67,22 +69,41 @@ def up(
     topology: str,
     *,
     state: Path,
-    seed: int = 1,
+    seed: int | None = None,
     bind: str = "127.0.0.1",
     standard_ports: bool = False,
     realtime: float | None = None,
 ) -> Lab:
-    """Start a lab that goes on after this process has ended; returns when everything answers."""
-    arguments = ["--state", str(state), "--topology", topology, "--seed", str(seed), "--bind", bind]
-    if standard_ports:
-        arguments.append("--standard-ports")
-    if realtime is not None:
-        arguments += ["--realtime", str(realtime)]
-    process = _spawn(arguments, stdin=subprocess.DEVNULL, detached=True)
+    """Start a lab that goes on after this process has ended; returns when everything answers.
+
+    Raises:
+        LabError: as ``start``.
+    """
+    arguments = process_arguments(
+        topology, state=state, seed=seed, bind=bind, standard_ports=standard_ports, realtime=realtime
+    )
+    process = _spawn([*arguments, "--detached"], stdin=subprocess.DEVNULL, detached=True)
     if process.stdout is not None:
         process.stdout.close()
     process.returncode = 0  # it outlives us by intention: keep Popen from warning that it still runs
     return Lab(state)
+
+
+def process_arguments(
+    topology: str,
+    *,
+    state: Path,
+    seed: int | None,
+    bind: str,
+    standard_ports: bool = False,
+    realtime: float | None,
+) -> list[str]:
+    """The command line of ``labenv.process``."""
+    arguments = ["--state", str(state), "--topology", topology, "--bind", bind]
+    arguments += [] if seed is None else ["--seed", str(seed)]
+    arguments += ["--standard-ports"] if standard_ports else []
+    arguments += [] if realtime is None else ["--realtime", str(realtime)]
+    return arguments
 
 
 def attach(state: Path) -> Lab:
@@ -98,58 +119,60 @@ def attach(state: Path) -> Lab:
     return lab
 
 
-def profile_for(name: str) -> tuple[Path, Lab]:
-    """What ``smhvlab.connect("lab:NAME")`` connects to: a fresh lab, or with ``NAME@STATE`` one that is kept."""
+def profile_for(name: str) -> tuple[Path, Lab | None]:
+    """What ``smhvlab.connect("lab:NAME")`` connects to, and what has to live as long as the connection.
+
+    That is a fresh lab, which ends with the connection; with ``NAME@STATE`` it is the lab of a state folder, started
+    if it does not run, and it goes on running.
+    """
     topology, at, state = name.partition("@")
     if not at:
         lab = start(topology)
-    else:
-        folder = Path(state)
-        try:
-            lab = attach(folder)
-        except LabError:
-            lab = up(topology, state=folder)
-    return lab.profile, lab
+        return lab.profile, lab
+    try:
+        lab = attach(Path(state))
+    except LabError:
+        return up(topology, state=Path(state)).profile, None
+    if (running := lab.status()["topology"]) != Path(topology).stem:
+        raise LabError(f"the lab in {state} is of topology {running}, not {topology}: name another folder after the @")
+    return lab.profile, None
 
 
 def _spawn(arguments: list[str], *, stdin: int, detached: bool = False) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "labenv.process", *arguments]
     options: dict[str, Any] = {}
-    if detached:
-        if sys.platform == "win32":
-            options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
-        else:
-            options["start_new_session"] = True
+    if sys.platform == "win32":
+        apart = subprocess.DETACHED_PROCESS if detached else 0
+        options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | apart
+    else:
+        options["start_new_session"] = True  # Ctrl-C, and an interrupted notebook, mean the work and not the site
     process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, **options)  # noqa: S603 - our own module
     assert process.stdout is not None
-    line = process.stdout.readline()  # one JSON line: ready, or the reason why not
     try:
-        answer = json.loads(line)
-    except ValueError:
-        process.wait(START_TIMEOUT)
-        process.stdout.close()
-        if process.stdin is not None:
-            process.stdin.close()
-        raise LabError(
-            f"the lab ended while starting (exit code {process.returncode}); its messages are above"
-        ) from None
-    if "error" in answer:
-        process.wait(START_TIMEOUT)
-        process.stdout.close()
-        if process.stdin is not None:
-            process.stdin.close()
-        raise LabError(answer["error"])
-    return process
+        line = process.stdout.readline()  # one JSON line: ready, or the reason why not
+        answer = json.loads(line) if line else {}
+    except BaseException:
+        process.kill()
+        _end(process, None)
+        raise
+    if answer.get("ready"):
+        return process
+    _end(process, None)
+    raise LabError(
+        answer.get("error")
+        or f"the lab ended while starting (exit code {process.returncode}); its messages are above, or in lab.log in "
+        f"its state folder"
+    )
 
 
 def _end(process: subprocess.Popen[bytes], folder: Path | None) -> None:
     if process.stdin is not None:
         process.stdin.close()
     try:
-        process.wait(10)
+        process.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(10)
+        process.wait(STOP_TIMEOUT)
     if process.stdout is not None:
         process.stdout.close()
     if folder is not None:
@@ -174,7 +197,6 @@ class Lab:
         self.faults = LabFaults(self)
         self.inspect = Inspect(self)
         self._process = process
-        self._opener = _opener(state)
         self._finalizer = (
             weakref.finalize(self, _end, process, state if temporary else None) if process is not None else None
         )
@@ -188,7 +210,7 @@ class Lab:
         self.down()
 
     def __repr__(self) -> str:
-        return f"Lab({self.status()['topology']})"
+        return f"Lab({str(self.state)!r})"
 
     def request(self, verb: str, **arguments: object) -> dict[str, Any]:
         """Call a verb of the control endpoint.
@@ -196,21 +218,25 @@ class Lab:
         Raises:
             LabError: the lab does not answer or refuses.
         """
-        endpoints = json.loads(self.profile.read_text("utf-8"))
-        control = endpoints["control"]
+        try:
+            endpoints = json.loads(self.profile.read_text("utf-8"))
+            control = endpoints["control"]
+            opener = _opener(self.state)
+        except (OSError, ValueError, KeyError) as error:
+            raise LabError(f"{self.profile} cannot be used ({error}): start the lab with `labenv up`") from None
         request = urllib.request.Request(  # noqa: S310 - the address comes from our own endpoints file
             f"{control['url']}/{verb}",
             data=json.dumps(arguments).encode(),
             headers={"Authorization": f"Bearer {control['token']}", "Content-Type": "application/json"},
         )
         try:
-            with self._opener.open(request, timeout=600) as answer:
+            with opener.open(request, timeout=600) as answer:
                 result: dict[str, Any] = json.load(answer)
                 return result
         except urllib.error.HTTPError as error:
             with error:
-                raise LabError(json.load(error)["error"]) from None
-        except OSError as error:
+                raise LabError(_refusal(error)) from None
+        except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise LabError(
                 f"the lab in {self.state} does not answer ({reason}): start it with "
@@ -243,21 +269,19 @@ class Lab:
             self._finalizer()
             return
         self.request("down")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + STOP_TIMEOUT
         while time.monotonic() < deadline:
-            try:
-                self.status()
-            except LabError:
+            if not in_use(self.state):
                 return
-            time.sleep(0.05)
-        raise LabError(f"the lab in {self.state} was told to stop and still answers")
+            time.sleep(0.02)
+        raise LabError(f"the lab in {self.state} was told to stop and still runs")
 
     def kill(self) -> None:
         """End the lab's process at once, as a crash would (only for a lab started by ``start``)."""
         if self._process is None:
             raise LabError("only a lab that this process started can be killed from here")
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(STOP_TIMEOUT)
 
 
 class LabClock:
@@ -373,6 +397,13 @@ class Inspect:
         """Anonymous memory of the lab's process in bytes, where the system tells."""
         resident: int | None = self._lab.request("inspect/memory")["resident"]
         return resident
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"the lab's control endpoint answered {error.code} {error.reason}"
 
 
 def _opener(state: Path) -> urllib.request.OpenerDirector:

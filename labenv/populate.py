@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from labenv.guest.golden import install_golden
 from labenv.windows.objects import PsObject
-from labenv.windows.remoting.engine import Engine
+from labenv.windows.remoting.engine import Engine, Terminated
 
 if TYPE_CHECKING:
     from labenv.ontap.array import Array
@@ -17,8 +17,23 @@ if TYPE_CHECKING:
 SMHV_SETTINGS = "HKLM:\\SOFTWARE\\NetApp\\SnapManager for Hyper-V\\Server"
 
 
+class PopulateError(Exception):
+    """The first contents of a topology cannot be built; the text says what was refused and why."""
+
+
 async def populate(site: LabSite) -> None:
-    """Build what the topology lists: connected disks, the golden image, and VMs made from it."""
+    """Build what the topology lists: connected disks, the golden image, and VMs made from it.
+
+    Raises:
+        PopulateError: the array or the host refuses a part of it.
+    """
+    try:
+        await _populate(site)
+    except Terminated as error:
+        raise PopulateError(f"topology {site.topology.name} cannot be built: {error.cmdlet}: {error}") from error
+
+
+async def _populate(site: LabSite) -> None:
     topology = site.topology
     with site.clock.request():
         for host in topology.host:
@@ -58,7 +73,10 @@ class _Builder:
     async def _rest(self, method: str, path: str, body: Mapping[str, object], **query: str) -> dict[str, Any]:
         status, answer = await self._array.call(method, path, query={"return_timeout": "120", **query}, body=body)
         if status >= 300:
-            raise RuntimeError(f"{method} {path} answered {status}: {answer}")
+            reason = answer.get("error", {}).get("message", answer)
+            what = f"{method} {path} {body.get('name', '')}".strip()
+            name = self._site.topology.name
+            raise PopulateError(f"topology {name} cannot be built: {what} answered {status}: {reason}")
         return answer
 
     async def _run(self, cmdlet: str, select: list[str] | None = None, /, **parameters: object) -> list[Any]:

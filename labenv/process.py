@@ -9,10 +9,12 @@ import logging
 import os
 import platform
 import secrets
+import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,16 @@ import uvicorn
 
 from labenv.certs import ensure_certificates
 from labenv.control import Control
+from labenv.populate import PopulateError
 from labenv.private import write_private
 from labenv.site import LabSite
 from labenv.state import StateFolderMismatch
+from labenv.statefolder import StateFolderUnusable, discard_unfinished, prepare, take
 from labenv.topology import Topology, TopologyError, load
 from labenv.windows.remoting.transport import ConnectionProtocol
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
+Say = Callable[[Mapping[str, object]], None]
 log = logging.getLogger("labenv")
 
 
@@ -35,23 +40,35 @@ class StartError(Exception):
     """The lab cannot start; the text says why and what to do."""
 
 
-def main() -> None:
-    """Entry of ``python -m labenv.process``: prints one JSON line, then serves until told to stop."""
+def main(arguments: Sequence[str] | None = None, *, say: Say | None = None) -> int:
+    """Entry of ``python -m labenv.process``: says in one JSON object that it is ready or why not, and serves.
+
+    Returns the exit code when it was told to stop: 0, or 2 if it could not start.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="labenv: %(message)s")
+    say = say or _say
+    try:
+        asyncio.run(_run(options, say))
+    except (StartError, StateFolderUnusable, StateFolderMismatch, TopologyError, PopulateError) as error:
+        say({"error": str(error)})
+        return 2
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="labenv.process")
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--topology", required=True)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--bind", default="127.0.0.1")
     parser.add_argument("--standard-ports", action="store_true")
     parser.add_argument("--realtime", type=float, default=None)
     parser.add_argument("--until-stdin-closes", action="store_true")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="labenv: %(message)s")
-    try:
-        asyncio.run(_run(options))
-    except (StartError, TopologyError, StateFolderMismatch) as error:
-        _say({"error": str(error)})
-        sys.exit(2)
+    parser.add_argument("--detached", action="store_true", help="messages go to lab.log in the state folder")
+    return parser
 
 
 def _say(message: Mapping[str, object]) -> None:
@@ -62,13 +79,31 @@ def _say(message: Mapping[str, object]) -> None:
         log.warning("whoever started the lab has gone")
 
 
-async def _run(options: argparse.Namespace) -> None:
+class _Server(uvicorn.Server):
+    """uvicorn would raise the signal again when it has stopped, before the lab has closed its files."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _run(options: argparse.Namespace, say: Say) -> None:
     folder: Path = options.state.absolute()
     topology = load(options.topology)
-    _prepare(folder)
-    lock = _lock(folder)
+    if options.realtime is not None and not 0 < options.realtime < 1e6:
+        raise StartError(f"--realtime {options.realtime:g}: lab seconds per real second, more than 0 and below 1000000")
+    address = _address(options.bind)
+    prepare(folder)
+    with take(folder):
+        if options.detached:
+            _keep_messages(folder / "lab.log")
+        discard_unfinished(folder)
+        await _serve(folder, topology, address, options, say)
+
+
+async def _serve(folder: Path, topology: Topology, address: str, options: argparse.Namespace, say: Say) -> None:
     known = _known_endpoints(folder, topology)
-    sockets, endpoints = _listen(topology, known, bind=options.bind, standard=options.standard_ports)
+    sockets, endpoints = _listen(topology, known, bind=address, standard=options.standard_ports)
     addresses = [s.getsockname()[0] for s in sockets]
     ca_file, chain, key = ensure_certificates(folder / "certificates", addresses)
     endpoints["control"]["token"] = known.get("token") or secrets.token_urlsafe(24)
@@ -105,8 +140,11 @@ async def _run(options: argparse.Namespace) -> None:
         timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=1 << 20,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     server_box.append(server)
+    if sys.platform != "win32":  # there Ctrl-C ends the loop by an exception
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
     if options.until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
     serving = loop.create_task(server.serve(sockets=sockets))
@@ -115,21 +153,17 @@ async def _run(options: argparse.Namespace) -> None:
     if serving.done():
         await serving
     write_private(folder / "endpoints.json", json.dumps(endpoints, indent=1).encode())
-    _say({"ready": True, "state": str(folder)})
+    say({"ready": True, "state": str(folder)})
     try:
         await serving
     finally:
         await site.close()
-        lock.close()
 
 
-def _prepare(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    except OSError as error:
-        reason = error.strerror
-        raise StartError(f"the state folder {folder} cannot be used ({reason}): name another with --state") from error
+def _keep_messages(path: Path) -> None:
+    """From here on messages go to a file: whoever started us must not wait for us to close their standard error."""
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
@@ -139,25 +173,19 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> N
     loop.call_soon_threadsafe(stop)
 
 
-def _lock(folder: Path) -> Any:
-    """Hold the state folder: two processes on one folder would destroy it."""
-    file = (folder / "lock").open("a+b")
+def _address(bind: str) -> str:
+    """The IPv4 address that a name or address stands for; it has to be one that a client can connect to."""
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
+        address = socket.getaddrinfo(bind, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+    except (OSError, UnicodeError) as error:
         raise StartError(
-            f"a lab already runs in {folder}: use it, stop it with `labenv down --state {folder}`, "
-            f"or name another folder with --state"
+            f"--bind {bind}: no IPv4 address of this machine ({error}); write one such as 127.0.0.5"
         ) from None
-    return file
+    if address == "0.0.0.0":  # noqa: S104 - it is what is refused here
+        raise StartError(
+            f"--bind {bind}: stands for every address, and a client needs one to connect to; write that one"
+        )
+    return str(address)
 
 
 def _known_endpoints(folder: Path, topology: Topology) -> dict[str, Any]:
@@ -277,4 +305,4 @@ def _remedy(port: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

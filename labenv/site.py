@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from labenv.ontap.blocks.space import VolumeUsage
 from labenv.ontap.blocks.store import BlockStore
 from labenv.ontap.spec import AggregateSpec, ClusterSpec, LifSpec, SvmSpec
 from labenv.populate import populate
-from labenv.state import State
+from labenv.state import State, StateFolderMismatch
 from labenv.topology import Cluster, HyperVHost, Topology
 from labenv.windows.host import Host
 from labenv.windows.machines import VmNotRunning
@@ -38,17 +39,25 @@ class LabSite:
         folder: Path,
         *,
         topology: Topology,
-        seed: int,
+        seed: int | None,
         realtime: float | None,
         endpoints: Mapping[str, Any],
     ) -> None:
+        """``seed`` None: that of the folder, or 1. Raises StateFolderMismatch: the folder holds another lab."""
         self.folder = folder
         self.topology = topology
         self.failures: list[str] = []
+        self._requests: set[asyncio.Task[Any]] = set()
+        self._serving = asyncio.Event()
+        self._serving.set()
+        self._restoring = asyncio.Lock()
         self.state = State(folder / "state.db")
         self._settings = self.state.table("lab", int)
-        self._settings.setdefault("seed", seed)
-        self.seed = self._settings["seed"]
+        try:
+            self.seed = self._same_lab(seed)
+        except StateFolderMismatch:
+            self.state.db.close()
+            raise
         self.clock = Clock(topology.start, realtime=realtime)
         if "now" in self._settings:
             self.clock.set(self._settings["now"])
@@ -76,6 +85,25 @@ class LabSite:
             )
             for host, entry in zip(self.hosts, endpoints["hyperv"], strict=True)
         ]
+
+    def _same_lab(self, seed: int | None) -> int:
+        """The lab's seed, when the folder is new or holds a lab of this topology and seed."""
+        names = self.state.table("lab.topology", str)
+        digest = hashlib.sha256(repr(self.topology).encode()).hexdigest()
+        kept = names.setdefault("name", self.topology.name)
+        other = "name another folder with --state, or delete this one"
+        if kept != self.topology.name:
+            raise StateFolderMismatch(
+                f"{self.folder} holds a lab of topology {kept}, not {self.topology.name}: {other}"
+            )
+        if names.setdefault("digest", digest) != digest:
+            raise StateFolderMismatch(
+                f"the topology {kept} is no longer what the lab in {self.folder} was made from: {other}"
+            )
+        found = self._settings.setdefault("seed", 1 if seed is None else seed)
+        if seed not in (None, found):
+            raise StateFolderMismatch(f"{self.folder} holds a lab of seed {found}, not {seed}: {other}")
+        return found
 
     def _array(self, cluster: Cluster, entry: Mapping[str, Any]) -> Array:
         passwords = {s["name"]: s["password"] for s in entry["svms"]}
@@ -152,7 +180,23 @@ class LabSite:
 
     def apps(self) -> list[App]:
         """The ASGI apps in the topology's order: storage clusters, then hosts."""
-        return [*(a.app for a in self.arrays), *(r.app for r in self._remoting)]
+        apps: list[App] = [*(a.app for a in self.arrays), *(r.app for r in self._remoting)]
+        return [self._gate(app) for app in apps]
+
+    def _gate(self, app: App) -> App:
+        """The same app, whose requests a restore ends; later ones wait until it is done."""
+
+        async def gated(scope: Any, receive: Any, send: Any) -> None:
+            await self._serving.wait()
+            task = asyncio.current_task()
+            assert task is not None
+            self._requests.add(task)
+            try:
+                await app(scope, receive, send)
+            finally:
+                self._requests.discard(task)
+
+        return gated
 
     async def checkpoint(self, name: str) -> None:
         """Keep the whole site under a name; the guests' caches are written out first."""
@@ -162,15 +206,28 @@ class LabSite:
 
     async def restore(self, name: str) -> None:
         """Back to a checkpoint: a power cut for the hosts, running commands end, the array's tables go back."""
+        async with self._restoring:
+            self._serving.clear()
+            try:
+                await self._end_work()
+                for host in self.hosts:
+                    host.power_cut()
+                self.state.restore(name)
+                self.faults.clear()
+                self.failures.clear()
+            finally:
+                self._serving.set()
+
+    async def _end_work(self) -> None:
+        """End what is under way; it belongs to a past that is about to be replaced."""
         await self.clock.cancel_tasks()
-        for host in self.hosts:
-            host.power_cut()
         for remoting in self._remoting:
             await remoting.close()
-        self.state.restore(name)
-        self.faults.clear()
-        self.failures.clear()
-        await asyncio.sleep(0)
+        requests = list(self._requests)
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        await self.clock.cancel_tasks()
 
     async def close(self) -> None:
         """Stop cleanly enough for the next start: what a power cut leaves, committed."""
@@ -202,16 +259,22 @@ class LabSite:
 
     def block_file(self, volume: str, path: str, snapshot: str | None) -> FileReader:
         """A LUN or file by volume name and path in the volume, in the active file system or a Snapshot copy."""
-        blocks = self.blocks.volume(self._volume_key(volume))
-        if snapshot is None:
-            return blocks.files[path]
-        return blocks.snapshots[snapshot].files[path]
+        files = self._files(volume, snapshot)
+        if path not in files:
+            raise ValueError(f"no file {path!r} in {volume}: one of {', '.join(files)}")
+        return files[path]
 
     def volume_files(self, volume: str, snapshot: str | None) -> dict[str, int]:
         """Paths and sizes in a volume or one of its Snapshot copies."""
+        return {path: file.size for path, file in self._files(volume, snapshot).items()}
+
+    def _files(self, volume: str, snapshot: str | None) -> Mapping[str, FileReader]:
         blocks = self.blocks.volume(self._volume_key(volume))
-        files = blocks.files if snapshot is None else blocks.snapshots[snapshot].files
-        return {path: file.size for path, file in files.items()}
+        if snapshot is None:
+            return blocks.files
+        if snapshot not in blocks.snapshots:
+            raise ValueError(f"no Snapshot copy {snapshot!r} of {volume}: one of {', '.join(blocks.snapshots)}")
+        return blocks.snapshots[snapshot].files
 
     def volume_usage(self, volume: str) -> VolumeUsage:
         """Space of a volume."""

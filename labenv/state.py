@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -48,18 +49,22 @@ class Table(MutableMapping[str, R], Generic[R]):
         self.kind = kind
         self._decoder = msgspec.json.Decoder(record_type)
         self._records: dict[str, R] = {}
-        self._dirty: dict[str, None] = {}
+        self._dirty: dict[str, bool] = {}  # by key: whether its place in the order is new
 
     def __getitem__(self, key: str) -> R:
         return self._records[key]
 
     def __setitem__(self, key: str, record: R) -> None:
+        if key not in self._records:
+            self._dirty.pop(key, None)  # it comes last, also among the changes
+            self._dirty[key] = True
+        else:
+            self._dirty.setdefault(key, False)
         self._records[key] = record
-        self._dirty[key] = None
 
     def __delitem__(self, key: str) -> None:
         del self._records[key]
-        self._dirty[key] = None
+        self._dirty[key] = False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
@@ -72,13 +77,16 @@ class Table(MutableMapping[str, R], Generic[R]):
         self._records = {key: self._decoder.decode(body) for key, body in rows}
         self._dirty = {}
 
-    def take_changes(self) -> list[tuple[str, bytes | None]]:
-        """The changed keys with their encoded record (None: deleted), and forget that they changed."""
-        changes = [
-            (key, msgspec.json.encode(self._records[key]) if key in self._records else None) for key in self._dirty
+    def changes(self) -> list[tuple[str, bytes | None, bool]]:
+        """The changed keys with their encoded record (None: deleted), and whether it goes to the end of the order."""
+        return [
+            (key, msgspec.json.encode(self._records[key]) if key in self._records else None, last)
+            for key, last in self._dirty.items()
         ]
+
+    def committed(self) -> None:
+        """Forget what was changed."""
         self._dirty = {}
-        return changes
 
     @property
     def dirty(self) -> bool:
@@ -96,9 +104,11 @@ class State:
         self.db.execute("PRAGMA synchronous=OFF")  # survives a killed process; the page cache belongs to the system
         if fresh:
             self.db.executescript(
+                "BEGIN;"
                 "CREATE TABLE record (seq INTEGER PRIMARY KEY, kind TEXT, key TEXT, body BLOB, UNIQUE (kind, key));"
                 "CREATE TABLE kept (checkpoint TEXT, seq INTEGER, kind TEXT, key TEXT, body BLOB);"
                 f"PRAGMA user_version={FORMAT};"
+                "COMMIT;"
             )
         found = self.db.execute("PRAGMA user_version").fetchone()[0]
         if found != FORMAT:
@@ -134,9 +144,20 @@ class State:
 
     def commit(self) -> None:
         """Write every change in one transaction; nothing happens if nothing changed."""
+        with self._transaction():
+            self._write()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         self.db.execute("BEGIN")
-        self._write()
+        try:
+            yield
+        except BaseException:
+            self.db.execute("ROLLBACK")  # the records stay changed, so the next commit tries again
+            raise
         self.db.execute("COMMIT")
+        for table in self._tables.values():
+            table.committed()
         for participant in self._participants:
             participant.committed()
 
@@ -146,10 +167,10 @@ class State:
         for table in self._tables.values():
             if not table.dirty:
                 continue
-            for key, body in table.take_changes():
-                if body is None:
+            for key, body, last in table.changes():
+                if body is None or last:
                     self.db.execute("DELETE FROM record WHERE kind=? AND key=?", (table.kind, key))
-                else:
+                if body is not None:
                     self.db.execute(
                         "INSERT INTO record (kind, key, body) VALUES (?,?,?) "
                         "ON CONFLICT (kind, key) DO UPDATE SET body=excluded.body",
@@ -168,31 +189,25 @@ class State:
     def checkpoint(self, name: str) -> None:
         """Keep the present state under a name, replacing an older one of that name."""
         self.commit()
-        self.db.execute("BEGIN")
-        self._forget(name)
-        self.db.execute("INSERT INTO kept SELECT ?, seq, kind, key, body FROM record", (name,))
-        for participant in self._participants:
-            participant.checkpoint(name, self.db)
-        self.db.execute("COMMIT")
-        for participant in self._participants:
-            participant.committed()
+        with self._transaction():
+            self._forget(name)
+            self.db.execute("INSERT INTO kept SELECT ?, seq, kind, key, body FROM record", (name,))
+            for participant in self._participants:
+                participant.checkpoint(name, self.db)
 
     def restore(self, name: str) -> None:
         """Go back to a kept checkpoint; raises KeyError if there is none of that name."""
         if name not in self.checkpoints():
             raise KeyError(name)
         self.commit()
-        self.db.execute("BEGIN")
-        self.db.execute("DELETE FROM record")
-        self.db.execute(
-            "INSERT INTO record (seq, kind, key, body) SELECT seq, kind, key, body FROM kept WHERE checkpoint=?",
-            (name,),
-        )
-        for participant in self._participants:
-            participant.restore(name, self.db)
-        self.db.execute("COMMIT")
-        for participant in self._participants:
-            participant.committed()
+        with self._transaction():
+            self.db.execute("DELETE FROM record")
+            self.db.execute(
+                "INSERT INTO record (seq, kind, key, body) SELECT seq, kind, key, body FROM kept WHERE checkpoint=?",
+                (name,),
+            )
+            for participant in self._participants:
+                participant.restore(name, self.db)
         for table in self._tables.values():
             table.load(self._rows(table.kind))
         for callback in self._after_restore:

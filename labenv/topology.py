@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ from pathlib import Path
 ERAS = ("2008r2", "2012", "2022")
 """SMHV 1.1 on Windows Server 2008 R2; SMHV 1.2 on 2012; today's Windows Server."""
 
+SERVICES = ("iscsi", "management", "intercluster")
+"""What a LIF can be for."""
+
+_ACCESS_PATH = re.compile(r"[A-Z]:\\")
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
@@ -174,6 +179,8 @@ def load(name: str) -> Topology:
             text, where = Path(name).read_text("utf-8"), name
         except OSError as error:
             raise TopologyError(f"{name}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise TopologyError(f"{name}: not valid TOML: {error}") from error
     else:
         close = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -218,47 +225,93 @@ def _convert(hint: object, value: object, where: str, path: str) -> object:
         return _size(value, where, path)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _build(hint, value, where, path + ".")
-    if isinstance(hint, type) and isinstance(value, hint):
+    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     wanted = getattr(hint, "__name__", str(hint))
     raise TopologyError(f"{where}: {path} is {value!r}, which is not of type {wanted}")
 
 
 def _size(value: object, where: str, path: str) -> Size:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return Size(value)
     if isinstance(value, str):
         number, unit = value[:-2].strip(), value[-2:].upper()
-        if unit in _UNITS and number.isdecimal():
+        if unit in _UNITS and number.isdecimal() and int(number):
             return Size(int(number) * _UNITS[unit])
     raise TopologyError(f'{where}: {path} is {value!r}; write a size as bytes or like "20GB" (KB, MB, GB, TB)')
 
 
 def _check(topology: Topology, where: str) -> None:
+    """What the types cannot say: names that are used are defined once, and what is needed is there."""
     if topology.era not in ERAS:
         raise TopologyError(f"{where}: era is {topology.era!r}; one of {', '.join(ERAS)}")
     if topology.start.tzinfo is None:
         raise TopologyError(f"{where}: start needs a time zone, e.g. {topology.start.isoformat()}Z")
-    clusters = {c.name: c for c in topology.cluster}
+    for kind, things in (("cluster", topology.cluster), ("host", topology.host), ("golden.vhd", topology.golden.vhd)):
+        if not things:
+            raise TopologyError(f"{where}: {kind} is empty; a site needs at least one")
+    _once([c.name for c in topology.cluster] + [h.name for h in topology.host], where, "name of a cluster or host")
     for cluster in topology.cluster:
-        for aggregate in cluster.aggregate:
-            _known(aggregate.node, cluster.nodes, where, f"node of aggregate {aggregate.name}")
-        for svm in cluster.svm:
-            for lif in svm.lif:
-                _known(lif.node, cluster.nodes, where, f"node of LIF {lif.name}")
-    hosts = {h.name: h for h in topology.host}
+        _check_cluster(cluster, where)
+    clusters = {c.name: c for c in topology.cluster}
     for host in topology.host:
         _known(host.storage, clusters, where, f"storage of host {host.name}")
-        _known(host.svm, [s.name for s in clusters[host.storage].svm], where, f"svm of host {host.name}")
+        svms = {s.name: s for s in clusters[host.storage].svm}
+        _known(host.svm, svms, where, f"svm of host {host.name}")
+        if not svms[host.svm].iscsi or all(lif.service != "iscsi" for lif in svms[host.svm].lif):
+            raise TopologyError(f"{where}: svm of host {host.name} is {host.svm!r}, which has no iSCSI LIF")
+    _check_contents(topology, where)
+
+
+def _check_cluster(cluster: Cluster, where: str) -> None:
+    here = f"of cluster {cluster.name}"
+    if not cluster.nodes or not cluster.aggregate:
+        raise TopologyError(f"{where}: {'aggregate' if cluster.nodes else 'nodes'} {here} is empty")
+    if cluster.snapshot_limit < 1:
+        raise TopologyError(f"{where}: snapshot_limit {here} is {cluster.snapshot_limit}; at least 1")
+    _once(cluster.nodes, where, f"node {here}")
+    _once([a.name for a in cluster.aggregate], where, f"aggregate {here}")
+    _once([s.name for s in cluster.svm], where, f"svm {here}")
+    for aggregate in cluster.aggregate:
+        _known(aggregate.node, cluster.nodes, where, f"node of aggregate {aggregate.name}")
+    lifs = [lif for svm in cluster.svm for lif in svm.lif]
+    _once([cluster.management, *(lif.address for lif in lifs)], where, f"address {here}")
+    for lif in lifs:
+        _known(lif.node, cluster.nodes, where, f"node of LIF {lif.name}")
+        _known(lif.service, SERVICES, where, f"service of LIF {lif.name}")
+
+
+def _check_contents(topology: Topology, where: str) -> None:
+    hosts = {h.name: h for h in topology.host}
+    clusters = {c.name: c for c in topology.cluster}
     places: list[Golden | Disk] = [topology.golden, *topology.disk]
     for place in places:
         _known(place.host, hosts, where, f"host of volume {place.volume}")
         aggregates = [a.name for a in clusters[hosts[place.host].storage].aggregate]
         _known(place.aggregate, aggregates, where, f"aggregate of volume {place.volume}")
+        if not _ACCESS_PATH.match(place.access_path):
+            found = f"access_path of volume {place.volume} is {place.access_path!r}"
+            raise TopologyError(f"{where}: {found}; write a drive or a folder on one, such as 'V:\\'")
+    volumes = [place.volume for place in places] + [vm.volume for vm in topology.vm if vm.volume]
+    _once(volumes, where, "volume")
+    _once([vm.name for vm in topology.vm] + [topology.golden.vm], where, "name of a VM")
+    letters = [vhd.letter for vhd in topology.golden.vhd]
+    _once(letters, where, "letter of a golden.vhd")
+    for database in topology.golden.database:
+        for field in ("data", "log"):
+            _known(getattr(database, field)[:1], letters, where, f"drive of {field} of golden.database {database.name}")
     for vm in topology.vm:
         _known(vm.host, hosts, where, f"host of VM {vm.name}")
         if bool(vm.volume) == bool(vm.path):
             raise TopologyError(f"{where}: VM {vm.name} needs either volume or path, and not both")
+
+
+def _once(names: typing.Iterable[str], where: str, what: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise TopologyError(f"{where}: {what} is {name!r} twice; names have to differ")
+        seen.add(name)
 
 
 def _known(name: str, known: typing.Iterable[str], where: str, what: str) -> None:
