@@ -19,13 +19,16 @@ GOOD: Final = "var(--jp-success-color1, #388e3c)"
 WARN: Final = "var(--jp-warn-color1, #b26a00)"
 BAD: Final = "var(--jp-error-color1, #d32f2f)"
 BUSY: Final = "var(--jp-brand-color1, #1976d2)"
-# One rule for all cells of a table, because a style on each would fill a notebook. It undoes JupyterLab's own.
+_WORD: Final = 24  # characters of a sign that stay on one line
+# One rule for all cells of a table, because a style on each would fill a notebook. The class is named thrice, so that
+# the rule is stronger than JupyterLab's own (right and middle, striped).
+_MINE: Final = "table.smhv.smhv.smhv"
 _TABLE: Final = (
-    "table.smhv{border-collapse:collapse;margin:0}"
-    "table.smhv :is(td,th,caption){text-align:left;vertical-align:top;padding:2px 10px 2px 0}"
-    f"table.smhv th{{color:{PALE};font-weight:500}}"
-    "table.smhv caption{font-weight:600}"
-    f"table.smhv tbody tr{{border-bottom:1px solid {LINE};background:none}}"
+    f"{_MINE}{{border-collapse:collapse;margin:0}}"
+    f"{_MINE} :is(td,th,caption){{text-align:left;vertical-align:top;padding:2px 10px 2px 0}}"
+    f"{_MINE} th{{color:{PALE};font-weight:500;white-space:nowrap}}"
+    f"{_MINE} caption{{font-weight:600}}"
+    f"{_MINE} tbody tr{{border-bottom:1px solid {LINE};background:none}}"
 )
 
 
@@ -44,7 +47,8 @@ def tag(name: str, *children: str, style: str = "", **attributes: object) -> str
 
 def card(title: str, *children: str, accent: str = LINE) -> str:
     """A titled block. ``title`` is plain text, ``children`` are HTML."""
-    style = f"border:1px solid {LINE};border-left:4px solid {accent};padding:6px 12px;margin:4px 0;color:{INK}"
+    frame = f"border:1px solid {LINE};border-left:4px solid {accent};padding:6px 12px;margin:4px 0"
+    style = f"{frame};color:{INK};line-height:1.4"
     return tag("div", tag("div", text(title), style="font-weight:600;margin-bottom:4px"), *children, style=style)
 
 
@@ -81,4 +85,6 @@ def code(content: str) -> str:
 def sign(mark: str, word: str, colour: str) -> str:
     """A sign and a word beside a bar of that colour: the colour never tells anything alone, and the text stays ink."""
     style = f"color:{PALE}" if colour == PALE else f"border-left:4px solid {colour};padding-left:5px"
+    if len(word) <= _WORD:  # a bar beside half a word reads badly
+        style += ";white-space:nowrap"
     return tag("span", text(f"{mark} {word}"), style=style)

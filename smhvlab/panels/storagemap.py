@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LEVELS: Final = ("vm", "vhd", "disk", "lun", "volume", "aggregate")
 TITLES: Final = ("VM", "VHD", "Disk", "LUN", "Volume", "Aggregate")
 _EVERY: Final = "all VMs"
-_BOX, _GAP, _ROW, _TOP, _LETTERS = 128, 26, 34, 26, 19
+_BOX, _GAP, _ROW, _TOP, _LETTERS = 136, 26, 34, 26, 18
 
 
 class StorageMap(Panel):
@@ -109,9 +109,9 @@ def _svg(rows: Sequence[Mapping[str, str]]) -> str:
         html.tag("g", *_lines(rows, places), fill="none", stroke=html.LINE, stroke_width=1.5),
         html.tag("g", *boxes, fill=html.PAPER, stroke=html.LINE),
         html.tag("g", *labels, fill=html.INK, font_size=11, pointer_events="none"),
-        viewBox=f"0 0 {len(LEVELS) * (_BOX + _GAP) - _GAP} {_TOP + _ROW * deepest + 4}",
+        viewBox=f"-1 0 {len(LEVELS) * (_BOX + _GAP) - _GAP + 2} {_TOP + _ROW * deepest + 4}",
         width="100%",
-        style="max-width:900px",
+        style="max-width:940px",
         role="img",
         aria_label="Virtual disks, and what they stand on down to the aggregate; the same as text below",
     )
