@@ -191,7 +191,7 @@ class Site:
 
         look(storage, "REST", "{}", version)
         look(storage, "REST", "{} aggregates visible", lambda: len(tools.rest.collect(Aggregate)))
-        look(host, "PowerShell", "time {}", lambda: self.now().isoformat(" "))
+        look(host, "PowerShell", "time {}", lambda: self.now().isoformat(" ", "seconds"))
         look(host, "PowerShell", "{} VMs", lambda: len(tools.hyperv.vms()))
         look(host, "PowerShell", "initiator {}", tools.snapdrive.initiator)
         look(host, "PowerShell", "SnapInfo in {}", tools.snapinfo.folder)
