@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Callable
@@ -118,11 +119,7 @@ class Pool:
         step = max(self._segment, old // 4, blocks)
         new = old + -(-step // self._segment) * self._segment
         try:
-            if hasattr(os, "posix_fallocate"):
-                # without its space a full disk of the machine would kill the process at the first touch
-                os.posix_fallocate(self._file.fileno(), old * BLOCK, (new - old) * BLOCK)
-            else:
-                self._file.truncate(new * BLOCK)
+            self._lengthen(old * BLOCK, new * BLOCK)
         except OSError as error:
             raise OutOfSpace(
                 f"the lab's block pool cannot grow by {(new - old) * BLOCK >> 20} MiB, because the disk of this "
@@ -130,6 +127,17 @@ class Pool:
             ) from error
         self._open(new)
         self._idle += new - old
+
+    def _lengthen(self, old: int, new: int) -> None:
+        if hasattr(os, "posix_fallocate"):
+            # without its space a full disk of the machine would kill the process at the first touch
+            try:
+                os.posix_fallocate(self._file.fileno(), old, new - old)
+                return
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise
+        self._file.truncate(new)
 
     def _open(self, blocks: int) -> None:
         self.map = mmap.mmap(self._file.fileno(), blocks * BLOCK)

@@ -29,6 +29,7 @@ class SnapshotBlocks:
         self.name = record.name
         self.records = record.files
         self._files: dict[str, SnapshotFile] = {}
+        self._gone = ""
 
     def record(self) -> SnapshotRecord:
         """The row that describes the Snapshot copy now."""
@@ -49,6 +50,8 @@ class SnapshotBlocks:
         file = self._files.get(path)
         if file is None:
             file = self._files[path] = SnapshotFile(self._volume.engine, path, self.records[path])
+            if self._gone:
+                file.fence(self._gone)
         return file
 
     def roots(self) -> Iterator[tuple[int, int]]:
@@ -86,6 +89,7 @@ class SnapshotBlocks:
 
     def fence(self, reason: str) -> None:
         """Refuse every later access to its files."""
+        self._gone = reason
         for file in self._files.values():
             file.fence(reason)
 

@@ -56,12 +56,17 @@ class VolumeUsage:
 
 
 class Aggregate:
-    """An aggregate's size and the volumes in it. All counts are in blocks."""
+    """An aggregate's size and the volumes in it. All counts are in blocks.
+
+    Attributes:
+        promised: what volumes hold, are guaranteed, or have leased; never less than ``used``.
+    """
 
     def __init__(self, key: str, size: int) -> None:
         self.key = key
         self.size = size
         self.volumes: dict[int, VolumeBlocks] = {}
+        self.promised = 0
 
     def record(self) -> AggregateRecord:
         """The row that describes the aggregate now."""
@@ -71,6 +76,12 @@ class Aggregate:
     def used(self) -> int:
         """Blocks that volumes hold or are guaranteed."""
         return sum(volume.charge for volume in self.volumes.values())
+
+    def free_for(self, blocks: int) -> int:
+        """How many of so many blocks are free, or a little more than are promised to nobody."""
+        if blocks <= self.size - self.promised:
+            return blocks  # there is plenty; no need to ask every volume
+        return min(blocks, self.size - self.used)
 
     def usage(self) -> AggregateUsage:
         """The aggregate's space in bytes."""
@@ -89,17 +100,13 @@ class Aggregate:
                 f"{max(0, free) * BLOCK} left; delete Snapshot copies or volumes, or take another aggregate"
             )
 
-    def _unleased(self, but: VolumeBlocks) -> int:
-        leased = sum(v.room + v.page_room for v in self.volumes.values() if v is not but and not v.guarantee)
-        return self.size - self.used - leased
-
     def lease(self, volume: VolumeBlocks, data: int, pages: int, *, most: int) -> None:
         """Let a volume take at least ``data`` blocks and ``pages``, and up to ``most`` blocks if there is plenty."""
         if volume.guarantee:
             volume.begin_lease(max(data, most), 1 << 40)
             return
         volume.end_lease()
-        free = self._unleased(volume)
+        free = self.size - self.promised
         if free < data + pages:
             for other in self.volumes.values():
                 other.end_lease()

@@ -71,6 +71,7 @@ class BlockStore:
         self._engine = Engine(pool, log, state.commit)
         self._generation = 0
         self._written = False
+        self._closed = False
         self._aggregates: dict[str, Aggregate] = {}
         self._volumes: dict[str, VolumeBlocks] = {}
         self._replayed = self._mount()
@@ -165,17 +166,17 @@ class BlockStore:
             raise VolumeHasClones(f"volume {key} backs {len(volume.clones)} FlexClone volumes: split or delete them")
         engine = self._engine
         roots = list(volume.roots())
-        volume.fence("its volume was deleted")
         for file in volume.files.values():
             engine.retire(file)
         for snapshot in volume.snapshots.values():
             engine.changes[snapshot.row] = None
+        volume.fence("was deleted")
         for root, height in roots:
             drop_root(engine.pool, volume, root, height)
         for other in self._volumes.values():
             other.clones.pop(volume.number, None)
         del self._volumes[key]
-        del volume.aggregate.volumes[volume.number]
+        volume.leave_aggregate()
         engine.changes["volume", str(volume.number)] = None
 
     # replication
@@ -222,6 +223,9 @@ class BlockStore:
 
     def close(self) -> None:
         """Give the files back; commit first. Every file then raises ``DeviceGone``."""
+        if self._closed:
+            return
+        self._closed = True
         self._fence("the array is shut down")
         self._engine.log.close()
         self._engine.pool.close()
@@ -280,6 +284,7 @@ class BlockStore:
                 pool.owners[places] = volume.number
             volume.ceiling = len(reached[0]) if reached else 0
             volume.page_ceiling = sum(len(places) for places in reached[1:])
+            volume.end_lease()
 
     def _replay(self, records: list[LogRecord]) -> None:
         engine = self._engine
@@ -308,7 +313,7 @@ class BlockStore:
     def write(self, db: sqlite3.Connection) -> None:
         """Write what changed since the last consistency point; called inside the transaction."""
         engine = self._engine
-        if not engine.changes and engine.log.empty and not self._replayed:
+        if self._closed or (not engine.changes and engine.log.empty and not self._replayed):
             return
         self._replayed = False
         self._generation += 1

@@ -137,18 +137,20 @@ def add_references(pool: Pool, roots: Iterable[tuple[int, int]]) -> list[Places]
     return [np.concatenate(reached.get(level, [_NOTHING])) for level in range(top + 1)]
 
 
-def reach(pool: Pool, roots: Iterable[tuple[int, int]], seen: npt.NDArray[np.bool_]) -> list[Places]:
+def reach(
+    pool: Pool, roots: Iterable[tuple[int, int]], seen: npt.NDArray[np.bool_], *, lowest: int = 0
+) -> list[Places]:
     """Mark every block below the roots (root, height) in ``seen``, not going below what is marked already.
 
     Returns:
-        The blocks that were not marked before, by level: data, leaves, ...
+        The blocks that were not marked before, by level: data, leaves, ... (nothing below ``lowest``).
     """
     waiting: dict[int, list[int]] = {}
     for root, height in roots:
         if root:
             waiting.setdefault(height, []).append(root)
     reached: dict[int, list[Places]] = {}
-    for level in range(max(waiting, default=0), -1, -1):
+    for level in range(max(waiting, default=0), lowest - 1, -1):
         arrivals = [np.array(waiting.pop(level), np.int64)] if level in waiting else []
         pages = reached.get(level + 1, [])
         for pointers in (*arrivals, *(c for p in pages for c in _children(pool, p))):
@@ -158,6 +160,18 @@ def reach(pool: Pool, roots: Iterable[tuple[int, int]], seen: npt.NDArray[np.boo
                 reached.setdefault(level, []).append(new)
     top = max(reached, default=-1)
     return [np.concatenate(reached.get(level, [_NOTHING])) for level in range(top + 1)]
+
+
+def count_data(pool: Pool, roots: Iterable[tuple[int, int]], owner: int) -> int:
+    """How many data blocks below the roots are charged to an owner, each counted once."""
+    seen = np.zeros(pool.size, np.bool_)
+    pages = reach(pool, roots, seen, lowest=1)
+    if len(pages) < 2:
+        return 0
+    seen[:] = False
+    for pointers in _children(pool, pages[1]):
+        seen[pointers[pool.owners[pointers] == owner]] = True
+    return int(np.count_nonzero(seen))
 
 
 def leaves(pool: Pool, root: int, height: int) -> tuple[Places, Places]:

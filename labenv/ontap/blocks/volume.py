@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from labenv.devices import OutOfSpace
+from labenv.devices import DeviceGone, OutOfSpace
 from labenv.ontap.blocks.dedup import deduplicate
 from labenv.ontap.blocks.engine import Engine
 from labenv.ontap.blocks.errors import NameInUse, NotPossible, SnapshotBusy
@@ -17,7 +17,7 @@ from labenv.ontap.blocks.records import FileRecord, SnapshotRecord, VolumeRecord
 from labenv.ontap.blocks.snapshot import SnapshotBlocks
 from labenv.ontap.blocks.space import Aggregate, VolumeUsage
 from labenv.ontap.blocks.split import split
-from labenv.ontap.blocks.tree import drop, drop_root, reach
+from labenv.ontap.blocks.tree import count_data, drop, drop_root
 
 
 class VolumeBlocks:
@@ -47,8 +47,10 @@ class VolumeBlocks:
         self.files: dict[str, BlockFile] = {}
         self.snapshots: dict[str, SnapshotBlocks] = {}
         self.room = self.ceiling = 0
+        self._promised = 0
         self.page_room = self.page_ceiling = 0
         self.version = 0
+        self._gone = ""
         self._active: tuple[tuple[int, int, int], int] = ((-1, 0, 0), 0)
 
     def record(self) -> VolumeRecord:
@@ -64,8 +66,13 @@ class VolumeBlocks:
             self.parent_snapshot,
         )
 
+    def _exists(self) -> None:
+        if self._gone:
+            raise DeviceGone(f"volume {self.key}: {self._gone}")
+
     def changed(self) -> None:
         """Have the row written by the next consistency point; leases are asked for again."""
+        self._exists()
         self.engine.changes["volume", str(self.number)] = self
         self.shaken()
 
@@ -98,11 +105,22 @@ class VolumeBlocks:
         self.room = data
         self.page_ceiling = self.pages + pages
         self.page_room = pages
+        self._promise(self.charge if self._guarantee else self.ceiling + self.page_ceiling)
 
     def end_lease(self) -> None:
         """Ask again before the next block."""
         self.ceiling, self.room = self.held, 0
         self.page_ceiling, self.page_room = self.pages, 0
+        self._promise(self.charge)
+
+    def leave_aggregate(self) -> None:
+        """The volume is gone."""
+        self._promise(0)
+        del self.aggregate.volumes[self.number]
+
+    def _promise(self, blocks: int) -> None:
+        self.aggregate.promised += blocks - self._promised
+        self._promised = blocks
 
     def drop_data(self, places: Places) -> None:
         """Take one reference from each data block."""
@@ -116,10 +134,7 @@ class VolumeBlocks:
         key = (self.version, self.ceiling, self.room)
         if self._active[0] != key:
             self.engine.charge()
-            pool = self.engine.pool
-            seen = np.zeros(pool.size, np.bool_)
-            reached = reach(pool, ((f.root, f.height) for f in self.files.values()), seen)
-            count = int(np.count_nonzero(pool.owners[reached[0]] == self.number)) if reached else 0
+            count = count_data(self.engine.pool, ((f.root, f.height) for f in self.files.values()), self.number)
             self._active = (key, count)
         return self._active[1]
 
@@ -167,7 +182,7 @@ class VolumeBlocks:
         active, snapshots, reserve, free = self._numbers()
         logical = sum(f.mapped for f in self.files.values())
         if not self._guarantee:
-            free = min(free, self.aggregate.size - self.aggregate.used)
+            free = self.aggregate.free_for(free)
         return VolumeUsage(
             size=self._size * BLOCK,
             used=(active + max(0, snapshots - reserve)) * BLOCK,
@@ -254,6 +269,7 @@ class VolumeBlocks:
 
     def create_file(self, path: str, size: int, *, reserved: bool) -> BlockFile:
         """A file of zeros. Raises ``NameInUse``, or ``OutOfSpace`` if its reservation does not fit."""
+        self._exists()
         self._vacant(path)
         if size <= 0:
             raise NotPossible(f"{path}: a size of {size} bytes is not possible; give a positive size")
@@ -340,6 +356,7 @@ class VolumeBlocks:
 
     def create_snapshot(self, name: str) -> SnapshotBlocks:
         """Keep the active file system as it is now. Raises ``NameInUse``."""
+        self._exists()
         if name in self.snapshots:
             raise NameInUse(f"Snapshot copy {name} exists already: choose another name, or delete it first")
         self.active_blocks()
@@ -453,8 +470,11 @@ class VolumeBlocks:
             yield from snapshot.roots()
 
     def fence(self, reason: str) -> None:
-        """Refuse every later access to the files."""
+        """Refuse every later access to the volume and its files."""
+        self._gone = reason
         for file in self.files.values():
             file.fence(reason)
         for snapshot in self.snapshots.values():
             snapshot.fence(reason)
+        self.files.clear()
+        self.snapshots.clear()

@@ -262,3 +262,33 @@ def test_a_checkpoint_does_not_hold_space(bench: Bench, volume: VolumeBlocks, lu
     for number in range(8):
         volume.create_file(f"/{number}", 10 * MIB, reserved=False).write(0, b"y" * MIB)
     assert pool.stat().st_size == size
+
+
+def test_the_store_may_close_before_the_state(bench: Bench, lun: BlockFile) -> None:
+    """Closing twice is harmless, and so is a commit of the state afterwards; what was committed before is there."""
+    lun.write(0, b"x" * B)
+    bench.state.commit()
+    bench.store.close()
+    bench.store.close()
+    bench.state.close()
+    bench.mount()
+    assert bench.store.volume("v").files["/lun"].read(0, B) == b"x" * B
+
+
+def test_a_deleted_volume_takes_nothing(bench: Bench, volume: VolumeBlocks, lun: BlockFile) -> None:
+    """The objects of a deleted volume and of its Snapshot copies refuse everything and leave no rows behind."""
+    snapshot = volume.create_snapshot("s")
+    bench.state.commit()
+    bench.store.delete_volume("v")
+    for work in (
+        lambda: lun.write(0, b"x" * B),
+        lambda: snapshot.files["/lun"].read(0, B),
+        lambda: volume.create_file("/new", B, reserved=False),
+        lambda: volume.create_snapshot("t"),
+        lambda: volume.resize(600 * MIB),
+    ):
+        with pytest.raises(DeviceGone):
+            work()
+    bench.state.commit()
+    bench.crash()
+    assert list(bench.store.volumes) == []
