@@ -16,6 +16,7 @@ from labenv.windows.volumes import Volumes, full_path
 GIB = 1 << 30
 _PIECE = 1 << 20
 _SPAN = 64 << 20
+_ZEROS = bytes(_PIECE)
 _KEYS = 50_000
 
 
@@ -256,7 +257,7 @@ class Files:
             for start, length in reader.data_ranges(offset, span):
                 for piece in range(start, start + length, _PIECE):
                     data = reader.read(piece, min(_PIECE, start + length - piece))
-                    if data.count(0) < len(data):
+                    if data != _ZEROS[: len(data)]:
                         writer.write(piece, data)
                     await asyncio.sleep(0)
         if size > valid:

@@ -31,6 +31,15 @@ SERVICES = (
 """Integration services: name (of an English system) and the component id that names them in every language."""
 
 
+_PRIMARY = ("Ok", "CriticalIoError")
+_STATUS = {
+    "Ok": "Operating normally",
+    "CriticalIoError": "Cannot connect to virtual machine storage",
+    "MergingDisks": "Merging disks",
+    "CreatingSnapshot": "Creating checkpoint",
+}
+
+
 def _list(kind: str, items: list[PsObject]) -> PsList:
     return PsList(f"System.Collections.Generic.List`1[[{_NS}.{kind}, Microsoft.HyperV.PowerShell.Objects]]", items)
 
@@ -58,12 +67,10 @@ def virtual_machine(host: Host, vm: VmRecord) -> PsObject:
     state = shown_state(host, vm)
     critical = state.endswith("Critical")
     status = vm.status if vm.status else ("CriticalIoError" if critical else "Ok")
-    operational = [enums.hyperv("VMOperationalStatus", "Ok" if status == "MergingDisks" else status)]
-    if status == "MergingDisks":
+    operational = [enums.hyperv("VMOperationalStatus", status if status in _PRIMARY else "Ok")]
+    if status not in _PRIMARY:
         operational.append(enums.hyperv("VMOperationalStatus", status))
-    words = {"Ok": "Operating normally", "MergingDisks": "Merging disks"}.get(
-        status, "Cannot connect to virtual machine storage"
-    )
+    words = _STATUS[status]
     running = vm.state == "Running"
     beat = heartbeat(host, vm)
     drives = [hard_drive(host, vm, d) for d in vm.drives]

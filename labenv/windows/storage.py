@@ -38,7 +38,10 @@ class HostDisk:
     @property
     def size(self) -> int:
         """Capacity as the host knows it since its last rescan."""
-        return self._disks.records[self._unique_id].size
+        record = self._disks.records.get(self._unique_id)
+        if record is None:
+            raise DeviceGone(f"disk {self._unique_id} was detached")
+        return record.size
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes at an offset."""

@@ -166,3 +166,22 @@ def test_checkpoints_come_back_with_the_configuration(bench: Bench) -> None:
         assert await _paths(bench) == leaves
 
     asyncio.run(go())
+
+
+def test_others_see_what_is_being_done(bench: Bench) -> None:
+    """While a checkpoint is being made the VM's operational status says so to whoever asks."""
+
+    async def go() -> None:
+        await _site(bench)
+        seen: list[str] = []
+
+        async def watch() -> None:
+            await bench.clock.sleep(0.5)
+            vm = (await bench.engine.run("Get-VM", {"Name": "sql01"}))[0]
+            seen.extend(s.name for s in vm.properties["OperationalStatus"].items)
+
+        bench.clock.spawn(watch(), name="watch")
+        await bench.run("Checkpoint-VM", Name="sql01", SnapshotName="S")
+        assert seen == ["Ok", "CreatingSnapshot"]
+
+    asyncio.run(go())
