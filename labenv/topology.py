@@ -196,7 +196,7 @@ def load(name: str) -> Topology:
 
 def _build(kind: type, value: object, where: str, path: str) -> object:
     if not isinstance(value, Mapping):
-        raise TopologyError(f"{where}: {path or 'the file'} must be a table")
+        raise TopologyError(f"{where}: {path.removesuffix('.') or 'the file'} must be a table")
     fields = {f.name: f for f in dataclasses.fields(kind)}
     hints = typing.get_type_hints(kind)
     for key in value:
