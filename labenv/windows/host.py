@@ -63,7 +63,9 @@ class Host:
         self.initiator = Initiator(spec=spec, clock=clock, state=state, ids=ids, fabric=fabric)
         self._system = self._system_disk(folder)
         state.join(LocalDiskCheckpoints(self._system))
-        self.disks = Disks(spec=spec, state=state, ids=ids, initiator=self.initiator, system=self._system)
+        self.disks = Disks(
+            spec=spec, state=state, ids=ids, initiator=self.initiator, system=self._system, events=self.events
+        )
         self.volumes = Volumes(spec=spec, state=state, disks=self.disks, now=lambda: clock.time)
         self.files = Files(volumes=self.volumes, clock=clock, costs=costs)
         self.files.holders.append(self._attached_files)

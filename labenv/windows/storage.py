@@ -11,6 +11,7 @@ from labenv.ids import Ids
 from labenv.state import State
 from labenv.windows.disks import gpt as table
 from labenv.windows.disks.gpt import Gpt, Partition
+from labenv.windows.events import WARNING, Events
 from labenv.windows.iscsi import Initiator
 from labenv.windows.localdisk import LocalDisk
 from labenv.windows.records import DiskRecord
@@ -84,11 +85,14 @@ class Disks:
     ``leaving`` is called before a disk goes offline, ``changed`` when volumes may have come or gone.
     """
 
-    def __init__(self, *, spec: HostSpec, state: State, ids: Ids, initiator: Initiator, system: LocalDisk) -> None:
+    def __init__(
+        self, *, spec: HostSpec, state: State, ids: Ids, initiator: Initiator, system: LocalDisk, events: Events
+    ) -> None:
         self._spec = spec
         self._ids = ids
         self._initiator = initiator
         self._system = system
+        self._events = events
         self.records = state.table(f"windows.{spec.name}.disk", DiskRecord)
         self.changed: Callable[[], None] = lambda: None
         self.leaving: Callable[[DiskRecord], None] = lambda record: None
@@ -175,8 +179,7 @@ class Disks:
             unit = units.get(record.serial)
             if unit is None:
                 if record.number is not None:
-                    self.records[record.unique_id] = replace(record, number=None)
-                    self._layouts.pop(record.unique_id, None)
+                    self._gone(record)
             elif record.number is None or unit.size != record.size:
                 number = self._free_number() if record.number is None else record.number
                 self.records[record.unique_id] = replace(record, number=number, size=unit.size)
@@ -195,6 +198,13 @@ class Disks:
                 self._resolve_collision(record)
         self.changed()
         return new
+
+    def _gone(self, record: DiskRecord) -> None:
+        self.records[record.unique_id] = replace(record, number=None)
+        self._layouts.pop(record.unique_id, None)
+        if not record.offline:
+            text = f"Disk {record.number} has been surprise removed."
+            self._events.write("System", "disk", 157, text, level=WARNING, values=(str(record.number),))
 
     def _free_number(self) -> int:
         taken = {r.number for r in self.records.values()}

@@ -38,6 +38,7 @@ def test_disk_keeps_its_attributes_while_it_is_away(bench: Bench) -> None:
         kept = bench.storage.units.pop("data")
         await bench.run("Update-HostStorageCache")
         assert len(await bench.run("Get-Disk")) == 1
+        assert (await bench.run("Get-WinEvent", LogName="System"))[0].properties["Id"] == 157
         assert await bench.run("Test-Path", LiteralPath="S:\\a.txt") == [False]
         bench.storage.units["data"] = kept
         await bench.run("Update-HostStorageCache")
