@@ -15,7 +15,7 @@ from labenv.ontap.blocks.records import FileRecord
 from labenv.ontap.blocks.tree import SHIFT, unmap_pages
 
 if TYPE_CHECKING:
-    from labenv.ontap.blocks.volume import VolumeBlocks
+    from labenv.ontap.blocks.account import VolumeAccount
 
 _PIECE = 4096  # blocks of a long write that are acknowledged together
 _LOOP = 12  # fewer blocks than this are quicker one by one than through numpy
@@ -33,7 +33,7 @@ class BlockFile(FileTree):
 
     __slots__ = ("_counter", "_free", "_pinned", "_words", "misaligned")
 
-    def __init__(self, volume: VolumeBlocks, path: str, record: FileRecord) -> None:
+    def __init__(self, volume: VolumeAccount, path: str, record: FileRecord) -> None:
         super().__init__(volume, path, record)
         log, pool = volume.engine.log, volume.engine.pool
         self._counter, self._words = log.counter, log.words

@@ -13,7 +13,7 @@ from labenv.ontap.blocks.records import FileRecord
 from labenv.ontap.blocks.tree import SHIFT, drop_root, height_for, own_page, unmap
 
 if TYPE_CHECKING:
-    from labenv.ontap.blocks.volume import VolumeBlocks
+    from labenv.ontap.blocks.account import VolumeAccount
 
 
 class FileTree(FileReader):
@@ -26,7 +26,7 @@ class FileTree(FileReader):
 
     __slots__ = ("_log_number", "_mixed", "_prepaid", "_reserved", "_tag", "_volume", "row")
 
-    def __init__(self, volume: VolumeBlocks, path: str, record: FileRecord) -> None:
+    def __init__(self, volume: VolumeAccount, path: str, record: FileRecord) -> None:
         super().__init__(volume.engine, path, record)
         self._volume = volume
         self._mixed: dict[int, memoryview] = {}

@@ -11,7 +11,7 @@ from labenv.ontap.blocks.pool import BLOCK
 from labenv.ontap.blocks.records import AggregateRecord
 
 if TYPE_CHECKING:
-    from labenv.ontap.blocks.volume import VolumeBlocks
+    from labenv.ontap.blocks.account import VolumeAccount
 
 _LEASE = 16384
 _PAGE_LEASE = 1024
@@ -65,7 +65,7 @@ class Aggregate:
     def __init__(self, key: str, size: int) -> None:
         self.key = key
         self.size = size
-        self.volumes: dict[int, VolumeBlocks] = {}
+        self.volumes: dict[int, VolumeAccount] = {}
         self.promised = 0
 
     def record(self) -> AggregateRecord:
@@ -100,7 +100,7 @@ class Aggregate:
                 f"{max(0, free) * BLOCK} left; delete Snapshot copies or volumes, or take another aggregate"
             )
 
-    def lease(self, volume: VolumeBlocks, data: int, pages: int, *, most: int) -> None:
+    def lease(self, volume: VolumeAccount, data: int, pages: int, *, most: int) -> None:
         """Let a volume take at least ``data`` blocks and ``pages``, and up to ``most`` blocks if there is plenty."""
         if volume.guarantee:
             volume.begin_lease(max(data, most), 1 << 40)
