@@ -278,8 +278,12 @@ class Pool:
             self._end(pipe, records.STOPPED, records.stopped())
             return
         pipe.stopping = True
-        if pipe.started:
-            pipe.task.cancel()
+        pipe.task.cancel()
+        if not pipe.started:  # it never will: end it here
+            self._in_use -= 1
+            self._end(pipe, records.STOPPED, records.stopped())
+            self._fill()
+            return
         with self._clock.parked():
             await pipe.finished.wait()
 

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+from pypsrp.powershell import PowerShell, RunspacePool
+from pypsrp.wsman import SelectorSet, WSMan
+
 from labenv.clock import Clock
 from labenv.faults import Faults
 from labenv.ids import Ids
 from labenv.state import State
-from labenv.windows.remoting.endpoint import Remoting
+from labenv.windows.remoting.endpoint import Quotas, Remoting
 
-from .conftest import PASSWORD, START, USER, make_host
+from .conftest import PASSWORD, START, USER, command, make_host
 
 T = TypeVar("T")
 
@@ -56,7 +60,7 @@ class Direct:
         return answers[0]["status"], answers[1]["body"]
 
 
-def direct(folder: Path, body: Callable[[Direct], Awaitable[T]]) -> T:
+def direct(folder: Path, body: Callable[[Direct], Awaitable[T]], *, quotas: Quotas | None = None) -> T:
     """Run a test body with a fresh endpoint."""
 
     async def run() -> T:
@@ -70,6 +74,7 @@ def direct(folder: Path, body: Callable[[Direct], Awaitable[T]]) -> T:
             faults=Faults(clock),
             users={USER: PASSWORD},
             commit=lambda: None,
+            quotas=quotas,
         )
         try:
             return await body(Direct(remoting, clock, host))
@@ -79,3 +84,39 @@ def direct(folder: Path, body: Callable[[Direct], Awaitable[T]]) -> T:
             state.close()
 
     return asyncio.run(run())
+
+
+class Recorder:
+    """A client's transport that keeps what it would send."""
+
+    endpoint = "https://127.0.0.1:5986/wsman"
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def send(self, message: bytes, **_: object) -> bytes:
+        self.sent.append(message)
+        raise ConnectionError
+
+
+def requests_of_a_client(name: str = "Get-Service") -> tuple[bytes, bytes]:
+    """A real Create and a real Command envelope for the same pool; the command takes a Name."""
+    connection = WSMan("127.0.0.1", username=USER, password=PASSWORD, auth="basic")
+    recorder = Recorder()
+    connection.transport = recorder  # type: ignore[assignment]
+    pool = RunspacePool(connection)
+    with pytest.raises(ConnectionError):
+        pool.open()
+    pool.shell._selector_set = selector(pool)
+    pool.protocol_version = "2.3"
+    shell: PowerShell = command(pool, name, {"Name": "x"})
+    with pytest.raises(ConnectionError):
+        shell.begin_invoke()
+    return recorder.sent[0], recorder.sent[1]
+
+
+def selector(pool: RunspacePool) -> SelectorSet:
+    """What names the pool's shell."""
+    chosen = SelectorSet()
+    chosen.add_option("ShellId", pool.id)
+    return chosen

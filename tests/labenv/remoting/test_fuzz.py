@@ -10,51 +10,13 @@ import struct
 from pathlib import Path
 
 import pytest
-from pypsrp.powershell import PowerShell, RunspacePool
-from pypsrp.wsman import SelectorSet, WSMan
 
 from labenv.clock import Clock
 from labenv.windows.remoting.outbox import Outbox
 from labenv.windows.remoting.wsman import received
 
-from .asgi import Direct, direct
-from .conftest import PASSWORD, START, USER, command, parsed
-
-
-class Recorder:
-    """A client's transport that keeps what it would send."""
-
-    endpoint = "https://127.0.0.1:5986/wsman"
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def send(self, message: bytes, **_: object) -> bytes:
-        self.sent.append(message)
-        raise ConnectionError
-
-
-def requests_of_a_client() -> tuple[bytes, bytes]:
-    """A real Create and a real Command envelope for the same pool."""
-    connection = WSMan("127.0.0.1", username=USER, password=PASSWORD, auth="basic")
-    recorder = Recorder()
-    connection.transport = recorder  # type: ignore[assignment]
-    pool = RunspacePool(connection)
-    with pytest.raises(ConnectionError):
-        pool.open()
-    pool.shell._selector_set = selector(pool)
-    pool.protocol_version = "2.3"
-    shell: PowerShell = command(pool, "Get-Service", {"Name": "x"})
-    with pytest.raises(ConnectionError):
-        shell.begin_invoke()
-    return recorder.sent[0], recorder.sent[1]
-
-
-def selector(pool: RunspacePool) -> SelectorSet:
-    """What names the pool's shell."""
-    chosen = SelectorSet()
-    chosen.add_option("ShellId", pool.id)
-    return chosen
+from .asgi import Direct, direct, requests_of_a_client
+from .conftest import START, parsed
 
 
 def damage(data: bytes, generator: random.Random) -> bytes:
