@@ -16,6 +16,7 @@ from smhvlab.storage import VolumeRef
 
 ROWS: Final = 100
 """Rows in each database before the backup of the SQL Server test (TR appendix, Table 4)."""
+_LEFTOVER_GROUP: Final = "old_product"
 
 
 class Reached(StrEnum):
@@ -208,6 +209,12 @@ def one_point_in_time(
             return f"{len(taken)} Snapshot copies {backup.name} on the array, {wanted} were registered"
         return ""
 
+    def prepare() -> None:
+        storage = site.tools().storage
+        volume = _volume_of(site, "sql01" if "sql01" in vms else vms[0])
+        if volume.uuid not in storage.grouped_volumes():
+            storage.ensure_group(_LEFTOVER_GROUP, [volume])
+
     return Exercise(
         f"{', '.join(vms)} at one point in time",
         "6.2, 10",
@@ -225,8 +232,9 @@ def one_point_in_time(
             Goal(
                 "The newest backup holds all of them, at one point in time",
                 point,
-                "A backup holds the VMs that the dataset had when it was taken: take another one. "
-                "Look at the evidence of the result: it says what the volumes have in common.",
+                "The evidence of the result says what the volumes have in common. A volume can be in one consistency "
+                f"group only: does some group, say {_LEFTOVER_GROUP}, hold one of them? See "
+                "tools.storage.grouped_volumes() and discard_group(name). Then take another backup.",
             ),
             Goal(
                 "Each volume has exactly one Snapshot copy of that name, taken at the same moment",
@@ -234,6 +242,7 @@ def one_point_in_time(
                 "Compare create_time in site.snapshots().",
             ),
         ),
+        prepare,
     )
 
 
