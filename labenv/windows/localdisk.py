@@ -30,6 +30,7 @@ class LocalDisk:
         self._fd = -1
         self._index: dict[int, int] = {}
         self._next = 1
+        self._free: list[int] = []
         self.fresh = not path.exists()
         self._open()
 
@@ -39,10 +40,13 @@ class LocalDisk:
         if os.fstat(self._fd).st_size == 0:
             os.write(self._fd, header.ljust(self._start, b"\0"))
         elif self._pread(len(header), 0) != header:
-            raise DeviceError(f"{self._path} is not a local disk of {self._size} bytes")
+            self.close()
+            raise DeviceError(f"{self._path.name} is not a local disk of {self._size} bytes: start with another folder")
         slots = struct.unpack(f"<{self._chunks}I", self._pread(self._chunks * 4, _HEADER))
         self._index = {chunk: slot for chunk, slot in enumerate(slots) if slot}
-        self._next = max(self._index.values(), default=0) + 1
+        used = set(self._index.values())
+        self._next = max(used, default=0) + 1
+        self._free = [slot for slot in range(1, self._next) if slot not in used]
 
     def _pread(self, length: int, offset: int) -> bytes:
         os.lseek(self._fd, offset, os.SEEK_SET)
@@ -91,17 +95,23 @@ class LocalDisk:
             if slot:
                 self._pwrite(part, self._start + (slot - 1) * _CHUNK + within)
             elif any(part):
-                slot, self._next = self._next, self._next + 1
+                slot = self._take_slot()
                 self._pwrite((b"\0" * within + part).ljust(_CHUNK, b"\0"), self._start + (slot - 1) * _CHUNK)
                 self._set(chunk, slot)
             position += len(part)
+
+    def _take_slot(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._next += 1
+        return self._next - 1
 
     def _set(self, chunk: int, slot: int) -> None:
         self._pwrite(struct.pack("<I", slot), _HEADER + chunk * 4)
         if slot:
             self._index[chunk] = slot
         else:
-            del self._index[chunk]
+            self._free.append(self._index.pop(chunk))
 
     def unmap(self, offset: int, length: int) -> None:
         """Zero a range and forget the chunks that it covers whole."""

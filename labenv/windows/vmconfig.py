@@ -5,7 +5,6 @@ from __future__ import annotations
 import ntpath
 from dataclasses import replace
 from typing import TypeVar
-from uuid import UUID
 from xml.etree import ElementTree
 
 import msgspec
@@ -171,11 +170,3 @@ class Configurations:
                 except ValueError:
                     continue
         return sorted((s for s in found if s.vm == vm.id), key=lambda s: (s.created, str(s.id)))
-
-
-def configuration_id(path: str) -> UUID | None:
-    """The VM id in a configuration file's name."""
-    try:
-        return UUID(ntpath.splitext(ntpath.basename(path))[0])
-    except ValueError:
-        return None

@@ -11,7 +11,7 @@ from uuid import UUID
 from labenv.devices import DeviceError, ReadOnlyDevice
 from labenv.state import State
 from labenv.windows.disks import gpt as table
-from labenv.windows.disks.errors import FileSystemError, NotFormatted
+from labenv.windows.disks.errors import FileSystemError
 from labenv.windows.disks.exfat import FileSystem
 from labenv.windows.disks.gpt import Partition, PartitionDevice
 from labenv.windows.errors import FileProblem
@@ -240,16 +240,6 @@ class Volumes:
             ):  # what leads to a volume that is away must not fall through to the parent
                 pairs += [(path.lower(), None) for path in mount.paths if path.lower() not in dict(pairs)]
         return sorted(pairs, key=lambda pair: -len(pair[0]))
-
-    def needs_format(self, volume: Volume) -> bool:
-        """Whether the volume holds no file system."""
-        try:
-            self.file_system(volume)
-        except NotFormatted:
-            return True
-        except (DeviceError, FileSystemError):
-            return False
-        return False
 
 
 def directory(path: str) -> str:
