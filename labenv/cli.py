@@ -1,8 +1,4 @@
-"""``labenv``: start, stop and steer a lab from a terminal.
-
-Exit codes: 0 done, 1 the lab or the request is at fault (one line on standard error says why and what to do),
-2 wrong arguments, 3 ``status`` found no lab.
-"""
+"""``labenv``: start, stop and steer a lab from a terminal; ``EXIT_CODES`` is a part of every ``--help``."""
 
 from __future__ import annotations
 
@@ -17,6 +13,10 @@ from labenv import topology
 from labenv.faults import EFFECTS, PLACES
 from labenv.lab import Lab, LabError, attach, default_state, process_arguments, up
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the lab or the request is at fault (why and what to do is on standard error, or in the JSON "
+    "object); 2 wrong arguments; 3 `status` found no lab; 130 interrupted."
+)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -38,11 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="labenv", description="A simulated site for TR-4004 on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="labenv", description="A simulated site for TR-4004 on this machine.", epilog=EXIT_CODES
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
+        sub = verbs.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
         sub.add_argument("--state", type=Path, default=default_state(), help="state folder (default: %(default)s)")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
         sub.set_defaults(command=command)

@@ -57,7 +57,8 @@ def start(
     folder = state or Path(tempfile.mkdtemp(prefix="labenv-"))
     arguments = process_arguments(topology, state=folder, seed=seed, bind=bind, realtime=realtime)
     try:
-        process = _spawn([*arguments, "--until-stdin-closes"], stdin=subprocess.PIPE)
+        arguments += ["--until-stdin-closes"] if state is not None else ["--until-stdin-closes", "--temporary"]
+        process = _spawn(arguments, stdin=subprocess.PIPE)
     except BaseException:
         if state is None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--standard-ports", action="store_true")
     parser.add_argument("--realtime", type=float, default=None)
     parser.add_argument("--until-stdin-closes", action="store_true")
+    parser.add_argument("--temporary", action="store_true", help="delete the state folder at the end")
     parser.add_argument("--detached", action="store_true", help="messages go to lab.log in the state folder")
     return parser
 
@@ -98,7 +100,11 @@ async def _run(options: argparse.Namespace, say: Say) -> None:
         if options.detached:
             _keep_messages(folder / "lab.log")
         discard_unfinished(folder)
-        await _serve(folder, topology, address, options, say)
+        try:
+            await _serve(folder, topology, address, options, say)
+        finally:
+            if options.temporary:  # whoever started us may be dead
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _serve(folder: Path, topology: Topology, address: str, options: argparse.Namespace, say: Say) -> None:

@@ -1,9 +1,4 @@
-"""``smhvlab``: the flows and the notebooks from a terminal.
-
-Exit codes: 0 done; 1 refused or failed (what, why and what next are on standard error, or in the JSON object);
-2 wrong arguments; 3 the flow failed and everything was undone; 4 the flow stopped past its point of no return and can
-be resumed; 130 interrupted.
-"""
+"""``smhvlab``: the flows and the notebooks from a terminal; ``EXIT_CODES`` is a part of every ``--help``."""
 
 from __future__ import annotations
 
@@ -22,6 +17,12 @@ if TYPE_CHECKING:
     from smhvlab.site import Site
 
 Command = Callable[[argparse.Namespace], int]
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 refused or failed (what, why and what next are on standard error, or in the JSON object); "
+    "2 wrong arguments; 3 the flow failed and everything was undone; 4 the flow stopped past its point of no return, "
+    "or could not be undone: see `doctor`; 130 interrupted."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,11 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="smhvlab", description="TR-4004 for Hyper-V on ONTAP: toolkit and lab.")
+    parser = argparse.ArgumentParser(
+        prog="smhvlab", description="TR-4004 for Hyper-V on ONTAP: toolkit and lab.", epilog=EXIT_CODES
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, command: Command, text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
+        sub = verbs.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
         sub.add_argument("--json", action="store_true", help="print one JSON object")
         sub.set_defaults(command=command)
         return sub
@@ -237,9 +240,8 @@ def _doctor(options: argparse.Namespace) -> int:
             return 0
         for entry in waiting:
             allowed = " or ".join(entry.allowed) or "nothing: its process is alive"
-            print(
-                f"{entry.run}: {entry.header.flow.rpartition(':')[2]} at {entry.step or 'its start'}; allowed: {allowed}"
-            )
+            flow_name = entry.header.flow.rpartition(":")[2]
+            print(f"{entry.run}: {flow_name} at {entry.step or 'its start'}; allowed: {allowed}")
         print("Mend one with --undo RUN or --resume RUN, all with --all." if waiting else "No run waits for anybody.")
     return 0
 
