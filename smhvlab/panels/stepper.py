@@ -82,7 +82,7 @@ class StepperPanel(Panel):
         self._plan: r.Plan[Any] | None = None
         self._busy = False
         self._allowed = self._look_up()
-        self._first = 0  # number of the last request before the run
+        self._first = self._last()  # number of the last request before the run
         # The gate lets the n-th step pass once n steps are granted; both threads look at these.
         self._gate_state = threading.Condition(self.relay.lock)
         self._granted = self._asked = self._heard = 0
@@ -192,9 +192,13 @@ class StepperPanel(Panel):
         self._granted = self._asked = self._heard = 0
         self._all_granted = False
         self.outcome, self.error, self.waiting = None, None, ""
-        entries = self.log.entries if self.log is not None else ()
-        self._first = entries[-1].number if entries else 0
+        self._first = self._last()
         self.steps = {name: StepView(s.title, s.tr, s.pivot, s.plan) for name, s in self.steps.items()}
+
+    def _last(self) -> int:
+        """Number of the newest request: those up to it belong to earlier runs."""
+        entries = self.log.entries if self.log is not None else ()
+        return entries[-1].number if entries else 0
 
     def _run(self) -> None:
         plan = self._plan

@@ -257,6 +257,7 @@ def test_requests_of_earlier_runs_are_not_shown(site: ToySite) -> None:
     StepperPanel(ToyFlow(site)).plan()
     ToyFlow(site).run_sync()
     panel = StepperPanel(ToyFlow(site), log=log)
+    assert "CHANGE" not in panel.render()
     panel.run_all()
     panel.wait()
     assert "copy2" not in panel.render().split("CHANGE")[0]
