@@ -46,15 +46,28 @@ class RestApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request.
 
+        A fault can want the client to get no answer: then the connection that the server has put into
+        ``scope["state"]["connection"]`` is aborted.
+
         Raises:
-            ConnectionDropped: a fault wants the client to get no answer.
+            ConnectionDropped: the server has put none there.
         """
         if scope["type"] != "http":
             return
         with self._core.clock.request():
             self._wake()
-            reply = await self._reply(scope, receive)
-            await self._send(reply, send, hal=_wants_hal(_headers(scope)))
+            try:
+                reply = await self._reply(scope, receive)
+            except ConnectionDropped:
+                connection = scope.get("state", {}).get("connection")
+                if connection is None:
+                    raise
+                connection.abort()
+            else:
+                await self._send(reply, send, hal=_wants_hal(_headers(scope)))
+                return
+        while (await receive())["type"] != "http.disconnect":
+            pass  # the server must see the end before we return, or it would send an answer of its own
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         headers = _headers(scope)

@@ -86,6 +86,7 @@ class Bench:
     folder: Path
     spec: ClusterSpec = SPEC
     prices: Prices = field(default_factory=Prices)
+    connection: Any = None  # what a server tells of the client's connection
 
     def __post_init__(self) -> None:
         self.runner = asyncio.Runner()
@@ -180,14 +181,17 @@ class Bench:
         content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         sent: list[Any] = []
 
+        messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": content, "more_body": False}]
+
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": content, "more_body": False}
+            return messages.pop()
 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
+            "state": {"connection": self.connection} if self.connection is not None else {},
             "method": method,
             "path": path,
             "raw_path": path.encode("ascii"),
@@ -195,6 +199,8 @@ class Bench:
             "headers": [(k.encode(), v.encode()) for k, v in names.items() if v],
         }
         self.run(self.array.app(scope, receive, send))
+        if not sent:
+            return Answer(0, {}, b"")
         if path.startswith("/api") and "X_Dot_SVM_Name" not in headers:
             self._check_declared(method, path, _json(sent[1]["body"]))
         got = {k.decode(): v.decode() for k, v in sent[0]["headers"]}

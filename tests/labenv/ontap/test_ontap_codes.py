@@ -11,6 +11,7 @@ import pytest
 from labenv.ontap.errors import ERRORS
 from labenv.ontap.rest.api import COLLECTIONS
 from labenv.ontap.rest.collection import Collection
+from labenv.ontap.rest.coverage import coverage
 
 from .ontap_bench import GENERIC
 
@@ -67,3 +68,16 @@ def test_declarations_are_complete(collection: type[Collection]) -> None:
     for codes in collection.codes.values():
         assert set(codes) <= set(ERRORS)
         assert len(set(codes)) == len(codes)
+
+
+def test_coverage_lists_every_route_once() -> None:
+    """The table of coverage has each method of each path once, with what the method takes or shows."""
+    rows = list(coverage())
+    assert len({(row.method, row.path) for row in rows}) == len(rows)
+    by_route = {(row.method, row.path): row for row in rows}
+    created = by_route["POST", "/storage/volumes"]
+    assert "clone.parent_snapshot.name" in created.fields
+    assert "917526" in created.codes
+    assert "restore_to.snapshot.name=" in by_route["PATCH", "/storage/volumes/{uuid}"].fields
+    assert ("DELETE", "/protocols/san/lun-maps/{lun.uuid}/{igroup.uuid}") in by_route
+    assert all(row.title for row in rows)

@@ -247,3 +247,19 @@ def test_faults_act_before_and_after_the_effect(bench: Bench) -> None:
     begun = seconds(bench)
     assert bench.http("GET", "/api/cluster").status == 200
     assert seconds(bench) == begun + 30
+
+
+def test_a_dropped_request_aborts_its_connection(bench: Bench) -> None:
+    """With a server that names the connection, it is aborted and nothing is sent."""
+
+    class Line:
+        aborted = 0
+
+        def abort(self) -> None:
+            self.aborted += 1
+
+    bench.connection = Line()
+    bench.faults.set(Fault("ontap.request", "lose-reply", {"method": "POST"}))
+    answer = bench.http("POST", "/api/cluster/schedules", {"name": "s", "interval": "PT1H"})
+    assert (answer.status, bench.connection.aborted) == (0, 1)
+    assert bench.http("GET", "/api/cluster/schedules?name=s").json["num_records"] == 1
