@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from labenv.ontap.rest.coverage import coverage
 
 from .ontap_bench import GENERIC
 
-FACTS = Path(__file__).parents[3].parent / "shared" / "facts" / "ontap_rest_errors.json"
+FACTS = Path(os.environ.get("LABENV_FACTS", "facts")) / "ontap_rest_errors.json"
 
 BORROWED = {
     # documented for a collection that the operation goes through

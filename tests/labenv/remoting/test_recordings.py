@@ -16,7 +16,7 @@ import pytest
 from .asgi import Direct, direct
 from .conftest import parsed
 
-FOLDER = Path(os.environ.get("LABENV_FACTS", "/work/shared/facts")) / "psrp_recordings"
+FOLDER = Path(os.environ.get("LABENV_FACTS", "facts")) / "psrp_recordings"
 yaml = pytest.importorskip("yaml")
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the recordings are not on this machine")
 
