@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from labenv.clock import Clock
-from labenv.devices import BlockDevice, DeviceGone, OutOfSpace, ReadOnlyDevice, data_ranges
+from labenv.devices import DeviceGone, OutOfSpace, ReadOnlyDevice, data_ranges
 from labenv.fabric import LogicalUnit, Target
 from labenv.ids import Ids
 from labenv.ontap import setup
@@ -262,8 +262,3 @@ class LunDevice:
         lun = self._core.luns[self._uuid]
         if not lun.space_allocation:
             self._core.change_lun(lun, space_error=True)
-
-
-def check_device(device: LunDevice) -> BlockDevice:
-    """Holds the type checker to the promise that a LUN is a block device."""
-    return device

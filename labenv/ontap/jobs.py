@@ -86,10 +86,6 @@ class Jobs:
         """Whether the record of a finished job is no longer kept."""
         return job.end_time is not None and job.end_time + KEPT < self._core.now
 
-    def cancel(self, job: Job) -> None:
-        """End a job before its effect; only those that can still be stopped get here."""
-        self._end(job, ApiError("460770", reason="it was cancelled"))
-
     def _start(self, job: Job) -> None:
         self._running.add(job.uuid)
         self._core.clock.spawn(self._run(job.uuid), name=f"{self._core.spec.name} {job.operation}")

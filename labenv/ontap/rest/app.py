@@ -132,7 +132,6 @@ class RestApp:
             hal=_wants_hal(headers),
             multipart="multipart/form-data" in headers.get("accept", ""),
             parts=parts,
-            client=headers.get("x-dot-client-app", ""),
         )
 
     def _confined(self, user: User, headers: Mapping[str, str]) -> str | None:

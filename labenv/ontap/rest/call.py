@@ -47,7 +47,6 @@ class Call:
     hal: bool = True
     multipart: bool = False
     parts: Mapping[str, bytes] = field(default_factory=dict)
-    client: str = ""
     parents: Mapping[str, str] = field(default_factory=dict)
 
     @property
