@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -184,10 +185,10 @@ def _clock(options: argparse.Namespace) -> int:
 
 
 def _seconds(text: str) -> float:
-    try:
-        return float(text[:-1]) * _UNITS[text[-1]]
-    except (ValueError, KeyError, IndexError):
-        raise LabError(f"{text!r} is no span of time: write 90s, 15m, 24h or 7d") from None
+    span = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if span is None:
+        raise LabError(f"{text!r} is no span of time: write 90s, 15m, 24h or 7d")
+    return float(span[1]) * _UNITS[span[2]]
 
 
 def _fault(options: argparse.Namespace) -> int:
