@@ -73,6 +73,8 @@ class LabSite:
         self.arrays = [self._array(c, entry) for c, entry in zip(topology.cluster, endpoints["storage"], strict=True)]
         for array in self.arrays:
             self.fabric.attach(array)
+        for array in self.arrays:
+            array.before_snapshot(self._settle)
         self.hosts = [self._host(h, entry) for h, entry in zip(topology.host, endpoints["hyperv"], strict=True)]
         self._remoting = [
             Remoting(
@@ -164,6 +166,11 @@ class LabSite:
 
     def _recall_time(self) -> None:
         self.clock.set(self._settings["now"])
+
+    def _settle(self, _volume: str) -> None:
+        """Before a Snapshot copy: the guests' load has run up to this moment."""
+        for host in self.hosts:
+            host.settle()
 
     def _failed(self, error: BaseException) -> None:
         log.error("a lab task failed", exc_info=error)
