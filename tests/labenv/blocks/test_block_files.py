@@ -292,3 +292,19 @@ def test_a_deleted_volume_takes_nothing(bench: Bench, volume: VolumeBlocks, lun:
     bench.state.commit()
     bench.crash()
     assert list(bench.store.volumes) == []
+
+
+def test_a_kill_between_the_transaction_and_the_end_of_the_log(
+    bench: Bench, volume: VolumeBlocks, lun: BlockFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log whose writes are in the consistency point already is not replayed over it."""
+    bench.state.commit()
+    lun.write(0, pattern(5))
+    monkeypatch.setattr(bench.store, "committed", lambda: None)
+    bench.state.commit()
+    bench.crash()
+    assert bench.store.check() == []
+    assert bench.store.volume("v").files["/lun"].read(0, 5 * B) == pattern(5)
+    bench.store.volume("v").files["/lun"].write(0, pattern(3, seed=1))
+    bench.crash()
+    assert bench.store.volume("v").files["/lun"].read(0, 5 * B) == pattern(3, seed=1) + pattern(5)[3 * B :]
