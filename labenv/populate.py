@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from labenv.guest.golden import install_golden
+from labenv.windows.call import PsError
 from labenv.windows.objects import PsObject
-from labenv.windows.remoting.engine import Engine, Terminated
+from labenv.windows.remoting.engine import Engine
 
 if TYPE_CHECKING:
     from labenv.ontap.array import Array
@@ -29,8 +30,8 @@ async def populate(site: LabSite) -> None:
     """
     try:
         await _populate(site)
-    except Terminated as error:
-        raise PopulateError(f"topology {site.topology.name} cannot be built: {error.cmdlet}: {error}") from error
+    except PsError as error:
+        raise PopulateError(f"topology {site.topology.name} cannot be built: {error}") from error
 
 
 async def _populate(site: LabSite) -> None:

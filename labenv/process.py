@@ -110,60 +110,89 @@ async def _run(options: argparse.Namespace, say: Say) -> None:
 async def _serve(folder: Path, topology: Topology, address: str, options: argparse.Namespace, say: Say) -> None:
     known = _known_endpoints(folder, topology)
     sockets, endpoints = _listen(topology, known, bind=address, standard=options.standard_ports)
+    try:
+        await _open(folder, topology, sockets, endpoints, known.get("token"), options, say)
+    finally:
+        for listener in sockets:
+            listener.close()
+
+
+async def _open(
+    folder: Path,
+    topology: Topology,
+    sockets: list[socket.socket],
+    endpoints: dict[str, Any],
+    token: str | None,
+    options: argparse.Namespace,
+    say: Say,
+) -> None:
     addresses = [s.getsockname()[0] for s in sockets]
     ca_file, chain, key = ensure_certificates(folder / "certificates", addresses)
-    endpoints["control"]["token"] = known.get("token") or secrets.token_urlsafe(24)
+    endpoints["control"]["token"] = token or secrets.token_urlsafe(24)
     for entry in (*endpoints["storage"], *endpoints["hyperv"]):
         entry["ca_file"] = str(ca_file)
-    loop = asyncio.get_running_loop()
     site = LabSite(folder, topology=topology, seed=options.seed, realtime=options.realtime, endpoints=endpoints)
-    await site.open()
-    server_box: list[uvicorn.Server] = []
+    try:
+        await site.open()
+        server = _server(site, sockets, endpoints["control"]["token"], chain, key)
+        serving = asyncio.create_task(server.serve(sockets=sockets))
+        _heed(options, server)
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn offers no event for it
+            await asyncio.sleep(0.005)
+        if not serving.done():
+            write_private(folder / "endpoints.json", json.dumps(endpoints, indent=1).encode())
+            say({"ready": True, "state": str(folder)})
+        await serving
+    finally:
+        await site.close()
+
+
+def _server(site: LabSite, sockets: list[socket.socket], token: str, chain: Path, key: Path) -> _Server:
+    """One server on all sockets; which one a request came in by says whom it is for."""
 
     def stop() -> None:
-        server_box[0].should_exit = True
+        server.should_exit = True
 
-    control = Control(site, token=endpoints["control"]["token"], stop=stop)
-    apps: dict[tuple[str, int], App] = {sockets[0].getsockname()[:2]: control}
-    for listener, app in zip(sockets[1:], site.apps(), strict=True):
+    apps: dict[tuple[str, int], App] = {}
+    control: App = Control(site, token=token, stop=stop)
+    for listener, app in zip(sockets, [control, *site.apps()], strict=True):
         apps[listener.getsockname()[:2]] = app
 
     async def dispatch(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await apps[tuple(scope["server"])](scope, receive, send)
 
-    config = uvicorn.Config(
-        dispatch,
-        ssl_certfile=str(chain),
-        ssl_keyfile=str(key),
-        http=ConnectionProtocol,
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        log_level="critical",
-        access_log=False,
-        timeout_keep_alive=300,
-        timeout_graceful_shutdown=1,
-        h11_max_incomplete_event_size=1 << 20,
+    server = _Server(
+        uvicorn.Config(
+            dispatch,
+            ssl_certfile=str(chain),
+            ssl_keyfile=str(key),
+            http=ConnectionProtocol,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_level="critical",
+            access_log=False,
+            timeout_keep_alive=300,
+            timeout_graceful_shutdown=1,
+            h11_max_incomplete_event_size=1 << 20,
+        )
     )
-    server = _Server(config)
-    server_box.append(server)
+    return server
+
+
+def _heed(options: argparse.Namespace, server: _Server) -> None:
+    """Stop the server at a signal, and when standard input closes if that was asked for."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        server.should_exit = True
+
     if sys.platform != "win32":  # there Ctrl-C ends the loop by an exception
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
     if options.until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
-    serving = loop.create_task(server.serve(sockets=sockets))
-    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn offers no event for it
-        await asyncio.sleep(0.005)
-    if serving.done():
-        await serving
-    write_private(folder / "endpoints.json", json.dumps(endpoints, indent=1).encode())
-    say({"ready": True, "state": str(folder)})
-    try:
-        await serving
-    finally:
-        await site.close()
 
 
 def _keep_messages(path: Path) -> None:
