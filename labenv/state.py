@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -39,6 +39,50 @@ class Participant(Protocol):
         """Drop the contents kept under a name; inside a transaction."""
 
 
+class Index(Generic[R]):
+    """The records of a table by something that they have in common; each group in the order of its first records."""
+
+    def __init__(self, of: Callable[[R], Hashable]) -> None:
+        self._of = of
+        self._groups: dict[Hashable, dict[str, R]] = {}
+
+    def __getitem__(self, value: Hashable) -> list[R]:
+        """The records of a value; empty if there are none."""
+        return list(self._groups.get(value, {}).values())
+
+    def first(self, value: Hashable) -> R | None:
+        """The first record of a value, None if there is none."""
+        return next(iter(self._groups.get(value, {}).values()), None)
+
+    def count(self, value: Hashable) -> int:
+        """How many records a value has."""
+        return len(self._groups.get(value, {}))
+
+    def fill(self, records: dict[str, R]) -> None:
+        """Begin anew with all records of the table."""
+        self._groups = {}
+        for key, record in records.items():
+            self.add(key, record)
+
+    def add(self, key: str, record: R) -> None:
+        """A record was stored; one of that key was taken out before."""
+        self._groups.setdefault(self._of(record), {})[key] = record
+
+    def replace(self, key: str, old: R, new: R) -> None:
+        """A record was replaced; it keeps its place if its value is the same."""
+        if self._of(old) != self._of(new):
+            self.remove(key, old)
+        self.add(key, new)
+
+    def remove(self, key: str, record: R) -> None:
+        """A record was deleted."""
+        value = self._of(record)
+        group = self._groups[value]
+        del group[key]
+        if not group:
+            del self._groups[value]
+
+
 class Table(MutableMapping[str, R], Generic[R]):
     """Records of one kind by key, in the order in which the keys first appeared.
 
@@ -50,6 +94,14 @@ class Table(MutableMapping[str, R], Generic[R]):
         self._decoder = msgspec.json.Decoder(record_type)
         self._records: dict[str, R] = {}
         self._dirty: dict[str, bool] = {}  # by key: whether its place in the order is new
+        self._indexes: list[Index[R]] = []
+
+    def index(self, of: Callable[[R], Hashable]) -> Index[R]:
+        """A way to find records by what a function tells of them, kept up to date from now on."""
+        index = Index(of)
+        index.fill(self._records)
+        self._indexes.append(index)
+        return index
 
     def __getitem__(self, key: str) -> R:
         return self._records[key]
@@ -58,13 +110,19 @@ class Table(MutableMapping[str, R], Generic[R]):
         if key not in self._records:
             self._dirty.pop(key, None)  # it comes last, also among the changes
             self._dirty[key] = True
+            for index in self._indexes:
+                index.add(key, record)
         else:
             self._dirty.setdefault(key, False)
+            for index in self._indexes:
+                index.replace(key, self._records[key], record)
         self._records[key] = record
 
     def __delitem__(self, key: str) -> None:
-        del self._records[key]
+        record = self._records.pop(key)
         self._dirty[key] = False
+        for index in self._indexes:
+            index.remove(key, record)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
@@ -76,6 +134,8 @@ class Table(MutableMapping[str, R], Generic[R]):
         """Replace every record by the stored ones."""
         self._records = {key: self._decoder.decode(body) for key, body in rows}
         self._dirty = {}
+        for index in self._indexes:
+            index.fill(self._records)
 
     def changes(self) -> list[tuple[str, bytes | None, bool]]:
         """The changed keys with their encoded record (None: deleted), and whether it goes to the end of the order."""

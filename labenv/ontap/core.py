@@ -59,6 +59,15 @@ class Core:
         self.jobs = self._table("job", r.Job)
         self.windows = self._table("window", r.Window)
         self.identity = self._table("cluster", str)
+        self.volumes_by_name = self.volumes.index(lambda v: (v.svm, v.name))
+        self.volumes_by_origin = self.volumes.index(lambda v: None if v.clone is None else v.clone.volume)
+        self.clones_by_snapshot = self.volumes.index(lambda v: None if v.clone is None else v.clone.snapshot)
+        self.luns_by_volume = self.luns.index(lambda lun: lun.volume)
+        self.luns_by_path = self.luns.index(lambda lun: (lun.volume, lun.path))
+        self.snapshots_by_volume = self.snapshots.index(lambda s: s.volume)
+        self.maps_by_lun = self.maps.index(lambda m: m.lun)
+        self.maps_by_igroup = self.maps.index(lambda m: m.igroup)
+        self.unfinished_jobs = self.jobs.index(lambda job: job.end_time is None)
 
     def _table(self, kind: str, record_type: type[R]) -> Table[R]:
         return self.state.table(f"ontap.{self.spec.name}.{kind}", record_type)
@@ -95,15 +104,15 @@ class Core:
 
     def find_volume(self, svm: str, name: str) -> r.Volume | None:
         """The volume of a name in an SVM (by uuid)."""
-        return next((v for v in self.volumes.values() if v.svm == svm and v.name == name), None)
+        return self.volumes_by_name.first((svm, name))
 
     def find_lun(self, volume: str, path: str) -> r.Lun | None:
         """The LUN at a path in a volume (by uuid)."""
-        return next((lun for lun in self.luns.values() if lun.volume == volume and lun.path == path), None)
+        return self.luns_by_path.first((volume, path))
 
     def luns_of(self, volume: str) -> list[r.Lun]:
         """The active LUNs of a volume."""
-        return [lun for lun in self.luns.values() if lun.volume == volume]
+        return self.luns_by_volume[volume]
 
     def lun_name(self, lun: r.Lun) -> str:
         """``/vol/volume/lun``."""
@@ -111,7 +120,7 @@ class Core:
 
     def snapshots_of(self, volume: str) -> list[r.Snapshot]:
         """The Snapshot copies of a volume, oldest first."""
-        return [s for s in self.snapshots.values() if s.volume == volume]
+        return self.snapshots_by_volume[volume]
 
     def find_snapshot(self, volume: str, name: str) -> r.Snapshot | None:
         """The Snapshot copy of a name."""
@@ -119,7 +128,7 @@ class Core:
 
     def maps_of(self, lun: str) -> list[r.LunMap]:
         """The maps of a LUN."""
-        return [m for m in self.maps.values() if m.lun == lun]
+        return self.maps_by_lun[lun]
 
     def find_igroup(self, svm: str, name: str) -> r.Igroup | None:
         """The initiator group of a name in an SVM (by uuid)."""
@@ -127,7 +136,7 @@ class Core:
 
     def clones_of(self, volume: str) -> list[r.Volume]:
         """FlexClone volumes that share blocks with a volume."""
-        return [v for v in self.volumes.values() if v.clone is not None and v.clone.volume == volume]
+        return self.volumes_by_origin[volume]
 
     def pool(self, volume: str) -> PoolVolume:
         """The blocks of a volume."""
@@ -149,8 +158,8 @@ class Core:
 
     def locks(self, *, but: str = "") -> Iterator[str]:
         """Everything that running operations hold, except what one job holds."""
-        for job in self.jobs.values():
-            if job.end_time is None and job.uuid != but:
+        for job in self.unfinished_jobs[True]:
+            if job.uuid != but:
                 yield from job.locks
         for window in self.windows.values():
             if window.until > self.now:
@@ -172,7 +181,7 @@ class Core:
     def snapshot_owners(self, snapshot: r.Snapshot) -> list[str]:
         """Who keeps a Snapshot copy from being deleted."""
         owners = list(snapshot.owners)
-        if any(v.clone is not None and v.clone.snapshot == snapshot.uuid for v in self.volumes.values()):
+        if self.clones_by_snapshot.count(snapshot.uuid):
             owners.append("volume_clone")
         if self.locked(f"lun-clone:{snapshot.uuid}"):
             owners.append("lun_clone")

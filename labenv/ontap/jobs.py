@@ -62,8 +62,8 @@ class Jobs:
 
     def resume(self) -> None:
         """Go on with every job that the stored state shows as unfinished; needs the running event loop."""
-        for job in self._core.jobs.values():
-            if job.end_time is None and job.uuid not in self._running:
+        for job in self._core.unfinished_jobs[True]:
+            if job.uuid not in self._running:
                 self._start(job)
 
     def forget_tasks(self) -> None:

@@ -217,3 +217,30 @@ def test_a_folder_of_another_format_is_refused(tmp_path: Path, version: int) -> 
     assert "--state" in str(caught.value)
     with closing(sqlite3.connect(tmp_path / "state.db")) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (version,)
+
+
+def test_an_index_finds_what_a_scan_finds(state: State) -> None:
+    """Whatever is stored, replaced, deleted or restored: an index gives the records that a scan of the table gives."""
+    table = state.table("indexed", Thing)
+    by_size = table.index(lambda thing: thing.size)
+    chance = random.Random(7)
+
+    def agrees() -> None:
+        for size in range(4):
+            scanned = [thing for thing in table.values() if thing.size == size]
+            assert sorted(by_size[size], key=lambda t: t.name) == sorted(scanned, key=lambda t: t.name)
+            assert by_size.count(size) == len(scanned)
+            assert (by_size.first(size) is None) == (not scanned)
+
+    for step in range(300):
+        key = str(chance.randrange(12))
+        if key in table and chance.random() < 0.4:
+            del table[key]
+        else:
+            table[key] = Thing(key, chance.randrange(4))
+        if step == 150:
+            state.checkpoint("middle")
+        agrees()
+    state.restore("middle")
+    agrees()
+    assert len(table)
