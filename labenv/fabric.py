@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from labenv.devices import BlockDevice
+
+Message = MutableMapping[str, Any]
+App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+"""An ASGI application."""
 
 
 class FabricError(Exception):
@@ -49,6 +53,14 @@ class StorageSystem(Protocol):
         """LUNs mapped to an initiator behind a target, by logical unit number."""
 
 
+@runtime_checkable
+class ManagedSystem(Protocol):
+    """A storage system that can be managed over the network."""
+
+    def management(self, address: str) -> App | None:
+        """What answers HTTPS at a management address; None if the address is not ours or its interface is down."""
+
+
 class Fabric:
     """All storage systems of a lab, as the hosts reach them."""
 
@@ -69,3 +81,11 @@ class Fabric:
     def logical_units(self, initiator: str, target: str) -> list[LogicalUnit]:
         """LUNs that an initiator sees behind a target, by logical unit number."""
         return [u for s in self._systems for u in s.logical_units(initiator, target)]
+
+    def management(self, address: str) -> App:
+        """What answers HTTPS at a management address; raises ``FabricError`` if nothing does."""
+        for system in self._systems:
+            app = system.management(address) if isinstance(system, ManagedSystem) else None
+            if app is not None:
+                return app
+        raise FabricError(f"nothing answers HTTPS at {address}")

@@ -70,6 +70,30 @@ class Checkpoints:
         finally:
             self._machines.mark(vm, "")
 
+    async def create_recovery(self, vm: VmRecord, *, consistent: bool) -> SnapshotRecord:
+        """Make the checkpoint of a backup (type Recovery); takes ``windows.vm.checkpoint``.
+
+        With ``consistent`` its guest takes part, and an error is raised if it cannot; else the disks hold crash state.
+        """
+        self._machines.mark(vm, "CreatingSnapshot")
+        try:
+            await self._clock.sleep(max(1.0, self._costs["windows.vm.checkpoint"]))
+            vm = self._machines.vms[str(vm.id)]
+            name = f"{vm.name} - Backup - ({self._clock.time:%m/%d/%Y - %H:%M:%S})"
+            if not consistent:
+                return self._cut(vm, name, "crash", kind="Recovery")
+            try:
+                guest = self._machines.guest(vm)
+                guest.freeze()
+                try:
+                    return self._cut(vm, name, "application", kind="Recovery")
+                finally:
+                    guest.thaw()
+            except (VmNotRunning, GuestError) as error:
+                raise self._no_production(vm) from error
+        finally:
+            self._machines.mark(vm, "")
+
     def _create(self, vm: VmRecord, name: str) -> SnapshotRecord:
         if vm.state != "Running":
             return self._cut(vm, name, "application" if vm.state == "Off" else "saved")
@@ -99,13 +123,13 @@ class Checkpoints:
         self._events.write(log.VMMS_ADMIN, log.VMMS, 18014, text, level=log.ERROR, values=(vm.name, str(vm.id).upper()))
         return hyperv("OperationFailed", f"Checkpoint operation failed. {text}", target=vm.name)
 
-    def _cut(self, vm: VmRecord, name: str, consistency: str) -> SnapshotRecord:
+    def _cut(self, vm: VmRecord, name: str, consistency: str, *, kind: str = "Standard") -> SnapshotRecord:
         snapshot = SnapshotRecord(
             id=self._ids.uuid("checkpoint", self._host, str(vm.id)),
             vm=vm.id,
             name=name,
             created=self._clock.time,
-            kind="Standard",
+            kind=kind,
             consistency=consistency,
             parent=vm.parent_snapshot,
             configuration=portable(vm),

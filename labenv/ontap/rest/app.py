@@ -69,6 +69,15 @@ class RestApp:
         while (await receive())["type"] != "http.disconnect":
             pass  # the server must see the end before we return, or it would send an answer of its own
 
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request of a client that is part of the lab; the caller is a lab task or holds time.
+
+        Raises:
+            ConnectionDropped: a fault wants the client to get no answer.
+        """
+        self._wake()
+        await self._send(await self._reply(scope, receive), send, hal=_wants_hal(_headers(scope)))
+
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         headers = _headers(scope)
         body = await _read(receive)
