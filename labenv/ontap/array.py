@@ -8,8 +8,9 @@ from typing import Any
 
 from labenv.clock import Clock
 from labenv.devices import DeviceGone, OutOfSpace, ReadOnlyDevice, data_ranges
-from labenv.fabric import LogicalUnit, Target
+from labenv.fabric import App, LogicalUnit, Target
 from labenv.ids import Ids
+from labenv.interconnect import Interconnect
 from labenv.ontap import setup
 from labenv.ontap.core import Core, CostBook
 from labenv.ontap.jobs import Jobs
@@ -21,6 +22,8 @@ from labenv.ontap.rest.app import FaultRules, RestApp
 from labenv.ontap.rest.call import GENERAL, Call, parse_path
 from labenv.ontap.rest.dispatch import Dispatcher
 from labenv.ontap.rest.network import lif_up
+from labenv.ontap.snapmirror_policies import install_policies
+from labenv.ontap.snapmirror_tasks import MirrorTasks
 from labenv.ontap.spec import ClusterSpec
 from labenv.state import State
 
@@ -45,17 +48,22 @@ class Array:
         blocks: Pool,
         costs: CostBook,
         faults: FaultRules | None = None,
+        interconnect: Interconnect | None = None,
     ) -> None:
         self.spec = spec
-        self.core = Core(spec=spec, clock=clock, state=state, ids=ids, blocks=blocks, costs=costs)
+        self.core = Core(
+            spec=spec, clock=clock, state=state, ids=ids, blocks=blocks, costs=costs, interconnect=interconnect
+        )
         setup.install(self.core)
+        install_policies(self.core)
         setup.sweep(self.core)
         setup.install_users(self.core)
         state.commit()
         self._jobs = Jobs(self.core, EFFECTS)
+        self._mirrors = MirrorTasks(self.core)
         self.dispatcher = Dispatcher(self.core, self._jobs, collections(self.core))
         self._devices: dict[str, LunDevice] = {}
-        self.app = RestApp(self.core, self.dispatcher, faults=faults, wake=self._jobs.resume)
+        self.app = RestApp(self.core, self.dispatcher, faults=faults, wake=self._wake)
         state.after_restore(self._restored)
         self.resume()
 
@@ -65,12 +73,17 @@ class Array:
             asyncio.get_running_loop()
         except RuntimeError:
             return  # no event loop yet: the first request does it
+        self._wake()
+
+    def _wake(self) -> None:
         self._jobs.resume()
+        self._mirrors.resume()
 
     def _restored(self) -> None:
         self._devices.clear()
         self.core.topology += 1
         self._jobs.forget_tasks()
+        self._mirrors.forget_tasks()
         setup.install_users(self.core)
         self.resume()
 
@@ -107,7 +120,7 @@ class Array:
         Returns:
             HTTP status and JSON body.
         """
-        self._jobs.resume()
+        self._wake()
         segments = parse_path(path.encode("utf-8"))
         if segments and segments[0] == "api":
             segments = segments[1:]
@@ -144,6 +157,14 @@ class Array:
                 if svm.target and svm.iscsi_enabled:
                     return (Target(svm.target, self._portals(svm.uuid)),)
         return ()
+
+    def management(self, address: str) -> App | None:
+        """What answers HTTPS at a management address of the cluster or of one of its SVMs."""
+        core = self.core
+        for lif in core.lifs.values():
+            if lif.address == address and lif_up(core, lif) and _is_management(lif.service_policy):
+                return self.app.serve
+        return None
 
     def _portals(self, svm: str) -> tuple[str, ...]:
         core = self.core
@@ -182,6 +203,10 @@ class Array:
 
 def _is_san(policy: str) -> bool:
     return "data_iscsi" in setup.SERVICES.get(policy, ())
+
+
+def _is_management(policy: str) -> bool:
+    return "management_https" in setup.SERVICES.get(policy, ())
 
 
 class LunDevice:

@@ -8,9 +8,11 @@ from typing import Protocol, TypeVar
 
 from labenv.clock import SECOND, Clock
 from labenv.ids import Ids
+from labenv.interconnect import Interconnect
 from labenv.ontap import records as r
 from labenv.ontap.errors import ApiError
 from labenv.ontap.pool import Pool, PoolVolume
+from labenv.ontap.snapmirror_records import Replication
 from labenv.ontap.spec import ClusterSpec
 from labenv.state import State, Table
 
@@ -30,7 +32,15 @@ class Core:
     """Records of one storage cluster. Table names carry the cluster's name, so several clusters share a state."""
 
     def __init__(
-        self, *, spec: ClusterSpec, clock: Clock, state: State, ids: Ids, blocks: Pool, costs: CostBook
+        self,
+        *,
+        spec: ClusterSpec,
+        clock: Clock,
+        state: State,
+        ids: Ids,
+        blocks: Pool,
+        costs: CostBook,
+        interconnect: Interconnect | None = None,
     ) -> None:
         self.spec = spec
         self.clock = clock
@@ -68,6 +78,9 @@ class Core:
         self.maps_by_lun = self.maps.index(lambda m: m.lun)
         self.maps_by_igroup = self.maps.index(lambda m: m.igroup)
         self.unfinished_jobs = self.jobs.index(lambda job: job.end_time is None)
+        self.replication = Replication(state, spec.name)
+        self.interconnect = Interconnect(state) if interconnect is None else interconnect
+        self.interconnect.attach(self)
 
     def _table(self, kind: str, record_type: type[R]) -> Table[R]:
         return self.state.table(f"ontap.{self.spec.name}.{kind}", record_type)
@@ -185,6 +198,8 @@ class Core:
             owners.append("volume_clone")
         if self.locked(f"lun-clone:{snapshot.uuid}"):
             owners.append("lun_clone")
+        if self.replication.holds(snapshot):
+            owners.append("snapmirror")
         return owners
 
     def snapshot_busy(self, snapshot: r.Snapshot) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from labenv.ontap.snapmirror_errors import SNAPMIRROR_ERRORS
+
 ERRORS: Mapping[str, tuple[int, str]] = {
     # any collection
     "1": (409, "an entry of that name already exists"),
@@ -186,6 +188,7 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "1638527": (409, 'A snapshot policy "{name}" already exists.'),
     # events
     "983173": (400, "The application's event could not be recorded: {reason}"),
+    **SNAPMIRROR_ERRORS,
 }
 """Code -> (HTTP status, message with the names of its arguments)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from labenv.ontap import groups, luns, snapshots, volumes
+from labenv.ontap import groups, luns, peers, snapmirror, snapshots, volumes
 from labenv.ontap.jobs import Effect
 
 EFFECTS: Mapping[str, Effect] = {
@@ -28,4 +28,16 @@ EFFECTS: Mapping[str, Effect] = {
     "group.restore": groups.restore_group,
     "group.snapshot.create": groups.create_group_snapshot,
     "group.snapshot.delete": groups.delete_group_snapshot,
+    "svm_peer.create": peers.create_svm_peer,
+    "svm_peer.modify": peers.modify_svm_peer,
+    "svm_peer.delete": peers.delete_svm_peer,
+    "snapmirror.create": snapmirror.create_relationship,
+    "snapmirror.validate": snapmirror.validate_only,
+    "snapmirror.modify": snapmirror.modify_relationship,
+    "snapmirror.reverse": snapmirror.reverse_relationship,
+    "snapmirror.delete": snapmirror.delete_relationship,
+    "snapmirror.release": snapmirror.release_relationship,
+    "mirror_policy.create": snapmirror.create_policy,
+    "mirror_policy.modify": snapmirror.modify_policy,
+    "mirror_policy.delete": snapmirror.delete_policy,
 }

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from labenv.ontap.core import Core
-from labenv.ontap.rest import clones, cluster, groups, iscsi, lun_maps, luns, network, snapshots, support, volumes
+from labenv.ontap.rest import (
+    clones,
+    cluster,
+    groups,
+    iscsi,
+    lun_maps,
+    luns,
+    network,
+    peers,
+    snapmirror_policies,
+    snapmirror_relationships,
+    snapmirror_transfers,
+    snapshots,
+    support,
+    volumes,
+)
 from labenv.ontap.rest.collection import Collection
 
 COLLECTIONS: tuple[type[Collection], ...] = (
@@ -11,9 +26,11 @@ COLLECTIONS: tuple[type[Collection], ...] = (
     cluster.Nodes,
     cluster.JobRecords,
     cluster.Licences,
+    peers.ClusterPeers,
     cluster.Schedules,
     network.Aggregates,
     network.Svms,
+    peers.SvmPeers,
     network.Interfaces,
     iscsi.IscsiServices,
     iscsi.Igroups,
@@ -26,6 +43,9 @@ COLLECTIONS: tuple[type[Collection], ...] = (
     cluster.SnapshotPolicies,
     groups.Groups,
     groups.GroupSnapshots,
+    snapmirror_policies.MirrorPolicies,
+    snapmirror_relationships.Relationships,
+    snapmirror_transfers.Transfers,
     support.ApplicationLogs,
     support.Events,
 )

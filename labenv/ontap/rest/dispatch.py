@@ -141,8 +141,8 @@ class Dispatcher:
             made.append(again.apply())
         self._core.state.commit()
         if jobs:
-            names = [planned.name for _, planned in works if isinstance(planned, Later)]
-            return await self._accepted(call, collection, jobs, location=self._query_location(call, names))
+            later = [planned for _, planned in works if isinstance(planned, Later)]
+            return await self._accepted(call, collection, jobs, location=self._query_location(call, later))
         return self._created(call, collection, made)
 
     def _with_svm(self, call: Call, collection: Collection, flat: dict[str, Any]) -> dict[str, Any]:
@@ -166,9 +166,11 @@ class Dispatcher:
         return Reply(201, body, headers)
 
     @staticmethod
-    def _query_location(call: Call, names: Sequence[str]) -> str:
+    def _query_location(call: Call, works: Sequence[Later]) -> str:
         path = "/api/" + "/".join(quote(s, safe="*") for s in call.segments) + "/"
-        named = [name for name in names if name]
+        if len(works) == 1 and works[0].location:
+            return f"{path}?{works[0].location}"
+        named = [work.name for work in works if work.name]
         return f"{path}?{urlencode({'name': '|'.join(named)})}" if named else path
 
     # changing ---------------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ class Later:
         operation: name of the effect; also of the cost, after ``ontap.``, unless ``seconds`` is given.
         name: what the query form of Location asks for.
         doomed: state error that is already certain; the job fails with it.
+        location: what Location asks for, if not the name: a query.
     """
 
     operation: str
@@ -69,6 +70,7 @@ class Later:
     name: str = ""
     doomed: ApiError | None = None
     seconds: float | None = None
+    location: str = ""
 
 
 Work = Now | Later
