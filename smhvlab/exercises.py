@@ -88,7 +88,7 @@ class Verdict:
             sign, colour = _SIGNS[finding.reached]
             about = html.text(finding.what)
             if finding.missing:
-                about += html.tag("div", html.text(finding.missing), style=f"color:{html.BAD}")
+                about += html.tag("div", html.text(finding.missing))
                 about += html.tag("div", html.tag("b", "Hint: "), html.text(finding.hint))
             rows.append([html.sign(sign, finding.reached, colour), about])
         outcome = html.sign("✓", "solved", html.GOOD) if self.passed else html.sign("✗", "not solved yet", html.BAD)

@@ -18,6 +18,8 @@ from pathlib import Path
 from smhvlab.errors import NotAllowed, ProfileError
 
 FIRST = "00_start_here.ipynb"
+OF_THE_TESTS = ("sanitize.cfg", "conftest.py")
+"""Files beside the notebooks that a reader has no use for."""
 OVERRIDES = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},
@@ -64,7 +66,7 @@ def notebooks(folder: str | None) -> Path:
     try:
         for source in sorted(shipped.rglob("*")):
             inside = source.relative_to(shipped)
-            if source.is_dir() or ".ipynb_checkpoints" in inside.parts:
+            if source.is_dir() or ".ipynb_checkpoints" in inside.parts or source.name in OF_THE_TESTS:
                 continue
             _bring(source, target / inside, marks / inside)
     except OSError as error:

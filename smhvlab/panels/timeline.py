@@ -85,14 +85,15 @@ class SnapshotTimeline(Panel):
                     x=[m.time.isoformat() for m in mine],
                     y=[m.volume for m in mine],
                     text=[m.snapshot for m in mine],
-                    name=owners or "free",
+                    name=f"busy: {owners}" if owners else "free",
                     mode="markers",
                     marker={"size": 11, "symbol": theme.SYMBOLS[place % len(theme.SYMBOLS)]},
                     hovertemplate="%{text}<br>%{x}<extra>%{y}</extra>",
                 )
             )
         volumes = len({m.volume for m in self.marks})
-        return theme.figure(traces, title=self.title, height=120 + 40 * volumes)
+        figure = theme.figure(traces, title=self.title, height=120 + 40 * volumes)
+        return figure.update_layout(showlegend=True)  # also of one kind: it says whether they are busy
 
     def describe(self) -> str:
         """How many Snapshot copies and volumes."""
