@@ -32,6 +32,7 @@ from labenv.windows.sql import Logins
 from labenv.windows.storage import Disks
 from labenv.windows.vhds import VirtualDisks
 from labenv.windows.volumes import Volumes
+from labenv.windows.vss.service import Vss
 
 
 class Host:
@@ -92,6 +93,7 @@ class Host:
         )
         self.registry = Registry(spec=spec, state=state)
         self.logins = Logins(spec=spec, state=state)
+        self.vss = Vss(self, state=state, fabric=fabric)
         if not self.disks.records:
             self._install()
         self._start()
@@ -167,6 +169,7 @@ class Host:
         self.initiator.restart()
         self.disks.restart()
         self.volumes.restart()
+        self.vss.restart()
         self.machines.restart()
         for vm in list(self.vms.values()):
             if vm.merges:

@@ -10,6 +10,7 @@ from labenv.windows.cmdlets import (
     disk,
     iscsi,
     item,
+    native,
     partition,
     registry,
     sqlcmd,
@@ -40,5 +41,6 @@ COMMANDS: Mapping[str, Cmdlet] = all_guarded(
     vmsnapshot.COMMANDS,
     system.COMMANDS,
     sqlcmd.COMMANDS,
+    native.COMMANDS,
 )
 """Every cmdlet of the host by its name; the session's own are in ``core``."""
