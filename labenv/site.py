@@ -158,7 +158,17 @@ class LabSite:
             faults=self.faults,
         )
         made.logins.add(entry["sql"]["user"], entry["sql"]["password"])
+        for array in self.arrays:
+            self._provider_login(made, array)
         return made
+
+    @staticmethod
+    def _provider_login(host: Host, array: Array) -> None:
+        """What an administrator enters into SnapDrive: an SVM's management address, user and password."""
+        for svm in array.spec.svms:
+            address = next((lif.address for lif in svm.lifs if lif.service == "management"), None)
+            if address is not None and svm.iscsi:
+                host.vss.settings.add(svm.name, address=address, user=svm.user, password=svm.password)
 
     def _keep_time(self) -> None:
         if self._settings.get("now") != self.clock.now:
