@@ -79,7 +79,10 @@ class Control:
         if verb not in self._verbs:
             return 404, {"error": f"no verb {verb!r}: one of {', '.join(sorted(self._verbs))}"}
         try:
-            arguments = msgspec.json.decode(body or b"{}", type=dict[str, Any])
+            try:
+                arguments = msgspec.json.decode(body or b"{}", type=dict[str, Any])
+            except msgspec.MsgspecError as error:
+                raise ControlError(f"the request is no JSON object: {error}") from error
             return 200, await self._verbs[verb](arguments)
         except (ControlError, ValueError, TypeError, OSError, msgspec.MsgspecError) as error:
             return 400, {"error": str(error)}
