@@ -14,8 +14,7 @@ class Fault:
     """One rule.
 
     Attributes:
-        where: the place it acts at: ``ontap.request`` (names: cluster, method, path, user) or ``windows.cmdlet``
-            (names: host, cmdlet).
+        where: the place it acts at, a key of ``PLACES``.
         match: name -> pattern (``*`` and ``?`` as in file names); every pattern must match.
         effect: ``delay`` (lab seconds in ``seconds``), ``error`` (``status`` and ``code``, ``message``), ``drop``
             (the connection is closed without an answer, before the effect) or ``lose-reply`` (after the effect).
@@ -47,8 +46,14 @@ class ConnectionDropped(Exception):
 PLACES = {
     "ontap.request": ("cluster", "method", "path", "user"),
     "windows.cmdlet": ("host", "cmdlet"),
+    "windows.service": ("host", "service"),
+    "windows.disk": ("host", "serial", "event"),
+    "vss.requestor": ("host", "phase"),
+    "vss.writer": ("host", "writer", "phase", "vm"),
+    "vss.provider": ("host", "provider", "phase"),
+    "vss.volume": ("host", "volume", "phase"),
 }
-"""Where faults can act, and the names that their patterns may use."""
+"""Where faults can act, and the names that their patterns may use; docs/lab.md tells what each stands for."""
 
 EFFECTS = ("delay", "error", "drop", "lose-reply")
 

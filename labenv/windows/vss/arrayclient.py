@@ -87,9 +87,9 @@ class ArrayClient:
         found: list[dict[str, Any]] = (await self.request("GET", path, None, **query)).get("records", [])
         return found
 
-    async def start(self, method: str, path: str, body: Mapping[str, object] | None = None) -> str:
-        """Start a job; returns its uuid (empty if it was done at once)."""
-        answer = await self.request(method, path, body, return_timeout=0)
+    async def start(self, method: str, path: str, body: Mapping[str, object] | None = None, *, patience: int = 0) -> str:
+        """Start a job; returns its uuid (empty if it was done at once). The array waits for it for ``patience``."""
+        answer = await self.request(method, path, body, return_timeout=patience)
         return str(answer.get("job", {}).get("uuid", ""))
 
     async def wait(self, *jobs: str) -> list[ArrayError | None]:
@@ -112,6 +112,6 @@ class ArrayClient:
 
     async def run(self, method: str, path: str, body: Mapping[str, object] | None = None) -> None:
         """Do something to its end; raises ``ArrayError`` if it fails."""
-        failure = (await self.wait(await self.start(method, path, body)))[0]
+        failure = (await self.wait(await self.start(method, path, body, patience=120)))[0]
         if failure is not None:
             raise failure

@@ -200,9 +200,9 @@ class DataOntapProvider(Provider):
         failures: list[tuple[Lun, ArrayError]] = []
         body: dict[str, object] = {"name": name, **({"comment": comment} if comment else {})}
         for lun in luns:
-            try:
-                path = f"/storage/volumes/{lun.volume}/snapshots"
-                jobs.append((lun, await lun.client.start("POST", path, body)))
+            path = f"/storage/volumes/{lun.volume}/snapshots"
+            try:  # the last request waits, so that all of them are made at the same time
+                jobs.append((lun, await lun.client.start("POST", path, body, patience=15 if lun is luns[-1] else 0)))
             except ArrayError as error:
                 failures.append((lun, error))
         for client in {id(lun.client): lun.client for lun, _ in jobs}.values():

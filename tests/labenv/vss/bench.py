@@ -1,0 +1,189 @@
+"""A whole site in this process: array, host, guests, and the script lines that a requestor would send."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from labenv import topology
+from labenv.guest.guest import Guest
+from labenv.guest.mounting import mount_all
+from labenv.ontap.array import Array
+from labenv.site import LabSite
+from labenv.windows.disks.exfat import FileSystem
+from labenv.windows.disks.gpt import BASIC_DATA, PartitionDevice, read_gpt
+from labenv.windows.disks.virtualdisk import open_vhd
+from labenv.windows.host import Host
+from labenv.windows.records import EventRecord
+from labenv.windows.remoting.engine import Engine, Runspace
+from labenv.windows.remoting.values import Command
+
+T = TypeVar("T")
+HYPERV = "{66841cd4-6ded-4f4b-8f17-fd23f8ddc3de}"
+ONTAP = "{ddd3d232-a96f-4ac5-8f7b-250fd91fd102}"
+SQL01 = "C:\\VMs\\sql01\\"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a script left: its lines, exit code, and the GUIDs of sets that it printed."""
+
+    lines: list[str]
+    code: int
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def set_id(self) -> UUID:
+        found = re.search(r"shadow set ID \{([0-9a-f-]+)\}", self.text)
+        assert found, self.text
+        return UUID(found[1])
+
+
+class _Sink:
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def output(self, value: object) -> None:
+        self.items.append(value)
+
+    def error(self, error: Exception, cmdlet: str) -> None:
+        raise error
+
+    def text(self, kind: str, text: str) -> None:
+        pass
+
+    def progress(self, activity: str, status: str, percent: int) -> None:
+        pass
+
+
+class Bench:
+    """The site of ``standalone.toml`` in an era."""
+
+    def __init__(self, folder: Path, era: str, *, source: str = "standalone.toml") -> None:
+        text = (Path(__file__).parent / source).read_text("utf-8").replace("ERA", era)
+        file = folder / "site.toml"
+        file.write_text(text, "utf-8")
+        self.runner = asyncio.Runner()
+        endpoints = {
+            "storage": [
+                {"name": "cluster1", "user": "admin", "password": "a", "svms": [{"name": "svm1", "password": "v"}]}
+            ],
+            "hyperv": [
+                {"name": "hv1", "user": "LAB\\Administrator", "password": "h", "sql": {"user": "sa", "password": "s"}}
+            ],
+        }
+
+        async def make() -> LabSite:
+            site = LabSite(
+                folder / "state", topology=topology.load(str(file)), seed=1, realtime=None, endpoints=endpoints
+            )
+            await site.open()
+            return site
+
+        (folder / "state").mkdir()
+        self.site = self.runner.run(make())
+        self.host: Host = self.site.hosts[0]
+        self.array: Array = self.site.arrays[0]
+        self.engine = Engine(self.host, clock=self.site.clock, faults=self.site.faults, commit=self.site.state.commit)
+
+    def restore(self) -> None:
+        self.runner.run(self.site.restore("fresh"))
+
+    def close(self) -> None:
+        self.runner.run(self.site.close())
+        self.runner.close()
+
+    def go(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something as a client that waits."""
+
+        async def held() -> T:
+            with self.site.clock.request(), self.site.clock.parked():
+                return await work
+
+        return self.runner.run(held())
+
+    def run(self, cmdlet: str, /, **parameters: object) -> list[Any]:
+        return self.go(self.engine.run(cmdlet, parameters))
+
+    def rest(self, method: str, path: str, body: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
+        """The answer of the array to its administrator."""
+        parameters = {"return_timeout": "120", **{k.replace("__", "."): v for k, v in query.items()}}
+        if method == "GET":
+            del parameters["return_timeout"]
+        status, answer = self.go(self.array.call(method, path, query=parameters, body=body))
+        assert status < 300, answer
+        return answer
+
+    async def native(self, program: str, *arguments: str) -> Ran:
+        sink = _Sink()
+        first = Command(program, tuple((None, a) for a in arguments))
+        second = Command("Get-Variable", (("Name", "LASTEXITCODE"), ("ValueOnly", True)))
+        await self.engine.execute([[first], [second]], sink, Runspace())
+        return Ran([str(i) for i in sink.items[:-1]], sink.items[-1])
+
+    def script(self, *lines: str) -> Ran:
+        return self.go(self.diskshadow(*lines))
+
+    async def diskshadow(self, *lines: str, name: str = "x") -> Ran:
+        path = f"C:\\Windows\\Temp\\{name}.dsh"
+        self.host.files.write(path, ("\r\n".join(lines) + "\r\n").encode("ascii"))
+        return await self.native("diskshadow.exe", "/s", path)
+
+    def vssadmin(self, what: str) -> Ran:
+        return self.go(self.native("vssadmin.exe", "list", what))
+
+    def guest(self, vm: str) -> Guest:
+        return self.host.guest(vm)
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    def snapshots(self, volume: str) -> list[str]:
+        key = self.array.volume_key(volume)
+        return [r["name"] for r in self.rest("GET", f"/storage/volumes/{key}/snapshots", fields="name")["records"]]
+
+    def luns(self) -> list[str]:
+        return sorted(r["name"] for r in self.rest("GET", "/storage/luns", fields="name")["records"])
+
+    def maps(self) -> int:
+        return int(self.rest("GET", "/protocols/san/lun-maps")["num_records"])
+
+    def events(self, provider: str, *ids: int) -> list[EventRecord]:
+        found = [e for e in self.host.events.newest_first() if e.provider == provider and (not ids or e.id in ids)]
+        return list(reversed(found))
+
+    def trace(self) -> list[tuple[str, str]]:
+        return [(e.values[1], e.values[2]) for e in self.events("labenv")]
+
+    def states(self) -> dict[str, tuple[int, int]]:
+        return {w.name: (w.state.value, w.failure) for w in self.host.vss.writers}
+
+    def image(self, volume: str, snapshot: str, path: str) -> FileSystem:
+        """The host's file system in a LUN inside a Snapshot copy."""
+        file = self.site.block_file(volume, path, snapshot)
+        gpt = read_gpt(file)
+        assert gpt is not None
+        partition = next(p for p in gpt.partitions if p.type_guid == BASIC_DATA)
+        return FileSystem(PartitionDevice(file, partition.offset, partition.length), now=lambda: self.site.clock.time)
+
+    def guest_files(self, system: FileSystem, folder: str, vm: str) -> dict[str, FileSystem]:
+        """The guest's file systems in the VHDs of a VM, by label."""
+        disks = [open_vhd(system.open(f"{folder}\\{vm}_vhd{i}.vhd"), read_only=True) for i in range(3)]
+        volumes = list(mount_all(disks, now=lambda: self.site.clock.time))
+        return dict(zip("CEF", (v.file_system for v in volumes), strict=True))
+
+
+def backup(*volumes: str, verify: str = HYPERV, provider: str = ONTAP) -> list[str]:
+    """The lines of an application-consistent backup."""
+    lines = ["set context persistent", "set metadata C:\\Windows\\Temp\\x.cab", "set verbose on"]
+    lines += [f"writer verify {verify}"] if verify else []
+    lines += ["begin backup"]
+    lines += [f"add volume {v} alias v{i} provider {provider}" for i, v in enumerate(volumes)]
+    return [*lines, "create", "end backup"]
