@@ -133,7 +133,7 @@ class SmhvLabError(Exception):
         return (
             '<div style="border-left:4px solid var(--jp-error-color1,#d32f2f);padding:.5em .8em;max-width:52em;'
             "background:var(--jp-layout-color1,#fff);color:var(--jp-content-font-color1,#111);"
-            'font-family:var(--jp-content-font-family,sans-serif)">'
+            'font-family:var(--jp-content-font-family,sans-serif);line-height:1.4">'
             f'<div style="font-size:.85em;color:var(--jp-ui-font-color2,#555)">{escape(type(self).__name__)}</div>'
             f'<div style="font-weight:600;margin-bottom:.3em">{escape(self.message)}</div>'
             f'<div style="display:grid;grid-template-columns:max-content 1fr;column-gap:1em">{rows}</div></div>'

@@ -357,7 +357,7 @@ class StepperPanel(Panel):
             if step.pivot:
                 rows.append(["", html.sign("—", PIVOT_NOTE, html.WARN), "", "", ""])
             about = [touched(step.plan)] if step.plan is not None else []
-            if step.note:
+            if step.note and not (step.plan is not None and step.plan.skipped == step.note):
                 progress = f"{step.done} of {step.total}: " if step.total else ""
                 about.append(html.text(progress + step.note))
             rows.append(

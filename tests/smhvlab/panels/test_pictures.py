@@ -178,7 +178,7 @@ def test_the_timeline_is_drawn_and_listed() -> None:
 def test_the_timelines_plot_is_small_and_exact() -> None:
     """Plain lists, no template: the same data give the same JSON."""
     figure = SnapshotTimeline(SNAPSHOTS).figure()
-    assert [trace.name for trace in figure.data] == ["free", "busy: lun_clone", "snapmirror"]
+    assert [trace.name for trace in figure.data] == ["free", "busy: lun_clone", "busy: snapmirror"]
     assert list(figure.data[0].x) == ["2013-03-01T12:00:00+00:00", "2013-03-01T10:00:00+00:00"]
     assert list(figure.data[0].y) == ["info", "vm01"]
     written = figure.to_json()
