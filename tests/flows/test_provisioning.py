@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.flows.checks import blocks_sound, picture, sound
 
 from labenv.lab import Lab
 from smhvlab.errors import NameTaken, NotAllowed, NotFound, SmhvLabError
 from smhvlab.site import Site
+from tests.flows.checks import blocks_sound, picture, sound
 
 
 @pytest.mark.tr("R-2.2-01", "R-2.2-06", "R-2.2-14", "R-2.2-15", "R-2.2-16", "R-2.2-17")
