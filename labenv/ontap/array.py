@@ -231,7 +231,8 @@ class LunDevice:
                 volume = core.volumes[lun.volume]
                 self._size = lun.size
                 self._read_only = volume.type == "dp"
-                if lun.enabled and not lun.space_error and volume.state == "online":
+                powered = not core.interconnect.is_down(core.spec.name)
+                if powered and lun.enabled and not lun.space_error and volume.state == "online":
                     self._file = core.pool(volume.uuid).files.get(lun.path)
         if self._file is None:
             raise DeviceGone(f"LUN {self._uuid} is offline or deleted")

@@ -11,7 +11,7 @@ from labenv.devices import OutOfSpace
 from labenv.ontap import records as r
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
-from labenv.ontap.volumes import drop_lun, existing, require_online
+from labenv.ontap.volumes import drop_lun, existing, require_online, require_writable
 
 _BASE = re.compile(r"^[A-Za-z0-9._{}\-]+$")
 LEAST_SIZE = 4096
@@ -93,6 +93,7 @@ def create_lun(core: Core, args: Mapping[str, Any]) -> str:
     volume = existing(core, args["volume"])
     if volume.state != "online":
         raise ApiError("5374866", volume=volume.name)
+    require_writable(volume)
     require_free_path(core, volume, args["path"])
     try:
         core.pool(volume.uuid).create_file(args["path"], args["size"], reserved=args["reserved"])
@@ -116,6 +117,7 @@ def clone_lun(core: Core, args: Mapping[str, Any]) -> str:
     """Effect of POST luns with ``clone``: a new LUN that shares blocks with its source (FlexClone LUN)."""
     volume = existing(core, args["volume"])
     require_online(volume)
+    require_writable(volume)
     require_free_path(core, volume, args["path"], "1260136")
     source, snapshot = _source(core, volume, args)
     _share(core, volume, args, overwrite=False)
@@ -141,6 +143,7 @@ def overwrite_lun(core: Core, args: Mapping[str, Any]) -> str:
         raise ApiError("5374875", lun=args["lun"])
     volume = existing(core, lun.volume)
     require_online(volume)
+    require_writable(volume)
     arguments = {**args, "path": lun.path, "volume": volume.uuid}
     _, snapshot = _source(core, volume, arguments)
     _share(core, volume, arguments, overwrite=True)
@@ -180,6 +183,7 @@ def copy_lun(core: Core, args: Mapping[str, Any]) -> str:
     """Effect of POST luns with ``copy``: a new LUN with blocks of its own, in any volume of the SVM."""
     volume = existing(core, args["volume"])
     require_online(volume)
+    require_writable(volume)
     require_free_path(core, volume, args["path"])
     source = core.luns.get(args["source"])
     if source is None:
@@ -211,6 +215,8 @@ def modify_lun(core: Core, args: Mapping[str, Any]) -> str:
     values: dict[str, Any] = dict(args["values"])
     if volume.state != "online":
         raise ApiError("5374866", volume=volume.name)
+    if values.keys() & {"path", "size", "reserved"}:
+        require_writable(volume)
     pool = core.pool(volume.uuid)
     if "path" in values:
         require_free_path(core, volume, values["path"], "1254196")
@@ -239,6 +245,7 @@ def delete_lun(core: Core, args: Mapping[str, Any]) -> None:
     volume = existing(core, lun.volume)
     if volume.state != "online":
         raise ApiError("5374866", volume=volume.name)
+    require_writable(volume)
     if core.maps_of(lun.uuid) and not args["mapped_too"]:
         raise ApiError("1254197")
     core.pool(volume.uuid).delete_file(lun.path)
@@ -249,6 +256,7 @@ def clone_plain_file(core: Core, args: Mapping[str, Any]) -> str | None:
     """Effect of POST file/clone: one file of a volume, from the active file system or a Snapshot copy."""
     volume = existing(core, args["volume"])
     require_online(volume)
+    require_writable(volume)
     target = core.find_lun(volume.uuid, args["path"])
     if (target is not None or args["path"] in core.pool(volume.uuid).files) and not args["overwrite"]:
         raise ApiError("13565952", reason=f"{args['path']} exists and overwrite_destination is not set")

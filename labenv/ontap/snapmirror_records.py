@@ -213,6 +213,12 @@ class Replication:
         """Whether a relationship has a volume as its source."""
         return any(d.source.volume == volume for d in self.destinations.values())
 
+    def end_of(self, volume: str) -> str:
+        """Which end of a relationship a volume is: ``source``, ``destination`` or neither (empty)."""
+        if self.is_source(volume):
+            return "source"
+        return "destination" if any(r.destination.volume == volume for r in self.relationships.values()) else ""
+
     def active(self, relationship: str) -> Transfer | None:
         """The transfer that a relationship is making."""
         return next((t for t in self.transfers.values() if t.relationship == relationship and t.state in ACTIVE), None)

@@ -91,6 +91,11 @@ def clone_volume(core: Core, args: Mapping[str, Any]) -> str:
         snapshot = core.snapshots.get(args["snapshot"])
         if snapshot is None or snapshot.volume != parent.uuid:
             raise ApiError("1638600", snapshot=args["snapshot_name"])
+    elif parent.type == "dp":  # a mirror takes no Snapshot copies of its own: its newest one is cloned
+        copies = core.snapshots_of(parent.uuid)
+        if not copies:
+            raise ApiError("917536", reason=f"volume {parent.name} has no Snapshot copy: it is not initialized")
+        snapshot = copies[-1]
     else:
         snapshot = take(core, parent, f"clone_{args['name']}.{core.clock.time:%Y-%m-%d_%H%M%S}.0")
     uuid = core.new_uuid("volume", svm.name, args["name"])
@@ -98,7 +103,7 @@ def clone_volume(core: Core, args: Mapping[str, Any]) -> str:
     try:
         core.blocks.clone_volume(uuid, parent=parent.uuid, snapshot=snapshot.name, guarantee=guarantee == "volume")
     except OutOfSpace as error:
-        if not args["snapshot"]:
+        if not args["snapshot"] and parent.type != "dp":
             core.pool(parent.uuid).delete_snapshot(snapshot.name)
             del core.snapshots[snapshot.uuid]
         raise ApiError("917536", reason=f"no space to guarantee volume {args['name']}: {error}") from None
@@ -145,6 +150,12 @@ def require_online(volume: r.Volume, code: str = "917775") -> None:
     """Raise if a volume is not online."""
     if volume.state != "online":
         raise ApiError(code, name=volume.name)
+
+
+def require_writable(volume: r.Volume) -> None:
+    """Raise 917536 if a volume is the read-only destination of a mirror."""
+    if volume.type == "dp":
+        raise ApiError("917536", reason=f"volume {volume.name} is a data protection volume and read-only")
 
 
 def existing(core: Core, uuid: str) -> r.Volume:
@@ -239,6 +250,9 @@ def delete_volume(core: Core, args: Mapping[str, Any]) -> None:
     volume = existing(core, args["volume"])
     if core.clones_of(volume.uuid):
         raise ApiError("524615", name=volume.name)
+    end = core.replication.end_of(volume.uuid)
+    if end:
+        raise ApiError("917536", reason=f"volume {volume.name} is the {end} of a SnapMirror relationship")
     if volume.is_svm_root and any(v.svm == volume.svm and v.uuid != volume.uuid for v in core.volumes.values()):
         raise ApiError("917531")
     for lun in core.luns_of(volume.uuid):

@@ -46,8 +46,8 @@ class RestApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request.
 
-        A fault can want the client to get no answer: then the connection that the server has put into
-        ``scope["state"]["connection"]`` is aborted.
+        A fault can want the client to get no answer, and a cluster without power gives none: then the connection that
+        the server has put into ``scope["state"]["connection"]`` is aborted.
 
         Raises:
             ConnectionDropped: the server has put none there.
@@ -79,6 +79,8 @@ class RestApp:
         await self._send(await self._reply(scope, receive), send, hal=_wants_hal(_headers(scope)))
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+        if self._core.interconnect.is_down(self._core.spec.name):
+            raise ConnectionDropped
         headers = _headers(scope)
         body = await _read(receive)
         try:

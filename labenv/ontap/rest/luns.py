@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from labenv.devices import DeviceError
-from labenv.ontap import luns
+from labenv.ontap import luns, volumes
 from labenv.ontap import records as r
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError, invalid_value
@@ -328,6 +328,7 @@ class Luns(Collection):
         if offset + len(data) > record.size:
             raise invalid_value(offset, "data.offset", f"0..{record.size - len(data)}")
         self._require_online(record)
+        volumes.require_writable(self.core.volumes[record.volume])
 
         def apply() -> None:
             try:

@@ -363,6 +363,7 @@ def _refuse(netmask: str) -> int:
 
 
 def lif_up(core: Core, lif: r.Lif) -> bool:
-    """Whether a LIF answers: enabled, its node up, its SVM running."""
+    """Whether a LIF answers: enabled, its cluster under power, its node up, its SVM running."""
     running = lif.svm is None or core.svms[lif.svm].state == "running"
+    running = running and not core.interconnect.is_down(core.spec.name)
     return lif.enabled and running and core.node(lif.node).state == "up"

@@ -42,8 +42,8 @@ class Snapshots(Collection):
         "POST": (
             "918235", "524479", "525059", "525062", "1520351", "1638461", "1638477", "1638518", "1638532",
         ),
-        "PATCH": ("918235", "525059", "1520351", "1638477", "1638518"),
-        "DELETE": ("918235", "1520351", "1638555", "1638600"),
+        "PATCH": ("918235", "525059", "1520351", "1638476", "1638477", "1638518", "1638522"),
+        "DELETE": ("918235", "1520351", "1638521", "1638555", "1638600"),
     }  # fmt: skip
     links: ClassVar[Links] = {"volume": "/api/storage/volumes/{volume.uuid}", **SVM_LINK}
     fields = (
@@ -140,6 +140,10 @@ class Snapshots(Collection):
         volume = self.core.volumes[record.volume]
         if name is not None and name != record.name:
             snapshots.check_snapshot_name(name)
+            if volume.type != "rw":
+                raise ApiError("1638522", target="name")
+            if self.core.replication.holds(record):
+                raise ApiError("1638476", snapshot=record.name, target="name")
             if self.core.find_snapshot(volume.uuid, name) is not None:
                 raise ApiError("525059", snapshot=name, volume=volume.name, target="name")
             values["name"] = name
@@ -154,4 +158,6 @@ class Snapshots(Collection):
 
     def remove(self, call: Call, record: r.Snapshot) -> Later:
         volume = self.core.volumes[record.volume]
+        if volume.type != "rw":
+            raise ApiError("1638521")
         return self._job(volume, "snapshot.delete", {"snapshot": record.uuid})

@@ -99,7 +99,7 @@ FIELDS: tuple[Field, ...] = (
     Field("snapshot_policy.name", read=lambda core, v: v.snapshot_policy, create=True, modify=True),
     Field("snapshot_policy.uuid", read=_policy_uuid, create=True, modify=True),
     Field("snapshot_count", Kind.INTEGER, read=lambda core, v: len(core.snapshots_of(v.uuid))),
-    Field("snapmirror.is_protected", Kind.BOOLEAN, read=lambda core, v: False),
+    Field("snapmirror.is_protected", Kind.BOOLEAN, read=lambda core, v: core.replication.is_source(v.uuid)),
     Field("consistency_group.name", read=lambda core, v: g.name if (g := _group(core, v)) else None),
     Field("consistency_group.uuid", read=lambda core, v: g.uuid if (g := _group(core, v)) else None),
     Field("space.size", Kind.SIZE, read=lambda core, v: v.size, create=True, modify=True),

@@ -38,8 +38,8 @@ class Volumes(Collection):
             "13107405",
         ),
         "PATCH": (
-            "4", "524511", "917526", "917534", "917551", "917628", "917886", "917887", "917888", "918248", "918251",
-            "918652", "1638480", "9437885", "13107406",
+            "4", "524511", "917526", "917534", "917551", "917617", "917628", "917886", "917887", "917888", "918248",
+            "918251", "918652", "1638480", "9437885", "13107406",
         ),
         "DELETE": ("524615", "917531", "13107406"),
     }  # fmt: skip
@@ -223,6 +223,8 @@ class Volumes(Collection):
         for name in body:
             if name not in RESTORE:
                 raise ApiError("918251", field=name, target=name)
+        if record.type != "rw":  # a mirror is brought to an older copy by breaking it
+            raise ApiError("917628", target="restore_to.snapshot")
         wanted, uuid = body.get(RESTORE[0]), body.get(RESTORE[1])
         snapshot = next(
             (s for s in core.snapshots_of(record.uuid) if wanted in (None, s.name) and uuid in (None, s.uuid)), None
@@ -252,6 +254,8 @@ class Volumes(Collection):
             values["state"] = state
         policy = self._policy(body)
         if policy is not None:
+            if record.type != "rw":
+                raise ApiError("917617", name=record.name, target="snapshot_policy")
             values["snapshot_policy"] = policy
         if body.get("space.snapshot.reserve_percent") is not None:
             values["snapshot_reserve"] = body["space.snapshot.reserve_percent"]

@@ -123,11 +123,15 @@ def test_a_deleted_lun_is_gone_for_good(bench: Bench) -> None:
 
 
 def test_a_mirror_destination_does_not_take_writes(bench: Bench) -> None:
-    """A LUN of a data protection volume is read-only."""
-    bench.volume(type="dp")
+    """A LUN of a data protection volume is read-only, and none can be made in it."""
+    core = bench.array.core
+    volume = bench.volume()
     bench.lun()
     bench.igroup()
     bench.map()
+    core.change_volume(core.volumes[volume], type="dp")
+    body = {"name": "/vol/vol1/lun2", "svm.name": "svm1", "os_type": "hyper_v", "space.size": MIB}
+    assert bench.call("POST", "/storage/luns", body, return_timeout=9)[1]["error"]["code"] == "917536"
     with pytest.raises(ReadOnlyDevice):
         bench.units()[0].device.write(0, b"x")
 
