@@ -282,6 +282,7 @@ def _listen(
     storage = [
         {
             "name": c.name,
+            "site": c.site,
             **place(1 + i),
             "user": "admin",
             "password": password(c.name),
@@ -289,9 +290,11 @@ def _listen(
         }
         for i, c in enumerate(topology.cluster)
     ]
+    sites = {c.name: c.site for c in topology.cluster}
     hyperv = [
         {
             "name": h.name,
+            "site": sites[h.storage],
             "cluster": None,
             **place(1 + len(topology.cluster) + i),
             "user": "LAB\\Administrator",

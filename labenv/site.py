@@ -14,6 +14,7 @@ from labenv.costs import Costs
 from labenv.fabric import Fabric
 from labenv.faults import Faults
 from labenv.ids import Ids
+from labenv.interconnect import Interconnect
 from labenv.ontap.array import Array
 from labenv.ontap.blocks.reader import FileReader
 from labenv.ontap.blocks.space import VolumeUsage
@@ -70,6 +71,7 @@ class LabSite:
         capacity = sum(a.size for c in topology.cluster for a in c.aggregate)
         self.blocks = BlockStore(folder / "blocks", self.state, capacity=capacity)
         self.fabric = Fabric()
+        self.interconnect = Interconnect(self.state)
         self.arrays = [self._array(c, entry) for c, entry in zip(topology.cluster, endpoints["storage"], strict=True)]
         for array in self.arrays:
             self.fabric.attach(array)
@@ -126,7 +128,10 @@ class LabSite:
             admin_password=entry["password"],
             licences=cluster.licences,
             snapshot_limit=cluster.snapshot_limit,
-            lifs=(LifSpec("cluster_mgmt", cluster.management, cluster.nodes[0], "management"),),
+            lifs=(
+                LifSpec("cluster_mgmt", cluster.management, cluster.nodes[0], "management"),
+                *(LifSpec(i.name, i.address, i.node, i.service) for i in cluster.lif),
+            ),
         )
         return Array(
             spec=spec,
@@ -136,6 +141,7 @@ class LabSite:
             blocks=self.blocks,
             costs=self.costs,
             faults=self.faults,
+            interconnect=self.interconnect,
         )
 
     def _host(self, host: HyperVHost, entry: Mapping[str, Any]) -> Host:
@@ -298,8 +304,10 @@ class LabSite:
         return self.blocks.volume(self._volume_key(volume)).usage
 
     def _volume_key(self, name: str) -> str:
+        """Key of a volume by name, or by ``cluster:name`` where several clusters have one of that name."""
+        cluster, _, volume = name.rpartition(":")
         for array in self.arrays:
-            key = array.volume_key(name)
+            key = array.volume_key(volume) if cluster in ("", array.spec.name) else None
             if key is not None:
                 return key
         raise ValueError(f"no volume {name!r}")

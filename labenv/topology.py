@@ -61,7 +61,7 @@ class Svm:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A storage cluster."""
+    """A storage cluster; ``site`` says where it stands (empty: all at one site), ``lif`` are its own interfaces."""
 
     name: str
     version: str
@@ -71,6 +71,8 @@ class Cluster:
     management: str
     aggregate: tuple[Aggregate, ...]
     svm: tuple[Svm, ...]
+    site: str = ""
+    lif: tuple[Lif, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,8 @@ def _check(topology: Topology, where: str) -> None:
     _once([c.name for c in topology.cluster] + [h.name for h in topology.host], where, "name of a cluster or host")
     for cluster in topology.cluster:
         _check_cluster(cluster, where)
+    addresses = [lif.address for c in topology.cluster for lif in (*c.lif, *(x for s in c.svm for x in s.lif))]
+    _once([*addresses, *(c.management for c in topology.cluster)], where, "address")
     clusters = {c.name: c for c in topology.cluster}
     for host in topology.host:
         _known(host.storage, clusters, where, f"storage of host {host.name}")
@@ -274,7 +278,7 @@ def _check_cluster(cluster: Cluster, where: str) -> None:
     _once([s.name for s in cluster.svm], where, f"svm {here}")
     for aggregate in cluster.aggregate:
         _known(aggregate.node, cluster.nodes, where, f"node of aggregate {aggregate.name}")
-    lifs = [lif for svm in cluster.svm for lif in svm.lif]
+    lifs = [*cluster.lif, *(lif for svm in cluster.svm for lif in svm.lif)]
     _once([cluster.management, *(lif.address for lif in lifs)], where, f"address {here}")
     for lif in lifs:
         _known(lif.node, cluster.nodes, where, f"node of LIF {lif.name}")
