@@ -20,6 +20,8 @@ _STORAGE = {
     41002: "The disk is read only.",
     41003: "The disk is offline.",
     41004: "The disk's partition limit has been reached.",
+    41018: "The specified object is managed by the Microsoft Failover Clustering component. The disk must be in "
+    "cluster maintenance mode and the cluster resource status must be online to perform this operation.",
     42002: "The requested access path is already in use.",
     42004: "There is no such access path for this partition.",
     42007: "The access path is not valid.",

@@ -41,6 +41,7 @@ class Files:
         self._costs = costs
         self._busy: dict[str, int] = {}
         self.holders: list[Callable[[], Iterable[str]]] = []
+        self.peers: Callable[[], Iterable[Files]] = tuple  # the other nodes of the cluster: they open the same files
 
     def locate(self, path: str) -> tuple[FileSystem, str]:
         """The file system of a path and the path inside it."""
@@ -59,6 +60,12 @@ class Files:
         return key
 
     def _open_keys(self) -> Iterator[str]:
+        yield from self.open_keys()
+        for peer in self.peers():
+            yield from peer.open_keys()
+
+    def open_keys(self) -> Iterator[str]:
+        """The files that this host has open."""
         yield from self._busy
         for holder in self.holders:
             for path in holder():

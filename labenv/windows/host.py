@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from labenv.clock import Clock
@@ -33,6 +34,9 @@ from labenv.windows.storage import Disks
 from labenv.windows.vhds import VirtualDisks
 from labenv.windows.volumes import Volumes
 from labenv.windows.vss.service import Vss
+
+if TYPE_CHECKING:
+    from labenv.windows.cluster.cluster import FailoverCluster
 
 
 class Host:
@@ -94,6 +98,8 @@ class Host:
         self.registry = Registry(spec=spec, state=state)
         self.logins = Logins(spec=spec, state=state)
         self.vss = Vss(self, state=state, fabric=fabric)
+        self.cluster: FailoverCluster | None = None
+        self._power = state.table(f"windows.{spec.name}.power", bool)
         if not self.disks.records:
             self._install()
         self._start()
@@ -135,11 +141,20 @@ class Host:
 
         Raises KeyError if there is no such VM, ``VmNotRunning`` if it has no guest.
         """
+        if not self.powered:
+            raise VmNotRunning(f"the host {self.name} is switched off")
         return self.machines.guest(self.vm(vm))
+
+    @property
+    def powered(self) -> bool:
+        """Whether the computer is switched on."""
+        return self._power.get("on", True)
 
     def guests(self) -> dict[str, Guest]:
         """Every guest that runs, by the name of its VM."""
-        found = {}
+        found: dict[str, Guest] = {}
+        if not self.powered:
+            return found
         for vm in list(self.vms.values()):
             try:
                 found[vm.name] = self.machines.guest(vm)
@@ -160,6 +175,16 @@ class Host:
         self.machines.lose_power()
         self._start()
 
+    def power_off(self) -> None:
+        """Lose every cache and stay off; nothing answers until ``power_on``."""
+        self._power["on"] = False
+        self.power_cut()
+
+    def power_on(self) -> None:
+        """Start again."""
+        self._power["on"] = True
+        self._start()
+
     def close(self) -> None:
         """Lose every cache and close the local disk."""
         self.machines.lose_power()
@@ -170,7 +195,14 @@ class Host:
         self.disks.restart()
         self.volumes.restart()
         self.vss.restart()
+        if not self.powered:
+            return
         self.machines.restart()
+        if self.spec.cluster is None:
+            self.finish_merges()  # a node waits until the cluster has brought its storage
+
+    def finish_merges(self) -> None:
+        """Go on with the merges that a loss of power has interrupted."""
         for vm in list(self.vms.values()):
             if vm.merges:
                 self.checkpoints.finish_merges(vm.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 from labenv.clock import Clock
@@ -15,11 +16,11 @@ from labenv.ids import Ids
 from labenv.state import State
 from labenv.windows import events as log
 from labenv.windows.call import PsError
-from labenv.windows.disks.errors import FileSystemError
+from labenv.windows.disks.errors import FileSystemError, VirtualDiskError
 from labenv.windows.errors import FileProblem, hyperv, hyperv_file, problem, sharing_violation
 from labenv.windows.events import Events
 from labenv.windows.files import Files
-from labenv.windows.records import DriveRecord, VmRecord
+from labenv.windows.records import DriveRecord, SnapshotRecord, VmRecord
 from labenv.windows.running import Running, VmDisk
 from labenv.windows.spec import HostSpec
 from labenv.windows.vhds import VirtualDisks
@@ -237,6 +238,38 @@ class Machines(VmRegistry):
                 self._set(vm, state="Running", started=self._clock.now, status="")
             else:
                 self._set(vm, state="Off", started=0, open_files=(), status="")
+
+    # -- between the nodes of a cluster --------------------------------------------------------------------------
+
+    def release(self, vm: VmRecord) -> tuple[VmRecord, list[SnapshotRecord], Running | None]:
+        """Forget a VM without touching its files, because another node takes it; a running one keeps its memory."""
+        snapshots = self.snapshots_of(vm)
+        for snapshot in snapshots:
+            del self.snapshots[str(snapshot.id)]
+        running = self.running.pop(vm.id, None)
+        for disk in running.disks if running is not None else ():
+            with suppress(DeviceError, FileSystemError, VirtualDiskError):
+                disk.disk.close()
+        return self.vms.pop(str(vm.id)), snapshots, running
+
+    def receive(self, vm: VmRecord, snapshots: list[SnapshotRecord], running: Running | None) -> VmRecord:
+        """Register a VM that another node has released; a running one goes on where it was.
+
+        One whose disks cannot be opened here loses its memory, and is off.
+        """
+        self.vms[str(vm.id)] = vm
+        for snapshot in snapshots:
+            self.snapshots[str(snapshot.id)] = snapshot
+        if running is not None:
+            try:
+                for disk in running.disks:
+                    failed = partial(self._io_error, vm.id, disk.drive)
+                    disk.hand_over(self._vhds.open(disk.drive.path), failed)
+            except FileProblem:
+                running.power_off()
+                return self._set(vm, state="Off", started=0, open_files=())
+            self.running[vm.id] = running
+        return self.vms[str(vm.id)]
 
     # -- drives ------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,11 @@ class VmDisk:
         """Capacity in bytes."""
         return self.disk.device.size
 
+    def hand_over(self, disk: OpenDisk, failed: Callable[[Exception], None]) -> None:
+        """Go on with the same files on another host; the guest notices nothing."""
+        self.disk = disk
+        self._failed = failed
+
     def _run(self, operation: Callable[[], bytes | None]) -> bytes:
         if self.stopped:
             raise DeviceGone("the virtual machine is paused: its storage does not answer")

@@ -64,7 +64,7 @@ def disk(host: Host, record: DiskRecord) -> PsObject:
         "Guid": guid,
         "HealthStatus": UInt16(0),
         "IsBoot": record.kind == "system",
-        "IsClustered": False,
+        "IsClustered": host.disks.owner is not None and host.disks.owner.clustered(record),
         "IsHighlyAvailable": False,
         "IsOffline": record.offline,
         "IsReadOnly": record.read_only,
@@ -142,14 +142,15 @@ def partition(host: Host, record: DiskRecord, part: Partition) -> PsObject:
 def volume(host: Host, item: Volume) -> PsObject:
     """An MSFT_Volume. The bytes are exFAT; hosts of the TR's time would have NTFS there, and that is what is shown."""
     system = host.volumes.formatted(item)
+    csvfs = item.shared and host.spec.era != "2008r2"  # version 1 of shared volumes showed the NTFS below
     properties: dict[str, object] = {
         "AllocationUnitSize": UInt32(system.cluster_size if system is not None else 0),
         "DedupMode": UInt32(4),
         "DriveLetter": item.letter or None,
         "DriveType": UInt32(3),
-        "FileSystem": "NTFS" if system is not None else "",
+        "FileSystem": ("CSVFS" if csvfs else "NTFS") if system is not None else "",
         "FileSystemLabel": system.label if system is not None else "",
-        "FileSystemType": UInt16(14 if system is not None else 0),
+        "FileSystemType": UInt16((0x8000 if csvfs else 14) if system is not None else 0),
         "HealthStatus": UInt16(0),
         "ObjectId": _object_id(host, "Volume", item.name),
         "OperationalStatus": PsList("System.UInt16[]", [UInt16(2)]),
@@ -161,7 +162,7 @@ def volume(host: Host, item: Volume) -> PsObject:
     }
     notes: dict[str, object] = {
         "DriveType": "Fixed",
-        "FileSystemType": "NTFS" if system is not None else "Unknown",
+        "FileSystemType": ("CSVFS_NTFS" if csvfs else "NTFS") if system is not None else "Unknown",
         "HealthStatus": "Healthy",
         "OperationalStatus": "OK" if system is not None else "Unknown",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 from uuid import UUID
 
 from labenv.devices import BlockDevice, DeviceGone, ReadOnlyDevice, data_ranges
@@ -79,6 +80,16 @@ class Attachment:
     close: Callable[[], None]
 
 
+class DiskOwner(Protocol):
+    """The cluster's disk driver on a node: it keeps disks to itself by their id, whoever asks for them."""
+
+    def clustered(self, record: DiskRecord) -> bool:
+        """Whether a disk is one of the cluster's."""
+
+    def holds(self, record: DiskRecord, layout: Gpt | None) -> bool:
+        """Whether only the cluster may bring a disk online: it is one of its own, or carries the id of one."""
+
+
 class Disks:
     """Every disk that the host knows, by unique id.
 
@@ -96,6 +107,7 @@ class Disks:
         self.records = state.table(f"windows.{spec.name}.disk", DiskRecord)
         self.changed: Callable[[], None] = lambda: None
         self.leaving: Callable[[DiskRecord], None] = lambda record: None
+        self.owner: DiskOwner | None = None
         self._attached: dict[str, Attachment] = {}
         self._layouts: dict[str, Gpt | None] = {}
 
@@ -154,6 +166,14 @@ class Disks:
             table.write_gpt(device, layout)
         self._layouts[record.unique_id] = layout
         self.changed()
+
+    def held(self, record: DiskRecord) -> bool:
+        """Whether the cluster keeps a disk to itself; one that only carries the id of its disks stays offline."""
+        if self.owner is None or not self.owner.holds(record, self._read(record)):
+            return False
+        if record.offline and not self.owner.clustered(record):
+            self.records[record.unique_id] = replace(record, offline_reason=COLLISION)
+        return True
 
     def rewrite_offline(self, record: DiskRecord, layout: Gpt) -> None:
         """Write a partition table to a disk that is offline (its identity is changed before it is shown)."""

@@ -6,9 +6,10 @@ import ntpath
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
-from labenv.devices import DeviceError, ReadOnlyDevice
+from labenv.devices import BlockDevice, DeviceError, ReadOnlyDevice
 from labenv.state import State
 from labenv.windows.disks import gpt as table
 from labenv.windows.disks.errors import FileSystemError
@@ -38,13 +39,14 @@ class VolumeDevice(PartitionDevice):
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume that is there: a data partition of an online disk."""
+    """A volume that is there: a data partition of an online disk, or a cluster shared volume (``shared``)."""
 
     guid: UUID
     disk: str
     partition: Partition
     letter: str
     paths: tuple[str, ...]
+    shared: bool = False
 
     @property
     def name(self) -> str:
@@ -55,6 +57,25 @@ class Volume:
     def access_paths(self) -> list[str]:
         """Every path that leads to it, as Get-Partition lists them."""
         return [*([f"{self.letter}:\\"] if self.letter else []), *self.paths, self.name]
+
+
+class SharedVolumes(Protocol):
+    """The cluster shared volumes as one node sees them; their file systems are the cluster's, not the host's."""
+
+    def volumes(self) -> list[Volume]:
+        """The volumes that this node can reach now, without their paths."""
+
+    def hides(self, disk: DiskRecord) -> bool:
+        """Whether a disk's own volumes are hidden because the cluster shows them as shared volumes."""
+
+    def device(self, volume: Volume) -> BlockDevice:
+        """The bytes of a shared volume."""
+
+    def file_system(self, volume: Volume) -> FileSystem:
+        """The one file system that all nodes use; raises ``NotFormatted`` or ``DeviceError``."""
+
+    def renamed(self, volume: Volume, path: str) -> None:
+        """Its folder has been renamed on this node; every other node follows."""
 
 
 class Volumes:
@@ -71,6 +92,7 @@ class Volumes:
         self._systems: dict[UUID, FileSystem] = {}
         self._prefixes: list[tuple[str, UUID | None]] | None = None
         self.keys: dict[str, str] = {}
+        self.shared: SharedVolumes | None = None
         disks.changed = self.refresh
         disks.leaving = self._leave
 
@@ -78,7 +100,8 @@ class Volumes:
         """Follow the disks: mount what came, forget what went."""
         found: dict[UUID, Volume] = {}
         for disk in self._disks.present():
-            layout = None if disk.offline else self._disks.layout(disk)
+            away = disk.offline or (self.shared is not None and self.shared.hides(disk))
+            layout = None if away else self._disks.layout(disk)
             for partition in layout.partitions if layout is not None else ():
                 if partition.type_guid == table.BASIC_DATA:
                     found[partition.guid] = Volume(partition.guid, disk.unique_id, partition, "", ())
@@ -100,6 +123,9 @@ class Volumes:
                 self._mounts[str(guid)] = replace(mount, letter=letter)
             letters.add(letter)
             self._volumes[guid] = replace(volume, letter=letter, paths=mount.paths)
+        for volume in self.shared.volumes() if self.shared is not None else ():
+            mount = self._mounts.get(str(volume.guid), MountRecord())
+            self._volumes[volume.guid] = replace(volume, paths=mount.paths)
         self._changed()
 
     def _leave(self, disk: DiskRecord) -> None:
@@ -131,12 +157,16 @@ class Volumes:
         """The volume on a partition of a disk (by unique id)."""
         return next((v for v in self._volumes.values() if v.disk == disk and v.partition.number == number), None)
 
-    def device(self, volume: Volume) -> VolumeDevice:
+    def device(self, volume: Volume) -> BlockDevice:
         """The volume's bytes."""
+        if volume.shared and self.shared is not None:
+            return self.shared.device(volume)
         return VolumeDevice(self._disks.device(self._disks.records[volume.disk]), volume.partition)
 
     def file_system(self, volume: Volume) -> FileSystem:
         """The mounted file system; raises ``NotFormatted`` or ``DeviceError``."""
+        if volume.shared and self.shared is not None:
+            return self.shared.file_system(volume)
         file_system = self._systems.get(volume.guid)
         if file_system is None:
             file_system = self._systems[volume.guid] = FileSystem(self.device(volume), now=self._now)
@@ -205,7 +235,24 @@ class Volumes:
                 volume = self._volumes.get(UUID(key))
                 if volume is not None:
                     self._volumes[volume.guid] = replace(volume, paths=paths)
+                    if volume.shared and self.shared is not None:
+                        self.shared.renamed(volume, paths[0])
         self._changed()
+
+    def mount(self, guid: UUID, mount: MountRecord | None) -> None:
+        """Tell the mount manager where a volume belongs (None: forget it); the cluster's disks bring that with them."""
+        if mount is None:
+            self._mounts.pop(str(guid), None)
+        else:
+            for key, other in list(self._mounts.items()):
+                if mount.letter and other.letter == mount.letter and key != str(guid):
+                    self._mounts[key] = replace(other, letter="")
+            self._mounts[str(guid)] = mount
+        self.refresh()
+
+    def mount_of(self, guid: UUID) -> MountRecord:
+        """Where a volume belongs."""
+        return self._mounts.get(str(guid), MountRecord())
 
     def mounted_at(self, path: str) -> Volume | None:
         """The volume whose mount point a path is."""

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 
 from labenv.windows.call import Cmdlet
 from labenv.windows.cmdlets import (
+    cluster,
+    clusterdisk,
+    clustergroup,
+    clusterresource,
     content,
     disk,
     iscsi,
@@ -41,6 +45,10 @@ COMMANDS: Mapping[str, Cmdlet] = all_guarded(
     vmsnapshot.COMMANDS,
     system.COMMANDS,
     sqlcmd.COMMANDS,
+    cluster.COMMANDS,
+    clustergroup.COMMANDS,
+    clusterresource.COMMANDS,
+    clusterdisk.COMMANDS,
     native.COMMANDS,
 )
 """Every cmdlet of the host by its name; the session's own are in ``core``."""

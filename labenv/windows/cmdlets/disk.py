@@ -47,6 +47,8 @@ async def set_disk(host: Host, call: Call) -> Sequence[object] | None:
 def _set(host: Host, call: Call, record: DiskRecord) -> None:
     if record.kind == "system" and call.get("IsOffline"):
         raise storage(4, detail="The system disk cannot be taken offline.")
+    if host.disks.held(record):
+        raise storage(41018)
     if "IsOffline" in call:
         if call["IsOffline"] != record.offline:
             if not call["IsOffline"]:
@@ -76,6 +78,8 @@ async def initialize_disk(host: Host, call: Call) -> Sequence[object] | None:
     for record in found:
         if call.get("PartitionStyle", "GPT") != "GPT":
             raise storage(1, detail="The lab's disks are GPT.")
+        if host.disks.held(record):
+            raise storage(41018)
         if record.offline:
             raise storage(41003)
         if record.read_only:
@@ -99,6 +103,8 @@ async def clear_disk(host: Host, call: Call) -> Sequence[object] | None:
             raise storage(41003)
         if layout is None:
             raise storage(41000)
+        if host.disks.held(record):
+            raise storage(41018)
         if record.kind == "system" or (_data(host, record) and not call.get("RemoveData")):
             raise storage(40001, detail="The disk has data partitions; RemoveData was not given.")
         try:

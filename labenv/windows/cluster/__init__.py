@@ -1,0 +1,1 @@
+"""The failover cluster that the hosts of a topology can form."""
