@@ -71,7 +71,8 @@ def require_free_path(core: Core, volume: r.Volume, path: str, code: str = "5374
         raise ApiError(code, name=f"/vol/{volume.name}{path}", target="name")
 
 
-def _new_lun(core: Core, volume: r.Volume, path: str, **values: Any) -> r.Lun:
+def new_lun(core: Core, volume: r.Volume, path: str, **values: Any) -> r.Lun:
+    """The record of a LUN whose file is there already, with an identity of its own."""
     svm = core.svms[volume.svm]
     name = f"/vol/{volume.name}{path}"
     lun = r.Lun(
@@ -99,7 +100,7 @@ def create_lun(core: Core, args: Mapping[str, Any]) -> str:
         core.pool(volume.uuid).create_file(args["path"], args["size"], reserved=args["reserved"])
     except OutOfSpace as error:
         raise ApiError("917536", reason=f"no space for the LUN in volume {volume.name}: {error}") from None
-    return _new_lun(
+    return new_lun(
         core,
         volume,
         args["path"],
@@ -121,7 +122,7 @@ def clone_lun(core: Core, args: Mapping[str, Any]) -> str:
     require_free_path(core, volume, args["path"], "1260136")
     source, snapshot = _source(core, volume, args)
     _share(core, volume, args, overwrite=False)
-    lun = _new_lun(
+    lun = new_lun(
         core,
         volume,
         args["path"],
@@ -203,7 +204,7 @@ def copy_lun(core: Core, args: Mapping[str, Any]) -> str:
             raise
     except OutOfSpace as error:
         raise ApiError("917536", reason=f"no space for the copy in volume {volume.name}: {error}") from None
-    return _new_lun(core, volume, args["path"], os_type=source.os_type, size=source.size, reserved=source.reserved).uuid
+    return new_lun(core, volume, args["path"], os_type=source.os_type, size=source.size, reserved=source.reserved).uuid
 
 
 def modify_lun(core: Core, args: Mapping[str, Any]) -> str:
@@ -267,6 +268,6 @@ def clone_plain_file(core: Core, args: Mapping[str, Any]) -> str | None:
     except ApiError:
         raise ApiError("13565952", reason=f"there is no {args['source_path']}") from None
     _share(core, volume, args, overwrite=False)
-    lun = _new_lun(core, volume, args["path"], os_type=source.os_type, size=source.size, reserved=source.reserved)
+    lun = new_lun(core, volume, args["path"], os_type=source.os_type, size=source.size, reserved=source.reserved)
     _background(core, volume, snapshot)
     return lun.uuid

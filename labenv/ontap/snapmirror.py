@@ -12,15 +12,15 @@ from labenv.interconnect import LinkDown
 from labenv.ontap import records as r
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
-from labenv.ontap.snapmirror_records import Destination, Endpoint, MirrorPolicy, Relationship, Rule
-from labenv.ontap.snapmirror_transfer import (
+from labenv.ontap.snapmirror_ends import (
     Refused,
-    begin,
     common,
     drop_references,
     reference_prefix,
     relationship_policy,
 )
+from labenv.ontap.snapmirror_records import Destination, Endpoint, MirrorPolicy, Relationship, Rule
+from labenv.ontap.snapmirror_transfer import begin
 from labenv.ontap.volumes import create_volume, restore_volume
 
 QUIESCE_SECONDS = 120.0

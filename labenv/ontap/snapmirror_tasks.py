@@ -10,8 +10,9 @@ from labenv.clock import EPOCH, SECOND
 from labenv.ontap import records as r
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
+from labenv.ontap.snapmirror_ends import relationship_policy
 from labenv.ontap.snapmirror_records import ACTIVE
-from labenv.ontap.snapmirror_transfer import arrive, begin_or_record, relationship_policy
+from labenv.ontap.snapmirror_transfer import arrive, begin_or_record
 
 _INTERVAL = re.compile(r"^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?$")
 

@@ -17,60 +17,25 @@ from labenv.ontap import records as r
 from labenv.ontap.blocks.errors import BlockStoreError
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
-from labenv.ontap.snapmirror_luns import adopt, translate
-from labenv.ontap.snapmirror_policies import chosen, find_policy, surplus
-from labenv.ontap.snapmirror_records import ACTIVE, Destination, MirrorPolicy, Problem, Relationship, Transfer
-from labenv.ontap.snapshots import check_room, take
-from labenv.ontap.volumes import restore_volume
+from labenv.ontap.snapmirror_ends import (
+    Refused,
+    common,
+    drop_references,
+    drop_snapshot,
+    ends,
+    find_version,
+    reference_prefix,
+    relationship_policy,
+)
+from labenv.ontap.snapmirror_files import files_size, restore_files
+from labenv.ontap.snapmirror_landing import bring_back, land, roll_back, step_base
+from labenv.ontap.snapmirror_policies import chosen, surplus
+from labenv.ontap.snapmirror_records import ACTIVE, Destination, Problem, Relationship, Transfer
+from labenv.ontap.snapshots import take
 
 MIB = 1 << 20
 KEPT = 24 * 3600 * SECOND
 """How long the record of a transfer can be read."""
-
-
-class Refused(Exception):
-    """A transfer cannot begin or go on; the text says why."""
-
-
-def ends(core: Core, relationship: Relationship) -> tuple[Core, r.Volume, r.Volume]:
-    """The source's cluster, the source volume and the destination volume, all of them able to take part.
-
-    Raises:
-        Refused: the source does not answer, or a volume is gone or not online.
-    """
-    try:
-        source = core.interconnect.reach(core, relationship.source.cluster)
-    except LinkDown as error:
-        raise Refused(str(error)) from None
-    volumes = (
-        source.volumes.get(relationship.source.volume),
-        core.volumes.get(relationship.destination.volume),
-    )
-    for volume, end in zip(volumes, (relationship.source, relationship.destination), strict=True):
-        if volume is None:
-            raise Refused(f"volume {end.volume_name} of cluster {end.cluster} does not exist any more")
-        if volume.state != "online":
-            raise Refused(f"volume {end.volume_name} of cluster {end.cluster} is {volume.state}")
-    assert volumes[0] is not None
-    assert volumes[1] is not None
-    return source, volumes[0], volumes[1]
-
-
-def common(near: Sequence[r.Snapshot], far: Sequence[r.Snapshot]) -> tuple[r.Snapshot, r.Snapshot] | None:
-    """The newest Snapshot copy that two volumes have in common, as each of them has it."""
-    versions = {s.version_uuid: s for s in far}
-    for snapshot in reversed(near):
-        if snapshot.version_uuid in versions:
-            return snapshot, versions[snapshot.version_uuid]
-    return None
-
-
-def relationship_policy(core: Core, relationship: Relationship) -> MirrorPolicy:
-    """The policy of a relationship; that of a policy which is gone is Asynchronous."""
-    policy = find_policy(core, relationship.policy, svm=relationship.destination.svm)
-    policy = policy or find_policy(core, "Asynchronous")
-    assert policy is not None
-    return policy
 
 
 # beginning ------------------------------------------------------------------------------------------------------------
@@ -103,6 +68,10 @@ def begin(
     if base is not None:
         _check_base(core, source, base, held, kind=kind, preserve=preserve)
     queue: list[r.Snapshot]
+    if kind == "restore" and not source_snapshot:
+        if not copies:
+            raise Refused("the source has no Snapshot copy")
+        source_snapshot = copies[-1].name
     if source_snapshot:
         queue = _named(copies, base, source_snapshot, kind=kind)
     else:
@@ -112,6 +81,9 @@ def begin(
     if policy.create_snapshot and not source_snapshot and kind != "restore":
         reference = _take_reference(core, source, near, relationship)
         queue.append(reference)
+    for path, _ in files:
+        if path not in source.pool(near.uuid).snapshots[source_snapshot].files:
+            raise Refused(f"there is no file {path} in Snapshot copy {source_snapshot}")
     transfer = Transfer(
         uuid=core.new_uuid("transfer", relationship.uuid),
         relationship=relationship.uuid,
@@ -241,11 +213,6 @@ def _take_reference(core: Core, source: Core, near: r.Volume, relationship: Rela
         raise Refused(f"the source took no Snapshot copy: {error.message}") from None
 
 
-def reference_prefix(relationship: Relationship, msid: int) -> str:
-    """How the names of a relationship's own Snapshot copies begin."""
-    return f"snapmirror.{relationship.destination.svm}_{msid}."
-
-
 def forget_old(core: Core) -> None:
     """Drop records of transfers that ended more than a day ago, except each relationship's last one."""
     replication = core.replication
@@ -262,14 +229,17 @@ def _next_step(core: Core, transfer: Transfer) -> Transfer:
     """Work out what comes next and when it arrives."""
     relationship = core.replication.relationships[transfer.relationship]
     planned, name = 0, ""
-    if transfer.queue and not transfer.files:
+    if transfer.files:
+        source, near, _ = ends(core, relationship)
+        planned = files_size(source, near, transfer.source_snapshot, transfer.files)
+    elif transfer.queue:
         source, near, far = ends(core, relationship)
         snapshot = find_version(source.snapshots_of(near.uuid), transfer.queue[0])
         if snapshot is None:
             raise Refused("a Snapshot copy that was to be sent is gone from the source")
         name = snapshot.name
         if find_version(core.snapshots_of(far.uuid), snapshot.version_uuid) is None:
-            base = _step_base(core, source, near, far, snapshot)
+            base = step_base(core, source, near, far, snapshot)
             planned = core.blocks.transfer_size(
                 near.uuid, name, destination=far.uuid, base=None if base is None else base[0].name
             )
@@ -289,49 +259,6 @@ def _next_step(core: Core, transfer: Transfer) -> Transfer:
     )
     core.replication.transfers[transfer.uuid] = changed
     return changed
-
-
-def find_version(copies: Sequence[r.Snapshot], version: str) -> r.Snapshot | None:
-    """The Snapshot copy of a version."""
-    return next((s for s in copies if s.version_uuid == version), None)
-
-
-def _step_base(
-    core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Snapshot
-) -> tuple[r.Snapshot, r.Snapshot] | None:
-    """What the transfer of one Snapshot copy starts from; both ends have it under the source's name afterwards."""
-    copies = source.snapshots_of(near.uuid)
-    older, held = copies[: copies.index(snapshot)], core.snapshots_of(far.uuid)
-    pair = common(older, held) or common(copies, held)
-    if pair is not None and pair[0].name != pair[1].name:
-        _follow_name(core, far, pair[1], pair[0].name)
-        renamed = find_version(core.snapshots_of(far.uuid), pair[1].version_uuid)
-        assert renamed is not None
-        return pair[0], renamed
-    return pair
-
-
-def _follow_name(core: Core, far: r.Volume, snapshot: r.Snapshot, name: str) -> None:
-    """Rename a Snapshot copy of the destination as it was renamed at the source."""
-    _make_way(core, far, name)
-    core.pool(far.uuid).rename_snapshot(snapshot.name, name)
-    core.snapshots[snapshot.uuid] = dataclasses.replace(snapshot, name=name)
-
-
-def _make_way(core: Core, far: r.Volume, name: str) -> None:
-    """Drop another Snapshot copy of a name that the source now uses; raises ``Refused`` if it is busy."""
-    other = core.find_snapshot(far.uuid, name)
-    if other is None:
-        return
-    if core.snapshot_busy(other):
-        raise Refused(f"the destination has another Snapshot copy {name}, which is busy")
-    drop_snapshot(core, other)
-
-
-def drop_snapshot(core: Core, snapshot: r.Snapshot) -> None:
-    """Delete a Snapshot copy that nobody holds."""
-    core.pool(snapshot.volume).delete_snapshot(snapshot.name)
-    del core.snapshots[snapshot.uuid]
 
 
 def arrive(core: Core, uuid: str) -> bool:
@@ -354,13 +281,15 @@ def _arrive(core: Core, transfer: Transfer) -> bool:
     relationship = core.replication.relationships[transfer.relationship]
     source, near, far = ends(core, relationship)
     if transfer.kind == "resync" and relationship.mirror != "snapmirrored":
-        relationship = _roll_back(core, source, near, far, relationship, transfer)
+        relationship = roll_back(core, source, near, far, relationship, transfer)
         far = core.volumes[far.uuid]
     if transfer.queue:
         snapshot = find_version(source.snapshots_of(near.uuid), transfer.queue[0])
         if snapshot is None:
             raise Refused("a Snapshot copy that was to be sent is gone from the source")
-        if relationship.restore:
+        if transfer.files:
+            sent = restore_files(core, source, near, far, snapshot, transfer.files)
+        elif relationship.restore:
             sent = bring_back(core, source, near, far, snapshot)
         else:
             sent = land(core, source, near, far, snapshot)
@@ -387,61 +316,6 @@ def _hold(core: Core, source: Core, relationship: Relationship, version: str, qu
     there = source.replication.destinations.get(relationship.uuid)
     if there is not None:
         source.replication.destinations[relationship.uuid] = dataclasses.replace(there, base=version, sending=queue)
-
-
-def land(core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Snapshot) -> int:
-    """Make the destination volume what the source was, with a Snapshot copy of the same name; gives the bytes sent."""
-    if find_version(core.snapshots_of(far.uuid), snapshot.version_uuid) is not None:
-        return 0
-    base = _step_base(core, source, near, far, snapshot)
-    _make_way(core, far, snapshot.name)
-    check_room(core, far)
-    blocks = core.pool(far.uuid)
-    size = source.pool(near.uuid).usage.size
-    if blocks.usage.size < size:  # the destination grows with its source
-        blocks.resize(size)
-        far = core.change_volume(far, size=size)
-    sent = core.blocks.replicate(
-        near.uuid, snapshot.name, destination=far.uuid, base=None if base is None else base[0].name
-    )
-    luns = translate(core, source, far, snapshot.luns)
-    svm = core.svms[far.svm]
-    uuid = core.new_uuid("snapshot", svm.name, far.name, snapshot.name)
-    core.snapshots[uuid] = dataclasses.replace(
-        snapshot, uuid=uuid, volume=far.uuid, luns=luns, owners=(), expiry_time=None
-    )
-    adopt(core, far, luns)
-    return sent
-
-
-def bring_back(core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Snapshot) -> int:
-    """A restore makes the active file system what a Snapshot copy holds; all Snapshot copies stay. Gives bytes sent."""
-    held = find_version(core.snapshots_of(far.uuid), snapshot.version_uuid)
-    if held is None:
-        return land(core, source, near, far, snapshot)
-    blocks = core.pool(far.uuid)
-    wanted = set(blocks.snapshots[held.name].files)
-    for path in [path for path in blocks.files if path not in wanted]:
-        blocks.delete_file(path)
-    for path in sorted(wanted):
-        blocks.clone_file(path, path, snapshot=held.name, overwrite=True)
-    adopt(core, far, held.luns)
-    return 0
-
-
-def _roll_back(
-    core: Core, source: Core, near: r.Volume, far: r.Volume, relationship: Relationship, transfer: Transfer
-) -> Relationship:
-    """A resync drops what the destination has got since the newest Snapshot copy in common."""
-    base = common(source.snapshots_of(near.uuid), core.snapshots_of(far.uuid))
-    if base is None:
-        raise Refused("the volumes have no Snapshot copy in common")
-    if not transfer.preserve:
-        restore_volume(core, {"volume": far.uuid, "snapshot": base[1].uuid})
-    core.change_volume(core.volumes[far.uuid], type="dp")
-    changed = dataclasses.replace(relationship, mirror="snapmirrored", quiesced=False, base=base[1].version_uuid)
-    core.replication.relationships[relationship.uuid] = changed
-    return changed
 
 
 # ending ---------------------------------------------------------------------------------------------------------------
@@ -476,13 +350,6 @@ def _complete(core: Core, source: Core, transfer: Transfer) -> None:
     copies = source.snapshots_of(relationship.source.volume)
     for snapshot in surplus(relationship_policy(core, changed), core.snapshots_of(far.uuid), copies):
         if not core.snapshot_busy(snapshot):
-            drop_snapshot(core, snapshot)
-
-
-def drop_references(core: Core, volume: str, prefix: str) -> None:
-    """Delete a relationship's own Snapshot copies that it does not need any more, except busy ones."""
-    for snapshot in core.snapshots_of(volume):
-        if snapshot.name.startswith(prefix) and not core.snapshot_busy(snapshot):
             drop_snapshot(core, snapshot)
 
 
