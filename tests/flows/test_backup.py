@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from netapp_ontap.resources.volume import Volume
 
 from labenv.lab import Lab
 from smhvlab.errors import NotAllowed, NotFound, OntapError, SmhvLabError
@@ -145,3 +146,39 @@ def test_a_lost_reply_is_looked_up_and_not_sent_again(site: Site, lab: Lab) -> N
         assert len(site.backups()) == 1
     posts = [e for e in site.log.entries if e.title.startswith("POST") and "snapshots" in e.title]
     assert len(posts) == len({e.request for e in posts})
+
+
+def test_a_full_snapinfo_lun_fails_the_backup_and_leaves_no_trace(site: Site) -> None:
+    """No room for the registration: the Snapshot copies that were taken already are removed again."""
+    site.create_dataset("Apps", ["app01"])
+    host = site.tools().host
+    free = int(host.run("Get-Volume", {"DriveLetter": "S"}, select=("SizeRemaining",))[0]["SizeRemaining"])
+    host.run("New-VHD", {"Path": "S:\\filler.vhd", "SizeBytes": (free >> 20 << 20) - (1 << 20), "Fixed": True})
+    for size in (200_000, 1):
+        for number in range(200):
+            path = f"S:\\filler{size}_{number}.txt"
+            try:
+                host.run("Set-Content", {"LiteralPath": path, "Value": "x" * size, "NoNewline": True})
+            except SmhvLabError:
+                break
+        else:
+            pytest.fail("the LUN never became full")
+    before = picture(site)
+    with pytest.raises(SmhvLabError, match="space"):
+        site.backup("Apps").run_sync()
+    assert picture(site) == before
+
+
+def test_a_full_thin_volume_takes_the_lun_offline_and_the_error_says_so(site: Site, lab: Lab) -> None:
+    """The array has no block left for a thin LUN: the VM on it stops, the next backup is refused, others go on."""
+    tools = site.tools()
+    volume = tools.storage.volume("vm_sql01", svm="svm1")
+    assert volume is not None
+    used = lab.inspect.usage("vm_sql01")["used"]
+    tools.rest.wait([tools.rest.modify(Volume(uuid=volume.uuid), {"size": max(used + (8 << 20), 20 << 20)})])
+    with pytest.raises(SmhvLabError):
+        for _ in range(200):
+            tools.sql.insert("sql01", "bb1", 5000)
+            lab.guest("sql01").flush()
+    assert tools.hyperv.vm("sql01").state != "Running"
+    assert tools.sql.insert("app01", "bb1", 1) == 1
