@@ -176,9 +176,13 @@ def test_a_full_thin_volume_takes_the_lun_offline_and_the_error_says_so(site: Si
     assert volume is not None
     used = lab.inspect.usage("vm_sql01")["used"]
     tools.rest.wait([tools.rest.modify(Volume(uuid=volume.uuid), {"size": max(used + (8 << 20), 20 << 20)})])
-    with pytest.raises(SmhvLabError):
+
+    def write_on() -> None:
         for _ in range(200):
             tools.sql.insert("sql01", "bb1", 5000)
             lab.guest("sql01").flush()
+
+    with pytest.raises(SmhvLabError):
+        write_on()
     assert tools.hyperv.vm("sql01").state != "Running"
     assert tools.sql.insert("app01", "bb1", 1) == 1
