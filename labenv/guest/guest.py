@@ -12,12 +12,13 @@ from uuid import UUID
 from labenv.devices import BlockDevice
 from labenv.guest import shadow, verbs
 from labenv.guest.engine import CheckResult, DatabaseFiles, DatabaseState, Engine, Journal
-from labenv.guest.errors import GuestFrozen, GuestNotRunning, ShadowExists, VolumeNotFound
+from labenv.guest.errors import DatabaseError, GuestFrozen, GuestNotRunning, ShadowExists, VolumeNotFound
 from labenv.guest.ledger import LedgerCheck
 from labenv.guest.load import GuestClock, Load
 from labenv.guest.registry import GENERALIZED, SystemRecord
 from labenv.guest.system import Answers, RunningSystem
 from labenv.guest.volume import GuestVolume, split_path
+from labenv.windows.disks.errors import DiskFull
 from labenv.windows.disks.exfat import Entry
 
 __all__ = ["Answers", "Guest"]
@@ -428,6 +429,10 @@ class Guest:
         present = engine.count(load.database)
         rows = min(load.rows_per_second, load.up_to - present)
         if rows > 0:
-            engine.insert(load.database, rows)
+            try:
+                engine.insert(load.database, rows)
+            except (DatabaseError, DiskFull):
+                del self._loads[load.database.upper()]  # the client got the error and gave up
+                return
         if present + rows >= load.up_to:
             del self._loads[load.database.upper()]

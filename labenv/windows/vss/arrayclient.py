@@ -87,7 +87,9 @@ class ArrayClient:
         found: list[dict[str, Any]] = (await self.request("GET", path, None, **query)).get("records", [])
         return found
 
-    async def start(self, method: str, path: str, body: Mapping[str, object] | None = None, *, patience: int = 0) -> str:
+    async def start(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, *, patience: int = 0
+    ) -> str:
         """Start a job; returns its uuid (empty if it was done at once). The array waits for it for ``patience``."""
         answer = await self.request(method, path, body, return_timeout=patience)
         return str(answer.get("job", {}).get("uuid", ""))

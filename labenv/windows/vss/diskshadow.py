@@ -56,7 +56,6 @@ class DiskShadow:
         self._backup = False
         self._components: BackupComponents | None = None
         self._made: list[ShadowRecord] = []
-        self._writers_metadata: dict[Writer, list[Component]] = {}
 
     async def run(self, script: str) -> int:
         """Run a script; returns the exit code: 0, or 1 if a command failed."""
@@ -230,9 +229,10 @@ class DiskShadow:
         components = self._components = BackupComponents(self._vss)
         components.initialize_for_backup()
         components.set_context(self._context, self._options)
+        components.set_backup_state()
         metadata: dict[Writer, list[Component]] = {}
         if self._context.writers:
-            metadata = self._writers_metadata = await components.gather_writer_metadata()
+            metadata = await components.gather_writer_metadata()
         set_id = components.start_snapshot_set()
         for path, alias, provider in self._volumes:
             shadow = await components.add_to_snapshot_set(path, provider)
@@ -324,11 +324,7 @@ class DiskShadow:
         folder = f"C:\\Users\\{host.spec.user}\\Documents"
         path = self._metadata or f"{folder}\\{now:%Y-%m-%d_%H-%M-%S}_{host.name.upper()}.cab"
         self._metadata = path
-        records = components.records
-        written = document.backup_components(
-            components.work, components.involved(), records, succeeded=components.succeeded
-        )
-        files = document.metadata_file(self._writers_metadata, written, host=host, now=now)
+        files = document.metadata_file(components.metadata, components.save_as_xml(), host=host, now=now)
         try:
             host.files.write(path, document.cabinet(files, now=now))
         except FileProblem as error:

@@ -53,7 +53,7 @@ def _named(component: Component) -> dict[str, str]:
 
 
 def backup_components(
-    work: SnapshotSet, writers: Sequence[Writer], records: Sequence[ShadowRecord], *, succeeded: bool
+    work: SnapshotSet, writers: Sequence[Writer], records: Sequence[ShadowRecord], *, kind: str, succeeded: bool
 ) -> bytes:
     """The Backup Components Document (SaveAsXML)."""
     root = ElementTree.Element(
@@ -62,7 +62,7 @@ def backup_components(
             "version": "1.2",
             "bootableSystemStateBackup": "no",
             "selectComponents": "yes",
-            "backupType": "full",
+            "backupType": kind,
             "partialFileSupport": "no",
             "snapshotSetId": str(work.id),
         },
@@ -73,7 +73,7 @@ def backup_components(
         )
         for component in work.of(writer.id):
             child = ElementTree.SubElement(element, "COMPONENT", {**_named(component), "componentType": "filegroup"})
-            child.set("backupSucceeded", "yes" if succeeded and not writer.state.failed else "no")
+            child.set("backupSucceeded", "yes" if succeeded and not work.status[writer.id].state.failed else "no")
     snapshots = ElementTree.SubElement(root, "SNAPSHOT_SET_DESCRIPTION", {"snapshotSetId": str(work.id)})
     snapshots.set("context", work.context.value)
     for record in records:

@@ -19,6 +19,7 @@ from labenv.guest.recovery import recover
 from labenv.windows import events as log
 from labenv.windows.call import PsError
 from labenv.windows.disks.errors import FileSystemError, VirtualDiskError
+from labenv.windows.disks.gpt import read_gpt
 from labenv.windows.errors import FileProblem
 from labenv.windows.machines import VmNotRunning, sorted_drives
 from labenv.windows.records import VmRecord
@@ -173,7 +174,15 @@ class HyperVWriter(Writer):
                 self._trace("Hyper-V writer", "guest failed", f"{vm.name}: {error.detail}")
                 self._log(FAILED, f"Failed to create the backup of virtual machine '{vm.name}'.", vm, error.detail)
         if session.failed:
-            raise _worst(session.failed.values())
+            raise self._veto(work, session.failed)
+
+    def _veto(self, work: SnapshotSet, failed: dict[UUID, VssError]) -> VssError:
+        """One failure for the writer: some of several VMs have failed, or what befell the only one."""
+        detail = "; ".join(f"{vm}: {error.detail}" for vm, error in failed.items())
+        if self.host.spec.era != "2008r2" and len(failed) < len(work.of(self.id)):
+            return VssError(codes.WRITER_PARTIAL_FAILURE, detail)
+        worst = sorted(failed.values(), key=lambda error: error.code == codes.WRITER_RETRYABLE)[0]
+        return VssError(worst.code, detail)
 
     async def _prepare(self, work: SnapshotSet, session: Session, vm: VmRecord) -> None:
         if any(drive.disk is not None for drive in vm.drives):
@@ -249,7 +258,7 @@ class HyperVWriter(Writer):
         await self._release(work)
         if failed:
             session.failed.update(failed)
-            raise _worst(failed.values())
+            raise self._veto(work, failed)
 
     def _revert(self, work: SnapshotSet, vm: VmRecord, set_id: UUID) -> None:
         opened: list[OpenDisk] = []
@@ -259,6 +268,7 @@ class HyperVWriter(Writer):
                 if drive.path:
                     path = drive.path
                     opened.append(self.host.vhds.open(self._on_copy(work, drive.path)))
+                    self._refuse_collision(opened[-1], drive.path)
             result = recover(
                 [d.device for d in opened],
                 set_id=set_id,
@@ -279,6 +289,15 @@ class HyperVWriter(Writer):
             raise VssError(codes.WRITER_RECOVERY_FAILED, f"database {name} cannot be recovered: {reason}")
         blocks = sum(result.reverted.values())
         self._trace("Hyper-V writer", "auto-recovery", f"{vm.name}: {blocks} blocks, {', '.join(result.databases)}")
+
+    def _refuse_collision(self, disk: OpenDisk, path: str) -> None:
+        """TR-4004 6.2: a virtual disk that was copied from a physical one cannot be shown beside it."""
+        layout = read_gpt(disk.device)
+        for record in self.host.disks.present():
+            shown = None if record.offline else self.host.disks.layout(record)
+            if layout is not None and shown is not None and shown.disk_guid == layout.disk_guid:
+                text = f"the disk GUID of '{path}' is that of disk {record.number} of this host"
+                raise VirtualDiskError(text)
 
     def _on_copy(self, work: SnapshotSet, path: str) -> str:
         volume, inner = self.host.volumes.resolve(path)
@@ -357,10 +376,3 @@ def guest_writers(guest: Guest) -> list[str]:
     """The VSS writers that run in a guest."""
     sql = ["SqlServerWriter"] if guest.databases() else []
     return ["System Writer", "Registry Writer", *sql]
-
-
-def _worst(errors: object) -> VssError:
-    """One error for several components: what cannot be repaired by trying again counts more."""
-    found = [e for e in errors if isinstance(e, VssError)]  # type: ignore[attr-defined]
-    found.sort(key=lambda e: e.code == codes.WRITER_RETRYABLE)
-    return found[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from labenv.windows.volumes import Volume
+from labenv.windows.vss.codes import NONE, Phase, WriterState
 
 if TYPE_CHECKING:
     from labenv.windows.vss.provider import Provider
@@ -31,6 +32,13 @@ class Context(Enum):
     def writers(self) -> bool:
         """Whether writers take part."""
         return self in (Context.VOLATILE, Context.PERSISTENT)
+
+
+class BackupType(Enum):
+    """VSS_BACKUP_TYPE, as far as it matters here: after a full backup applications may truncate their logs."""
+
+    FULL = "full"
+    COPY = "copy"
 
 
 class Method(Enum):
@@ -84,12 +92,25 @@ class Target:
     presented: Volume | None = None
 
 
+@dataclass(frozen=True)
+class Status:
+    """Where a writer stands in one backup."""
+
+    state: WriterState = WriterState.STABLE
+    failure: int = NONE
+
+    def after(self, phase: Phase, failure: int = NONE) -> Status:
+        """The status after a notice that went well, or that the writer failed at."""
+        return Status(phase.failed if failure else phase.after, failure)
+
+
 @dataclass
 class SnapshotSet:
     """A shadow copy set that is being created, or was.
 
     Attributes:
         components: what takes part, by writer.
+        status: where each writer stands; a writer's own state is that of the backup that it heard of last.
         recover: whether the shadow copies are written by writers after their creation (auto-recovery).
         options: ``transportable``, ``plex``, ``noautorecover``, ... as the requestor set them.
     """
@@ -100,6 +121,7 @@ class SnapshotSet:
     targets: list[Target] = field(default_factory=list)
     components: list[Component] = field(default_factory=list)
     recover: bool = False
+    status: dict[UUID, Status] = field(default_factory=dict)
 
     def target(self, volume: UUID) -> Target | None:
         """The shadow copy of a volume."""

@@ -53,9 +53,7 @@ class Lun:
     volume_name: str
     svm: str
     igroup: str
-    clone: str = ""
-    clone_serial: str = ""
-    mapped: bool = False
+    clone_name: str = ""
     record: DiskRecord | None = None
     original: Gpt | None = None
 
@@ -112,19 +110,18 @@ class DataOntapProvider(Provider):
 
     async def _find(self, serial: str) -> tuple[ArrayClient, dict[str, Any]] | None:
         fields = "name,uuid,serial_number,location.volume.uuid,location.volume.name,svm.name"
-        refused: ArrayError | None = None
+        refused: VssError | None = None
         for client in self._settings.clients():
             try:
                 found = await client.records("/storage/luns", serial_number=serial, fields=fields)
             except ArrayError as error:
-                refused = error
-                self._log_refusal(client, error)
+                refused = self._failed(client, error)
                 continue
             for record in found:
                 if record["serial_number"] == serial:
                     return client, record
         if refused is not None:
-            raise self._failed(refused)
+            raise refused
         return None
 
     async def begin_prepare(self, work: SnapshotSet, target: Target) -> None:
@@ -139,7 +136,7 @@ class DataOntapProvider(Provider):
                 "/protocols/san/lun-maps", lun__uuid=record["uuid"], fields="igroup.name,igroup.initiators"
             )
         except ArrayError as error:
-            raise self._failed(error) from error
+            raise self._failed(client, error) from error
         groups = [m["igroup"]["name"] for m in maps if self._host.iqn in m["igroup"].get("initiators", ())]
         if not groups:
             raise VssError(codes.PROVIDER_VETO, f"LUN {record['name']} is not mapped to this host's initiator")
@@ -162,7 +159,7 @@ class DataOntapProvider(Provider):
             try:
                 await client.records("/storage/volumes", max_records=1)
             except ArrayError as error:
-                raise self._failed(error) from error
+                raise self._failed(client, error) from error
 
     async def commit(self, work: SnapshotSet, targets: Sequence[Target]) -> None:
         """Make the first Snapshot copy of every volume, all at the same time."""
@@ -215,8 +212,7 @@ class DataOntapProvider(Provider):
         busy = [lun for lun, each in failures if each.code == BUSY and not last]
         for lun, each in failures:
             if lun not in busy:
-                self._log_refusal(lun.client, each)
-                raise self._failed(each)
+                raise self._failed(lun.client, each)
         return busy
 
     async def post_commit(self, work: SnapshotSet, targets: Sequence[Target]) -> None:
@@ -228,7 +224,7 @@ class DataOntapProvider(Provider):
             try:
                 found = await lun.client.records(f"/storage/volumes/{lun.volume}/snapshots", name=name, fields="uuid")
             except ArrayError as error:
-                raise self._failed(error) from error
+                raise self._failed(lun.client, error) from error
             for record in found:
                 self._copies[work.id, lun.volume, name] = ArrayCopy(lun.client.address, lun.volume, record["uuid"])
 
@@ -238,35 +234,39 @@ class DataOntapProvider(Provider):
         """Clone the LUNs as they are in the first Snapshot copy, and show the clones to this host."""
         if not work.recover:
             return
+        serials: dict[UUID, str] = {}
         for target in targets:
             lun = self._luns[target.shadow]
             try:
-                await self._clone(work, lun)
+                serials[target.shadow] = await self._clone(work, lun)
             except ArrayError as error:
-                self._log_refusal(lun.client, error)
-                raise self._failed(error) from error
+                raise self._failed(lun.client, error) from error
         for target in targets:
             lun = self._luns[target.shadow]
-            lun.record = await self._arrivals.find(lun.clone_serial)
+            lun.record = await self._arrivals.find(serials[target.shadow])
             lun.original, volumes = self._arrivals.show(lun.record)
             offset = target.volume.partition.offset
             target.presented = next((v for v in volumes if v.partition.offset == offset), None)
             if target.presented is None:
                 raise VssError(codes.NO_SNAPSHOTS_IMPORTED, f"the copy of {target.shown} holds no volume")
 
-    async def _clone(self, work: SnapshotSet, lun: Lun) -> None:
+    async def _clone(self, work: SnapshotSet, lun: Lun) -> str:
+        """Clone a LUN and map the clone; returns its serial number."""
         parent, _, base = lun.name.rpartition("/")
-        name = f"{parent}/{image_name(base, work.id)}"
+        lun.clone_name = name = f"{parent}/{image_name(base, work.id)}"
         source = f"/vol/{lun.volume_name}/.snapshot/{first_copy(work.id)}/{base}"
         svm = {"name": lun.svm}
         body: dict[str, object] = {"name": name, "svm": svm, "clone": {"source": {"name": source}}}
         await lun.client.run("POST", "/storage/luns", body)
-        fields = "uuid,serial_number"
-        record = (await lun.client.records("/storage/luns", name=name, svm__name=lun.svm, fields=fields))[0]
-        lun.clone, lun.clone_serial = record["uuid"], record["serial_number"]
-        mapping: dict[str, object] = {"lun": {"uuid": lun.clone}, "igroup": {"name": lun.igroup}, "svm": svm}
+        clone = (await self._clones(lun))[0]
+        mapping: dict[str, object] = {"lun": {"uuid": clone["uuid"]}, "igroup": {"name": lun.igroup}, "svm": svm}
         await lun.client.request("POST", "/protocols/san/lun-maps", mapping)
-        lun.mapped = True
+        serial: str = clone["serial_number"]
+        return serial
+
+    async def _clones(self, lun: Lun) -> list[dict[str, Any]]:
+        fields = "uuid,serial_number,lun_maps"
+        return await lun.client.records("/storage/luns", name=lun.clone_name, svm__name=lun.svm, fields=fields)
 
     async def post_final_commit(self, work: SnapshotSet, targets: Sequence[Target]) -> None:
         """Dismount the clones, make the second Snapshot copy, and only then delete them."""
@@ -294,22 +294,20 @@ class DataOntapProvider(Provider):
         """Unmap and delete the clones; what cannot be deleted now is left, and logged."""
         for target in targets:
             lun = self._luns.get(target.shadow)
-            if lun is None or not lun.clone:
+            if lun is None or not lun.clone_name:
                 continue
             try:
                 self._hide(target)
             except VssError as error:
                 self._event(REFUSED, f"The identity of a disk could not be reverted: {error.detail}", log.WARNING)
             try:
-                if lun.mapped:
-                    group = await lun.client.records("/protocols/san/lun-maps", lun__uuid=lun.clone)
-                    for mapping in group:
-                        path = f"/protocols/san/lun-maps/{lun.clone}/{mapping['igroup']['uuid']}"
+                for clone in await self._clones(lun):
+                    for mapping in clone.get("lun_maps", ()):
+                        path = f"/protocols/san/lun-maps/{clone['uuid']}/{mapping['igroup']['uuid']}"
                         await lun.client.request("DELETE", path)
-                    lun.mapped = False
-                    await self._arrivals.forget(lun.clone_serial)
-                await lun.client.run("DELETE", f"/storage/luns/{lun.clone}")
-                lun.clone = ""
+                    await self._arrivals.forget(clone["serial_number"])
+                    await lun.client.run("DELETE", f"/storage/luns/{clone['uuid']}")
+                lun.clone_name = ""
             except ArrayError as error:
                 self._log_refusal(lun.client, error)
 
@@ -377,15 +375,15 @@ class DataOntapProvider(Provider):
             try:
                 await self._delete(client, copy.volume, copy.snapshot)
             except ArrayError as error:
-                self._log_refusal(client, error)
-                raise VssError(codes.PROVIDER_VETO, str(error)) from error
+                raise self._failed(client, error) from error
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _of(self, targets: Sequence[Target]) -> list[Lun]:
         return [self._luns[t.shadow] for t in targets if t.shadow in self._luns]
 
-    def _failed(self, error: ArrayError) -> VssError:
+    def _failed(self, client: ArrayClient, error: ArrayError) -> VssError:
+        self._log_refusal(client, error)
         return VssError(_CODES.get(error.code, codes.PROVIDER_VETO), f"the storage system refused: {error}")
 
     def _log_refusal(self, client: ArrayClient, error: ArrayError) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from labenv.windows.errors import FileProblem
-from labenv.windows.vss import codes
+from labenv.windows.vss import codes, document
 from labenv.windows.vss.codes import Phase, VssError, WriterState
-from labenv.windows.vss.model import Component, Context, SnapshotSet, Target
+from labenv.windows.vss.model import BackupType, Component, Context, SnapshotSet, Status, Target
 from labenv.windows.vss.records import ShadowRecord
 from labenv.windows.vss.service import needs_recovery
 from labenv.windows.vss.writer import Writer
@@ -55,10 +55,12 @@ class BackupComponents:
         self._vss = vss
         self._stage = Stage.CREATED
         self._context = Context.VOLATILE
+        self._kind = BackupType.FULL
         self._options: frozenset[str] = frozenset()
         self._components: list[Component] = []
         self._writers: list[Writer] = []
         self._work: SnapshotSet | None = None
+        self.metadata: dict[Writer, list[Component]] = {}
         self.succeeded = False
         self.records: list[ShadowRecord] = []
 
@@ -98,6 +100,11 @@ class BackupComponents:
             raise VssError(codes.UNSUPPORTED_CONTEXT, "client-accessible shadow copies cannot be transportable")
         self._context, self._options = context, options
 
+    def set_backup_state(self, *, kind: BackupType = BackupType.FULL) -> None:
+        """SetBackupState: components are selected, no bootable system state."""
+        self._require("SetBackupState", Stage.INITIALIZED)
+        self._kind = kind
+
     async def gather_writer_metadata(self) -> dict[Writer, list[Component]]:
         """GatherWriterMetadata: Identify goes to every writer; what they could back up, by writer."""
         self._require("GatherWriterMetadata", Stage.INITIALIZED)
@@ -111,9 +118,11 @@ class BackupComponents:
                 await vss.fault("vss.writer", writer=writer.name, phase=Phase.IDENTIFY.title, vm="")
                 found[writer] = await writer.identify()
             except VssError as error:
-                writer.moved(Phase.IDENTIFY, error.code)
+                writer.state, writer.failure = Phase.IDENTIFY.failed, error.code
             else:
-                writer.moved(Phase.IDENTIFY)
+                if vss.creating is None:
+                    writer.reset_state()
+        self.metadata = found
         self._writers = list(found)
         self._stage = Stage.GATHERED
         return found
@@ -182,7 +191,8 @@ class BackupComponents:
     def gather_writer_status(self) -> list[WriterStatus]:
         """GatherWriterStatus."""
         self._require("GatherWriterStatus", Stage.PREPARED, Stage.DONE, Stage.COMPLETED, Stage.ABORTED)
-        return [WriterStatus(w, w.state, w.failure) for w in self.involved()]
+        found = [(w, self.work.status.get(w.id, Status())) for w in self.involved()]
+        return [WriterStatus(writer, status.state, status.failure) for writer, status in found]
 
     async def do_snapshot_set(self) -> list[ShadowRecord]:
         """DoSnapshotSet. Raises ``VssError``; the requestor has to abort then."""
@@ -206,12 +216,20 @@ class BackupComponents:
         self._stage = Stage.COMPLETED
         await self._vss.notify(Phase.BACKUP_COMPLETE, self.involved(), self.work, succeeded=self.succeeded)
 
+    def save_as_xml(self) -> bytes:
+        """SaveAsXML: the Backup Components Document."""
+        self._require("SaveAsXML", Stage.DONE, Stage.COMPLETED)
+        return document.backup_components(
+            self.work, self.involved(), self.records, kind=self._kind.value, succeeded=self.succeeded
+        )
+
     def abort_backup(self) -> None:
         """AbortBackup: writers give up what they hold for the set."""
         self._require("AbortBackup", Stage.STARTED, Stage.PREPARED, Stage.CREATING, Stage.DONE)
         self._stage = Stage.ABORTED
         for writer in self.involved():
             writer.abort(self.work)
+            writer.settle(self.work)
         self._free()
 
     def _free(self) -> None:
@@ -227,5 +245,4 @@ class BackupComponents:
             self._free()
             for writer in self.involved():
                 writer.shutdown(self._work)
-                if not writer.state.failed:
-                    writer.state = WriterState.STABLE
+                writer.settle(self._work)

@@ -10,14 +10,17 @@ from uuid import UUID
 from labenv.clock import SECOND
 from labenv.devices import DeviceError
 from labenv.faults import ConnectionDropped, FaultRaised
+from labenv.guest.errors import GuestError
 from labenv.windows import events as log
-from labenv.windows.disks.errors import FileSystemError
+from labenv.windows.call import PsError
+from labenv.windows.disks.errors import FileSystemError, VirtualDiskError
+from labenv.windows.errors import FILE_ERRORS
 from labenv.windows.volumes import Volume
 from labenv.windows.vss import codes
 from labenv.windows.vss.arrival import Arrivals
-from labenv.windows.vss.codes import Phase, VssError, WriterState
+from labenv.windows.vss.codes import Phase, VssError
 from labenv.windows.vss.hyperv import HYPERV, HyperVWriter
-from labenv.windows.vss.model import SnapshotSet, Target
+from labenv.windows.vss.model import SnapshotSet, Status, Target
 from labenv.windows.vss.navssprv import DataOntapProvider
 from labenv.windows.vss.provider import Provider, SystemProvider
 from labenv.windows.vss.records import ShadowRecord
@@ -37,6 +40,9 @@ FREEZE = 60
 
 TRACE_LOG, TRACE_SOURCE = "SmhvLab-VSS-Trace", "labenv"
 """The lab's own log of every step of VSS, in the place of vsstrace.exe."""
+
+UNEXPECTED = (PsError, GuestError, VirtualDiskError, *FILE_ERRORS)
+"""What storage and guests may raise in the middle of anything."""
 
 Step = Callable[[], Awaitable[None]]
 
@@ -137,18 +143,19 @@ class Vss:
         """Send a notice to the writers that have not failed; returns those that fail at it."""
         failed = []
         for writer in writers:
-            if writer.state.failed:
+            if work.status.get(writer.id, Status()).state.failed:
                 continue
             self.trace(writer.name, phase.title)
             try:
                 await self.fault("vss.writer", writer=writer.name, phase=phase.title, vm="")
                 await _handler(writer, phase)(work, **more)
-            except VssError as error:
-                writer.moved(phase, error.code)
+            except (VssError, *UNEXPECTED) as caught:
+                error = caught if isinstance(caught, VssError) else VssError(codes.WRITER_NONRETRYABLE, str(caught))
+                writer.moved(work, phase, error.code)
                 failed.append(writer)
                 self.trace(writer.name, f"{phase.title} failed", str(error))
             else:
-                writer.moved(phase)
+                writer.moved(work, phase)
         return failed
 
     # -- creating a set ----------------------------------------------------------------------------------------
@@ -167,10 +174,12 @@ class Vss:
                 await self._prepare(work)
                 await self._freeze_and_commit(work, writers)
                 await self._finish(work, writers)
-            except VssError as error:
-                self.trace("VSS", "abort", str(error))
+            except (VssError, *UNEXPECTED) as caught:
+                self.trace("VSS", "abort", str(caught))
                 await self._abort(work, writers, begun=begun)
-                raise
+                if isinstance(caught, VssError):
+                    raise
+                raise VssError(codes.UNEXPECTED, str(caught)) from caught
             return self._remember(work)
         finally:
             self.hardware.forget(work)
@@ -182,13 +191,14 @@ class Vss:
         try:
             await self.fault("vss.provider", provider=provider.name, phase=name)
             await step()
-        except VssError as error:
+        except (VssError, *UNEXPECTED) as caught:
+            error = caught if isinstance(caught, VssError) else VssError(codes.UNEXPECTED, str(caught))
             code = error.code if error.code in codes.PROVIDER_CODES else codes.UNEXPECTED_PROVIDER_ERROR
             if error.code in (codes.NO_SNAPSHOTS_IMPORTED, codes.CANNOT_REVERT_DISK_ID):
                 code = error.code
             text = "Error calling a routine on a Shadow Copy Provider "
             self.report(12293, f"{text}{{{provider.id}}}. Routine details {name}: {error.detail}", code=error.code)
-            raise VssError(code, error.detail) from error
+            raise VssError(code, error.detail) from caught
 
     async def _each(self, work: SnapshotSet, name: str, step: Callable[[Provider, list[Target]], Step]) -> None:
         for provider, targets in work.by_provider():
@@ -216,7 +226,7 @@ class Vss:
                 self.trace("VSS", "Freeze", level)
             refused = await self.notify(Phase.FREEZE, writers, work)
             if refused:
-                raise VssError(refused[0].failure, f"writer {refused[0].name} refused the freeze")
+                raise VssError(work.status[refused[0].id].failure, f"writer {refused[0].name} refused the freeze")
             await self._each(work, "PreCommitSnapshots", lambda p, t: lambda: p.pre_commit(work, t))
             held = await self._flush_and_hold(work)
             await self._each(work, "CommitSnapshots", lambda p, t: lambda: p.commit(work, t))
@@ -256,13 +266,13 @@ class Vss:
         late = (self.host.clock.now - frozen) / SECOND
         if late > FREEZE:
             for writer in writers:
-                if not writer.state.failed:
-                    writer.moved(Phase.THAW, codes.WRITER_TIMEOUT)
+                if not work.status[writer.id].state.failed:
+                    writer.moved(work, Phase.THAW, codes.WRITER_TIMEOUT)
             text = f"{late:.0f} seconds passed between Freeze and Thaw, more than the {FREEZE} that writers allow"
             raise VssError(codes.WRITER_TIMEOUT, text)
         refused = await self.notify(Phase.THAW, writers, work)
         if refused:
-            raise VssError(refused[0].failure, f"writer {refused[0].name} failed at the thaw")
+            raise VssError(work.status[refused[0].id].failure, f"writer {refused[0].name} failed at the thaw")
 
     async def _finish(self, work: SnapshotSet, writers: Sequence[Writer]) -> None:
         """Auto-recovery: the shadow copies are shown, written by the writers, and put away for good."""
@@ -273,8 +283,7 @@ class Vss:
     async def _abort(self, work: SnapshotSet, writers: Sequence[Writer], *, begun: bool) -> None:
         for writer in writers:
             writer.abort(work)
-            if not writer.state.failed:
-                writer.state = WriterState.STABLE
+            writer.settle(work)
         if begun:
             for provider, targets in work.by_provider():
                 self.trace(provider.name, "AbortSnapshots")

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from labenv.windows.errors import FileProblem
 from labenv.windows.vss.codes import NONE, Phase, WriterState
-from labenv.windows.vss.model import Component, SnapshotSet
+from labenv.windows.vss.model import Component, SnapshotSet, Status
 
 if TYPE_CHECKING:
     from labenv.windows.host import Host
@@ -22,18 +22,18 @@ class Writer:
 
     id: UUID
     name: str
+    state: WriterState
+    failure: int
     usage = "VSS_UT_USERDATA"
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.instance = UUID(bytes=host.ids.digest("vss writer", host.spec.name, self.name)[:16], version=4)
-        self.state = WriterState.STABLE
-        self.failure = NONE
+        self.reset_state()
 
     def reset(self) -> None:
         """The writer's process has started: it is stable and knows nothing of earlier backups."""
-        self.state = WriterState.STABLE
-        self.failure = NONE
+        self.reset_state()
 
     async def identify(self) -> list[Component]:
         """What it could back up now."""
@@ -63,10 +63,22 @@ class Writer:
     def shutdown(self, work: SnapshotSet) -> None:
         """The requestor has gone, in order or not."""
 
-    def moved(self, phase: Phase, failure: int = NONE) -> None:
+    def moved(self, work: SnapshotSet, phase: Phase, failure: int = NONE) -> None:
         """Note the outcome of a notice."""
-        self.state = phase.failed if failure else phase.after
-        self.failure = failure
+        status = work.status[self.id] = work.status.get(self.id, Status()).after(phase, failure)
+        self.state, self.failure = status.state, status.failure
+
+    def settle(self, work: SnapshotSet) -> None:
+        """The backup is over for this writer; a failure stays to be seen until it hears of the next one."""
+        status = work.status.get(self.id, Status())
+        if not status.state.failed:
+            work.status[self.id] = Status()
+            self.reset_state()
+
+    def reset_state(self) -> None:
+        """Stable, no failure."""
+        self.state = WriterState.STABLE
+        self.failure = NONE
 
 
 class FileWriter(Writer):

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from labenv import topology
+from labenv.faults import Fault
+from labenv.guest import shadow
 from labenv.guest.guest import Guest
 from labenv.guest.mounting import mount_all
 from labenv.ontap.array import Array
@@ -140,6 +142,12 @@ class Bench:
     def vssadmin(self, what: str) -> Ran:
         return self.go(self.native("vssadmin.exe", "list", what))
 
+    def fault(self, where: str, effect: str, *, times: int | None = 1, **match: str) -> None:
+        """Break something; names that end in ``_`` are the fault's own."""
+        own = {key.rstrip("_"): match.pop(key) for key in list(match) if key.endswith("_")}
+        seconds = float(own.pop("seconds", 0))
+        self.site.faults.set(Fault(where, effect, match, seconds=seconds, times=times, **own))  # type: ignore[arg-type]
+
     def guest(self, vm: str) -> Guest:
         return self.host.guest(vm)
 
@@ -164,6 +172,25 @@ class Bench:
 
     def states(self) -> dict[str, tuple[int, int]]:
         return {w.name: (w.state.value, w.failure) for w in self.host.vss.writers}
+
+    def footprint(self) -> dict[str, object]:
+        """Everything that a set may touch for a while, and has to give back."""
+        host = self.host
+        raw = [host.disks.raw(r) for r in host.disks.present() if r.kind == "iscsi"]
+        return {
+            "snapshots": [self.snapshots(v) for v in ("vm_sql01", "vm_shared")],
+            "luns": self.luns(),
+            "maps": self.maps(),
+            "disks": sorted(host.disks.records),
+            "tables": [read_gpt(device) for device in raw],
+            "creating": host.vss.creating,
+            "shadows": sorted(host.vss.shadows),
+            "guests": {name: guest.shadow for name, guest in host.guests().items()},
+            "areas": [shadow.areas(v.file_system) for g in host.guests().values() for v in g.volumes.values()],
+            "states": self.site.vm_states(),
+            "checkpoints": sorted(host.machines.snapshots),
+            "store": self.site.blocks.check(),
+        }
 
     def image(self, volume: str, snapshot: str, path: str) -> FileSystem:
         """The host's file system in a LUN inside a Snapshot copy."""
