@@ -13,7 +13,7 @@ from labenv.windows.remoting.engine import Engine
 if TYPE_CHECKING:
     from labenv.ontap.array import Array
     from labenv.site import LabSite
-    from labenv.topology import Disk, Golden, HyperVHost, Vm
+    from labenv.topology import Disk, Failover, Golden, HyperVHost, Topology, Vm
 
 SMHV_SETTINGS = "HKLM:\\SOFTWARE\\NetApp\\SnapManager for Hyper-V\\Server"
 
@@ -37,19 +37,33 @@ async def populate(site: LabSite) -> None:
 async def _populate(site: LabSite) -> None:
     topology = site.topology
     with site.clock.request():
-        for host in topology.host:
-            builder = _Builder(site, host)
-            await builder.connect()
+        for batch in _batches(topology):
+            builders = {host.name: _Builder(site, host) for host in batch}
+            for builder in builders.values():
+                await builder.connect()
+            failover = topology.failover_of(batch[0].name)
+            if failover is not None:
+                await builders[batch[0].name].common_igroup(failover)
             for disk in topology.disk:
-                if disk.host == host.name:
-                    await builder.disk(disk)
-            await builder.settings()
-            if topology.golden.host == host.name:
-                await builder.golden(topology.golden)
+                if disk.host in builders:
+                    await builders[disk.host].disk(disk)
+            for builder in builders.values():
+                await builder.settings()
+            if topology.golden.host in builders:
+                await builders[topology.golden.host].golden(topology.golden)
             for vm in topology.vm:
-                if vm.host == host.name:
-                    await builder.vm(vm, topology.golden)
+                if vm.host in builders:
+                    await builders[vm.host].vm(vm, topology.golden)
     site.state.commit()
+
+
+def _batches(topology: Topology) -> list[list[HyperVHost]]:
+    """Hosts that are built together: the nodes of a failover cluster; any other host by itself."""
+    batches: dict[str, list[HyperVHost]] = {}
+    for host in topology.host:
+        failover = topology.failover_of(host.name)
+        batches.setdefault(failover.name if failover is not None else host.name, []).append(host)
+    return list(batches.values())
 
 
 class _Builder:
@@ -84,19 +98,15 @@ class _Builder:
         with self._site.clock.parked():
             return await self._engine.run(cmdlet, parameters, select=select)
 
+    async def _run_on(self, host: str, cmdlet: str, /, **parameters: object) -> list[Any]:
+        """A cmdlet on another host."""
+        other = next(h for h in self._site.hosts if h.name == host)
+        with self._site.clock.parked():
+            return await Engine(other, clock=self._site.clock).run(cmdlet, parameters)
+
     async def connect(self) -> None:
         """An igroup for the host, and an iSCSI session to each portal."""
-        await self._rest(
-            "POST",
-            "/protocols/san/igroups",
-            {
-                "name": self._spec.igroup,
-                "svm": {"name": self._spec.svm},
-                "os_type": "hyper_v",
-                "protocol": "iscsi",
-                "initiators": [{"name": self._spec.iqn}],
-            },
-        )
+        await self._igroup(self._spec.igroup, [self._spec.iqn])
         for portal in self._portals:
             await self._run("New-IscsiTargetPortal", TargetPortalAddress=portal)
         targets = await self._run("Get-IscsiTarget")
@@ -109,6 +119,24 @@ class _Builder:
                     IsMultipathEnabled=True,
                     IsPersistent=True,
                 )
+
+    async def _igroup(self, name: str, initiators: list[str]) -> None:
+        await self._rest(
+            "POST",
+            "/protocols/san/igroups",
+            {
+                "name": name,
+                "svm": {"name": self._spec.svm},
+                "os_type": "hyper_v",
+                "protocol": "iscsi",
+                "initiators": [{"name": initiator} for initiator in initiators],
+            },
+        )
+
+    async def common_igroup(self, failover: Failover) -> None:
+        """The igroup through which all nodes of a failover cluster see its disks."""
+        hosts = self._site.topology.host
+        await self._igroup(failover.igroup, [h.iqn for h in hosts if h.name in failover.nodes])
 
     async def _volume(self, name: str, aggregate: str, size: int) -> None:
         await self._rest(
@@ -125,7 +153,7 @@ class _Builder:
             },
         )
 
-    async def _lun(self, volume: str, lun: str, size: int) -> str:
+    async def _lun(self, volume: str, lun: str, size: int, failover: Failover | None = None) -> str:
         name = f"/vol/{volume}/{lun}"
         await self._rest(
             "POST",
@@ -137,22 +165,24 @@ class _Builder:
                 "space": {"size": size, "guarantee": {"requested": False}},
             },
         )
-        return await self._map(name)
+        return await self._map(name, failover)
 
-    async def _map(self, lun: str) -> str:
-        """Map a LUN to the host and rescan; returns the disk's UniqueId."""
+    async def _map(self, lun: str, failover: Failover | None = None) -> str:
+        """Map a LUN to the host, or to all nodes, and rescan there; returns the disk's UniqueId."""
+        igroup = self._spec.igroup if failover is None else failover.igroup
         svm = {"name": self._spec.svm}
         await self._rest(
             "POST",
             "/protocols/san/lun-maps",
-            {"lun": {"name": lun}, "igroup": {"name": self._spec.igroup}, "svm": svm},
+            {"lun": {"name": lun}, "igroup": {"name": igroup}, "svm": svm},
         )
         status, answer = await self._array.call(
             "GET", "/storage/luns", query={"name": lun, "svm.name": self._spec.svm, "fields": "serial_number"}
         )
         assert status == 200, answer
         serial: str = answer["records"][0]["serial_number"]
-        await self._run("Update-HostStorageCache")
+        for node in (self._spec.name,) if failover is None else failover.nodes:
+            await self._run_on(node, "Update-HostStorageCache")
         return "600A0980" + serial.encode("ascii").hex().upper()
 
     async def _online(self, unique_id: str) -> int:
@@ -169,7 +199,8 @@ class _Builder:
         paths = created[0].properties["AccessPaths"]
         volume = next(p for p in getattr(paths, "items", paths) if str(p).startswith("\\\\?\\Volume"))
         await self._run("Format-Volume", Path=volume, FileSystem="NTFS", NewFileSystemLabel=label, Confirm=False)
-        await self._access(number, partition, access_path)
+        if access_path:
+            await self._access(number, partition, access_path)
 
     async def _access(self, number: int, partition: int, access_path: str) -> None:
         if len(access_path) > 3:
@@ -177,10 +208,34 @@ class _Builder:
         await self._run("Add-PartitionAccessPath", DiskNumber=number, PartitionNumber=partition, AccessPath=access_path)
 
     async def disk(self, disk: Disk) -> None:
-        """A LUN on a volume of its own, formatted and mounted."""
+        """A LUN on a volume of its own, formatted and mounted; on a node perhaps a disk of the cluster."""
+        failover = self._site.topology.failover_of(disk.host) if disk.role else None
         await self._volume(disk.volume, disk.aggregate, int(disk.volume_size))
-        unique_id = await self._lun(disk.volume, disk.lun, int(disk.lun_size))
-        await self._format(await self._online(unique_id), disk.label, disk.access_path)
+        unique_id = await self._lun(disk.volume, disk.lun, int(disk.lun_size), failover)
+        number = await self._online(unique_id)
+        await self._format(number, disk.label, "" if disk.role == "csv" else disk.access_path)
+        if failover is not None:
+            await self._cluster_disk(disk, unique_id)
+
+    async def _cluster_disk(self, disk: Disk, unique_id: str) -> None:
+        # from the node that has Available Storage, as the TR wants it (11.2)
+        await self._run("Move-ClusterGroup", Name="Available Storage", Node=disk.host)
+        with self._site.clock.parked():
+            found = await self._engine.run("Get-Disk", {"UniqueId": unique_id})
+        made = await self._run("Add-ClusterDisk", InputObject=found)
+        name = str(made[0].properties["Name"])
+        if disk.role == "witness":
+            await self._run("Set-ClusterQuorum", DiskWitness=name)
+        elif disk.role == "csv":
+            shared = await self._run("Add-ClusterSharedVolume", Name=name)
+            folder = str(shared[0].properties["SharedVolumeInfo"].items[0].properties["FriendlyVolumeName"])
+            wanted = disk.access_path.rstrip("\\").rpartition("\\")[2]
+            if folder.rpartition("\\")[2] != wanted:
+                await self._run("Rename-Item", LiteralPath=folder, NewName=wanted)
+            await self._run("Move-ClusterSharedVolume", Name=name, Node=disk.host)
+        elif disk.group:
+            await self._run("Add-ClusterGroup", Name=disk.group)
+            await self._run("Move-ClusterResource", Name=name, Group=disk.group)
 
     async def settings(self) -> None:
         """What the installation of SMHV leaves in the registry."""
@@ -262,14 +317,21 @@ class _Builder:
                 await self._run("Remove-Item", LiteralPath=leaf.notes["FullName"], Recurse=True, Force=True)
         else:
             path, folder = vm.path.rpartition("\\")[0] + "\\", vm.path
-            await self._run("New-Item", Path=folder, ItemType="Directory", Force=True)
+            # only the golden image's host can read it; a disk of the cluster goes there and comes back
+            away = vm.clustered and golden.host != vm.host
+            if away:
+                await self._run("Move-ClusterGroup", Name="Available Storage", Node=golden.host)
+            await self._run_on(golden.host, "New-Item", Path=folder, ItemType="Directory", Force=True)
             for vhd in golden.vhd:
-                await self._run(
-                    "Copy-Item", LiteralPath=f"{source}\\{vhd.name}.vhd", Destination=f"{folder}\\{vhd.name}.vhd"
-                )
+                copied = {"LiteralPath": f"{source}\\{vhd.name}.vhd", "Destination": f"{folder}\\{vhd.name}.vhd"}
+                await self._run_on(golden.host, "Copy-Item", **copied)
+            if away:
+                await self._run("Move-ClusterGroup", Name="Available Storage", Node=vm.host)
         await self._run("New-VM", Name=vm.name, NoVHD=True, Generation=1, Path=path)
         for index, vhd in enumerate(golden.vhd):
             file = f"{folder}\\{vm.name}_{vhd.name}.vhd"
             await self._run("Rename-Item", LiteralPath=f"{folder}\\{vhd.name}.vhd", NewName=file.rpartition("\\")[2])
             await self._attach(vm.name, index, file)
+        if vm.clustered:
+            await self._run("Add-ClusterVirtualMachineRole", VMName=vm.name)
         await self._run("Start-VM", Name=vm.name)

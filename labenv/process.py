@@ -291,11 +291,12 @@ def _listen(
         for i, c in enumerate(topology.cluster)
     ]
     sites = {c.name: c.site for c in topology.cluster}
+    clusters = {node: failover.name for failover in topology.failover for node in failover.nodes}
     hyperv = [
         {
             "name": h.name,
             "site": sites[h.storage],
-            "cluster": None,
+            "cluster": clusters.get(h.name),
             **place(1 + len(topology.cluster) + i),
             "user": "LAB\\Administrator",
             "password": password(h.name),

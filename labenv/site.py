@@ -22,7 +22,9 @@ from labenv.ontap.blocks.store import BlockStore
 from labenv.ontap.spec import AggregateSpec, ClusterSpec, LifSpec, SvmSpec
 from labenv.populate import populate
 from labenv.state import State, StateFolderMismatch
-from labenv.topology import Cluster, HyperVHost, Topology
+from labenv.topology import Cluster, Failover, HyperVHost, Topology
+from labenv.windows.cluster.cluster import FailoverCluster
+from labenv.windows.cluster.spec import FailoverSpec
 from labenv.windows.host import Host
 from labenv.windows.machines import VmNotRunning
 from labenv.windows.remoting.endpoint import Remoting
@@ -78,6 +80,7 @@ class LabSite:
         for array in self.arrays:
             array.before_snapshot(self._settle)
         self.hosts = [self._host(h, entry) for h, entry in zip(topology.host, endpoints["hyperv"], strict=True)]
+        self.failover = [self._failover(f) for f in topology.failover]
         self._remoting = [
             Remoting(
                 host=host,
@@ -145,11 +148,13 @@ class LabSite:
         )
 
     def _host(self, host: HyperVHost, entry: Mapping[str, Any]) -> Host:
+        failover = self.topology.failover_of(host.name)
         spec = HostSpec(
             name=host.name,
             address=host.address,
             iqn=host.iqn,
             era=self.topology.era,
+            cluster=failover.name if failover is not None else None,
             user=entry["user"].rpartition("\\")[2],
             password=entry["password"],
         )
@@ -167,6 +172,25 @@ class LabSite:
         for array in self.arrays:
             self._provider_login(made, array)
         return made
+
+    def _failover(self, failover: Failover) -> FailoverCluster:
+        return FailoverCluster(
+            spec=FailoverSpec(
+                name=failover.name, nodes=failover.nodes, address=failover.address, era=self.topology.era
+            ),
+            hosts=[h for h in self.hosts if h.name in failover.nodes],
+            clock=self.clock,
+            state=self.state,
+            ids=self.ids,
+            costs=self.costs,
+        )
+
+    def _power_cut(self) -> None:
+        """Every host loses what it caches, and starts again."""
+        for host in self.hosts:
+            host.power_cut()
+        for cluster in self.failover:
+            cluster.power_cut()
 
     @staticmethod
     def _provider_login(host: Host, array: Array) -> None:
@@ -195,8 +219,7 @@ class LabSite:
     async def open(self) -> None:
         """Create the site's first contents, or continue after whatever ended the last process."""
         if "fresh" in self.state.checkpoints():
-            for host in self.hosts:
-                host.power_cut()
+            self._power_cut()
             return
         await populate(self)
         await self.checkpoint("fresh")
@@ -233,8 +256,7 @@ class LabSite:
             self._serving.clear()
             try:
                 await self._end_work()
-                for host in self.hosts:
-                    host.power_cut()
+                self._power_cut()
                 self.state.restore(name)
                 self.faults.clear()
                 self.failures.clear()
@@ -255,8 +277,8 @@ class LabSite:
     async def close(self) -> None:
         """Stop cleanly enough for the next start: what a power cut leaves, committed."""
         await self.clock.cancel_tasks()
+        self._power_cut()
         for host in self.hosts:
-            host.power_cut()
             host.close()
         for array in self.arrays:
             array.close()

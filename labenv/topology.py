@@ -19,6 +19,9 @@ ERAS = ("2008r2", "2012", "2022")
 SERVICES = ("iscsi", "management", "intercluster")
 """What a LIF can be for."""
 
+ROLES = ("", "csv", "witness", "shared")
+"""What a disk can be in a failover cluster."""
+
 _ACCESS_PATH = re.compile(r"[A-Z]:\\")
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
@@ -89,8 +92,23 @@ class HyperVHost:
 
 
 @dataclass(frozen=True)
+class Failover:
+    """A failover cluster of hosts; ``igroup`` gets the initiators of all its nodes."""
+
+    name: str
+    nodes: tuple[str, ...]
+    address: str
+    igroup: str
+
+
+@dataclass(frozen=True)
 class Disk:
-    """A LUN on a volume of its own, connected and formatted on a host."""
+    """A LUN on a volume of its own, connected and formatted on a host.
+
+    On a node of a failover cluster ``role`` says what it is there: empty (only this node sees it), ``csv`` (a cluster
+    shared volume at ``access_path``), ``witness``, or ``shared`` (a cluster disk, in the group ``group`` if that is
+    given, else in Available Storage).
+    """
 
     host: str
     aggregate: str
@@ -100,6 +118,8 @@ class Disk:
     lun_size: Size
     access_path: str
     label: str
+    role: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,12 +159,16 @@ class Golden:
 
 @dataclass(frozen=True)
 class Vm:
-    """A VM made from the golden image: on a FlexClone volume of its own (``volume``) or copied to ``path``."""
+    """A VM made from the golden image: on a FlexClone volume of its own (``volume``) or copied to ``path``.
+
+    ``clustered``: it is a role of the failover cluster.
+    """
 
     host: str
     name: str
     volume: str = ""
     path: str = ""
+    clustered: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,6 +184,11 @@ class Topology:
     golden: Golden
     disk: tuple[Disk, ...] = ()
     vm: tuple[Vm, ...] = ()
+    failover: tuple[Failover, ...] = ()
+
+    def failover_of(self, host: str) -> Failover | None:
+        """The failover cluster that a host is a node of."""
+        return next((f for f in self.failover if host in f.nodes), None)
 
 
 def names() -> list[str]:
@@ -264,7 +293,25 @@ def _check(topology: Topology, where: str) -> None:
         _known(host.svm, svms, where, f"svm of host {host.name}")
         if not svms[host.svm].iscsi or all(lif.service != "iscsi" for lif in svms[host.svm].lif):
             raise TopologyError(f"{where}: svm of host {host.name} is {host.svm!r}, which has no iSCSI LIF")
+    for failover in topology.failover:
+        _check_failover(topology, failover, where)
     _check_contents(topology, where)
+
+
+def _check_failover(topology: Topology, failover: Failover, where: str) -> None:
+    hosts = {h.name: h for h in topology.host}
+    if len(failover.nodes) < 2:
+        raise TopologyError(f"{where}: nodes of failover {failover.name} are fewer than two")
+    for node in failover.nodes:
+        _known(node, hosts, where, f"node of failover {failover.name}")
+    stores = {(hosts[n].storage, hosts[n].svm) for n in failover.nodes}
+    if len(stores) > 1:
+        raise TopologyError(f"{where}: nodes of failover {failover.name} do not all use one SVM")
+    _once([n for f in topology.failover for n in f.nodes], where, "node of a failover")
+    _once([*(f.igroup for f in topology.failover), *(h.igroup for h in topology.host)], where, "igroup")
+    witnesses = [d.volume for d in topology.disk if d.host in failover.nodes and d.role == "witness"]
+    if len(witnesses) > 1:
+        raise TopologyError(f"{where}: failover {failover.name} has {len(witnesses)} witness disks; at most one")
 
 
 def _check_cluster(cluster: Cluster, where: str) -> None:
@@ -296,6 +343,12 @@ def _check_contents(topology: Topology, where: str) -> None:
         if not _ACCESS_PATH.match(place.access_path):
             found = f"access_path of volume {place.volume} is {place.access_path!r}"
             raise TopologyError(f"{where}: {found}; write a drive or a folder on one, such as 'V:\\'")
+    for disk in topology.disk:
+        _known(disk.role, ROLES, where, f"role of volume {disk.volume}")
+        if disk.role and topology.failover_of(disk.host) is None:
+            raise TopologyError(f"{where}: role of volume {disk.volume} is {disk.role!r}, but {disk.host} is no node")
+        if disk.group and disk.role != "shared":
+            raise TopologyError(f"{where}: group of volume {disk.volume} is for disks of the role 'shared' only")
     volumes = [place.volume for place in places] + [vm.volume for vm in topology.vm if vm.volume]
     _once(volumes, where, "volume")
     _once([vm.name for vm in topology.vm] + [topology.golden.vm], where, "name of a VM")
@@ -308,6 +361,8 @@ def _check_contents(topology: Topology, where: str) -> None:
         _known(vm.host, hosts, where, f"host of VM {vm.name}")
         if bool(vm.volume) == bool(vm.path):
             raise TopologyError(f"{where}: VM {vm.name} needs either volume or path, and not both")
+        if vm.clustered and topology.failover_of(vm.host) is None:
+            raise TopologyError(f"{where}: VM {vm.name} is clustered, but {vm.host} is no node of a failover")
 
 
 def _once(names: typing.Iterable[str], where: str, what: str) -> None:
