@@ -7,7 +7,6 @@ from collections.abc import Mapping
 SNAPMIRROR_ERRORS: Mapping[str, tuple[int, str]] = {
     # cluster peers
     "4653058": (400, "A cluster cannot be peered with itself."),
-    "4653061": (404, 'There is no remote cluster "{name}".'),
     "4653075": (409, 'A cluster peer relationship "{name}" already exists.'),
     "4653076": (409, 'The cluster is already peered with cluster "{name}".'),
     "4653079": (409, "The cluster peer relationship cannot be deleted: {reason}"),
@@ -48,10 +47,7 @@ SNAPMIRROR_ERRORS: Mapping[str, tuple[int, str]] = {
     "6619699": (400, 'There is no schedule "{name}".'),
     "6619715": (409, "The relationship is being changed or transferring; try again later."),
     "13303808": (409, "The relationship was not broken off: {reason}"),
-    "13303809": (409, "The relationship was not paused: {reason}"),
     "13303810": (409, "The relationship was not brought to the state snapmirrored: {reason}"),
-    "13303811": (409, "The relationship was not resumed: {reason}"),
-    "13303813": (409, "The source has released the relationship, but it was not deleted: {reason}"),
     "13303815": (409, "The source cluster was not reached: {reason}"),
     "13303817": (400, '"{state}" is not a state of SnapMirror relationships.'),
     "13303818": (400, 'The relationship is already in the state "{state}".'),
@@ -70,7 +66,6 @@ SNAPMIRROR_ERRORS: Mapping[str, tuple[int, str]] = {
     "13303841": (400, 'This is not supported for the endpoint "{path}".'),
     "13303851": (409, "A restore relationship cannot be changed."),
     "13303852": (400, 'The path "{path}" has no ":" between SVM and volume.'),
-    "13303854": (409, "The restore relationship was not cleaned up: {reason}"),
     "13303855": (400, "A restore relationship is deleted without flags."),
     "13303868": (409, "The destination was not created: {reason}"),
     "13303869": (400, "A restore relationship cannot create its destination."),

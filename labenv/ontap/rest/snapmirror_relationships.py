@@ -41,10 +41,9 @@ class Relationships(Collection):
             "13303869", "13303873", "13303874", "13303878", "13303886", "13303925",
         ),
         "PATCH": (
-            "4", "6619546", "6619637", "6619699", "13303808", "13303809", "13303810", "13303811", "13303817",
-            "13303818", "13303821", "13303823", "13303829", "13303830", "13303831", "13303832", "13303833",
-            "13303834", "13303835", "13303836", "13303837", "13303851", "13304003", "13304082", "13304086",
-            "13304120",
+            "4", "6619546", "6619637", "6619699", "13303808", "13303810", "13303817", "13303818", "13303821",
+            "13303823", "13303829", "13303830", "13303831", "13303832", "13303833", "13303834", "13303835",
+            "13303836", "13303837", "13303851", "13304003", "13304086", "13304120",
         ),
         "DELETE": ("4", "6619715", "13303815", "13303822", "13303855", "13304082"),
     }  # fmt: skip
@@ -64,7 +63,10 @@ class Relationships(Collection):
 
     def records(self, call: Call) -> Iterable[Relationship | Destination]:
         replication = self.core.replication
-        if call.flag("list_destinations_only") or any(call.flag(name) for name in RELEASE):
+        flags = [name for name in FLAGS if call.flag(name)]
+        if len(flags) > 1:
+            raise ApiError("13304082", fields=", ".join(flags))
+        if call.flag("list_destinations_only") or any(name in RELEASE for name in flags):
             return replication.destinations.values()
         return replication.relationships.values()
 
@@ -283,8 +285,6 @@ class Relationships(Collection):
 
     def remove(self, call: Call, record: Relationship | Destination) -> Later:
         flags = [name for name in FLAGS if call.flag(name)]
-        if len(flags) > 1:
-            raise ApiError("13304082", fields=", ".join(flags))
         if isinstance(record, Destination):
             keep = flags == ["source_info_only"]
             arguments = {"relationship": record.uuid, "keep": keep}
