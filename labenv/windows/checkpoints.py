@@ -9,10 +9,13 @@ from uuid import UUID
 
 from labenv.clock import Clock
 from labenv.costs import Costs
+from labenv.devices import DeviceError
 from labenv.guest.errors import GuestError
+from labenv.guest.guest import Guest
 from labenv.ids import Ids
 from labenv.windows import events as log
 from labenv.windows.call import PsError
+from labenv.windows.disks.errors import FileSystemError
 from labenv.windows.disks.virtualdisk import VhdType, merge, open_vhd
 from labenv.windows.errors import FileProblem, hyperv
 from labenv.windows.events import Events
@@ -21,6 +24,10 @@ from labenv.windows.machines import Machines, VmNotRunning
 from labenv.windows.records import DriveRecord, MergeRecord, SnapshotRecord, VmRecord
 from labenv.windows.vhds import VirtualDisks
 from labenv.windows.vmconfig import is_active, portable
+from labenv.windows.vss.quiesce import leave_consistent
+
+_NO_PART = (VmNotRunning, GuestError, DeviceError, FileSystemError)
+"""Why a guest cannot take part in a production checkpoint."""
 
 
 class Checkpoints:
@@ -83,13 +90,8 @@ class Checkpoints:
             if not consistent:
                 return self._cut(vm, name, "crash", kind="Recovery")
             try:
-                guest = self._machines.guest(vm)
-                guest.freeze()
-                try:
-                    return self._cut(vm, name, "application", kind="Recovery")
-                finally:
-                    guest.thaw()
-            except (VmNotRunning, GuestError) as error:
+                return self._production(vm, self._machines.guest(vm), name, kind="Recovery")
+            except _NO_PART as error:
                 raise self._no_production(vm) from error
         finally:
             self._machines.mark(vm, "")
@@ -103,12 +105,8 @@ class Checkpoints:
             guest = None
         if guest is not None and vm.checkpoint_type != "Standard" and "VSS" not in vm.disabled_services:
             try:
-                guest.freeze()
-                try:
-                    return self._cut(vm, name, "application")
-                finally:
-                    guest.thaw()
-            except GuestError as error:
+                return self._production(vm, guest, name)
+            except _NO_PART as error:
                 if vm.checkpoint_type == "ProductionOnly":
                     raise self._no_production(vm) from error
         if vm.checkpoint_type == "ProductionOnly":
@@ -117,6 +115,24 @@ class Checkpoints:
             guest.settle()
             guest.flush()  # stands for the memory image that a standard checkpoint keeps
         return self._cut(vm, name, "saved")
+
+    def _production(self, vm: VmRecord, guest: Guest, name: str, *, kind: str = "Standard") -> SnapshotRecord:
+        """Cut while the guest's writers are frozen; what is below the new leaves needs no recovery."""
+        guest.freeze()
+        try:
+            put_back = leave_consistent(
+                guest,
+                self._machines.running[vm.id].disks,
+                vm_id=vm.id,
+                now=lambda: self._clock.time,
+                seed=self._ids.seed,
+            )
+            try:
+                return self._cut(vm, name, "application", kind=kind)
+            finally:
+                put_back()
+        finally:
+            guest.thaw()
 
     def _no_production(self, vm: VmRecord) -> PsError:
         text = f"Production checkpoints cannot be created for '{vm.name}'. (Virtual machine ID {str(vm.id).upper()})"

@@ -255,7 +255,7 @@ class HyperVWriter(Writer):
                 self._trace("Hyper-V writer", "revert failed", f"{vm.name}: {error.detail}")
                 text = "Failed to revert to VSS snapshot on one or more virtual hard disks of the virtual machine "
                 self._log(REVERT, f"{text}'{vm.name}'.", vm, error.detail)
-        await self._release(work)
+        await self._release(session)
         if failed:
             session.failed.update(failed)
             raise self._veto(work, failed)
@@ -306,9 +306,8 @@ class HyperVWriter(Writer):
             raise VssError(codes.WRITER_RETRYABLE, f"the shadow copy that holds {path} is not accessible")
         return target.presented.name + inner.lstrip("\\")
 
-    async def _release(self, work: SnapshotSet) -> None:
-        """Give back what was made for the set: guests' shadow copies, checkpoints, saved VMs."""
-        session = self._session(work)
+    async def _release(self, session: Session) -> None:
+        """Give back what was made for a set: guests' shadow copies, checkpoints, saved VMs."""
         self._drop_shadows(session)
         for vm_id, snapshot_id in list(session.checkpoints.items()):
             del session.checkpoints[vm_id]
@@ -347,23 +346,16 @@ class HyperVWriter(Writer):
 
     def abort(self, work: SnapshotSet) -> None:
         """Give everything back; VMs that were saved for the set start again in the background."""
-        session = self._sessions.get(work.id)
+        session = self._sessions.pop(work.id, None)
         if session is None:
             return
         self._drop_shadows(session)
         if session.checkpoints or session.saved:
-            self.host.clock.spawn(self._release(work), name=f"VSS abort {work.id}")
+            self.host.clock.spawn(self._release(session), name=f"VSS abort {work.id}")
 
     def shutdown(self, work: SnapshotSet) -> None:
         """The requestor has gone; a set that was never completed is given up."""
         self.abort(work)
-        if work.id in self._sessions and not self._sessions[work.id].saved:
-            self._sessions.pop(work.id)
-
-    def failures(self, work: SnapshotSet) -> dict[UUID, VssError]:
-        """What went wrong with which VM."""
-        session = self._sessions.get(work.id)
-        return dict(session.failed) if session is not None else {}
 
     def _log(self, event: int, text: str, vm: VmRecord, detail: str = "", *, level: int = log.ERROR) -> None:
         message = f"{text} {detail}".strip() + f" (Virtual machine ID {shown_id(vm)})"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from labenv import topology
+from labenv.devices import BlockDevice
 from labenv.faults import Fault
 from labenv.guest import shadow
 from labenv.guest.guest import Guest
@@ -199,6 +200,10 @@ class Bench:
         assert gpt is not None
         partition = next(p for p in gpt.partitions if p.type_guid == BASIC_DATA)
         return FileSystem(PartitionDevice(file, partition.offset, partition.length), now=lambda: self.site.clock.time)
+
+    def guest_volume(self, device: BlockDevice) -> FileSystem:
+        """The guest's file system on one of its disks."""
+        return next(iter(mount_all([device], now=lambda: self.site.clock.time))).file_system
 
     def guest_files(self, system: FileSystem, folder: str, vm: str) -> dict[str, FileSystem]:
         """The guest's file systems in the VHDs of a VM, by label."""
