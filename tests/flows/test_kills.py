@@ -20,7 +20,8 @@ from tests.flows.checks import Picture, blocks_sound, picture, sound
 
 DATABASES = ("aa1", "bb1", "bb2", "bb3")
 LAST_LOOKS = 8
-"""How many looks at a starting VM's heartbeat two runs of one flow may differ by."""
+"""Points that may be missed: two runs look at a starting VM a different number of times, and a look that finds nothing
+has no effect after which the process could be killed."""
 
 
 class Killed(BaseException):
@@ -100,7 +101,7 @@ def course(lab: labs.Lab, case: Case) -> Course:
 
 
 def kill_at(lab: labs.Lab, case: Case, wanted: int, phase: Phase) -> bool:
-    """Kill the run before or after the effect of its request number ``wanted`` (from 0); False: it had fewer."""
+    """Kill the run before or after the effect of its request number ``wanted`` (from 0); False: there was none."""
     lab.restore("ready")
     for journal in (lab.state / "journals").rglob("*.jsonl"):
         journal.unlink()
@@ -176,8 +177,6 @@ def test_killed_at_a_sample_of_requests(ready: labs.Lab, name: str) -> None:
     for number, (request, phase) in enumerate(dict.fromkeys([*near, *sample])):
         if kill_at(ready, case, request, phase):
             mend(ready, case, run, prefer=("undo", "resume")[number % 2])
-        else:
-            assert request > len(run.steps) - LAST_LOOKS
 
 
 @pytest.mark.long
@@ -187,11 +186,13 @@ def test_killed_at_every_request(ready: labs.Lab, name: str, prefer: str) -> Non
     """Before and after the effect of every single request, mended by undo and by resume: nothing lost or left over."""
     case = CASES[name]
     run = course(ready, case)
+    missed = 0
     for request, phase in points(run):
         if kill_at(ready, case, request, phase):
             mend(ready, case, run, prefer=prefer)
         else:
-            assert request > len(run.steps) - LAST_LOOKS
+            missed += 1
+    assert missed <= LAST_LOOKS
 
 
 def test_a_journal_names_what_the_doctor_may_do(ready: labs.Lab, tmp_path: Path) -> None:
