@@ -179,9 +179,14 @@ class Machines(VmRegistry):
         """Save the VM. Its memory is not kept: the guest is flushed and cut, and boots when it is started again."""
         guest = self.guest(vm)
         self._set(vm, state="Saving")
-        await self._clock.sleep(max(1.0, self._costs["windows.vm.save"]))
-        guest.settle()
-        guest.flush()
+        try:
+            await self._clock.sleep(max(1.0, self._costs["windows.vm.save"]))
+            guest.settle()
+            guest.flush()
+        except BaseException:
+            if self.vms[str(vm.id)].state == "Saving":
+                self._set(vm, state="Running")
+            raise
         guest.power_off()
         self._stopped(vm, "Saved", 18508, "was saved")
 

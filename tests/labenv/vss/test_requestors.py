@@ -165,3 +165,29 @@ def test_the_host_loses_power_during_a_set(bench: Bench, seconds: int) -> None:
     first = f"{{{ran.set_id}}}"
     assert f"/golden_{first}.rws" in bench.site.volume_files("vm_sql01", f"{first}_backup")
     assert bench.site.blocks.check() == []
+
+
+@pytest.mark.parametrize("seconds", [3, 15, 30])
+def test_a_stopped_command_does_not_leave_a_vm_saved(bench: Bench, seconds: int) -> None:
+    """The client stops DiskShadow while a VM is being saved for the copy, or is saved: it runs again afterwards."""
+    bench.guest("sql01").insert("bb1", 100)
+    bench.run("Disable-VMIntegrationService", VMName="sql01", Name="VSS")
+
+    async def held() -> None:
+        clock = bench.site.clock
+
+        async def work() -> None:
+            with clock.request():
+                await bench.diskshadow(*backup(SQL01))
+
+        with clock.parked(), clock.request():
+            task = asyncio.ensure_future(work())
+            await clock.sleep(seconds)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await clock.sleep(60)
+
+    bench.runner.run(held())
+    assert bench.site.vm_states()["sql01"] == "Running"
+    assert bench.guest("sql01").count("bb1") == 100
+    assert bench.host.vss.creating is None
