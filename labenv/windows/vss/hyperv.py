@@ -313,12 +313,13 @@ class HyperVWriter(Writer):
             del session.checkpoints[vm_id]
             self._merge(snapshot_id, vm_id)
         while session.saved:
-            vm = self.host.machines.get(session.saved.pop(0))
+            vm = self.host.machines.get(session.saved[0])
             if vm is not None and vm.state == "Saved":
                 try:
                     await self.host.machines.start(vm)
                 except PsError as error:
                     session.failed[vm.id] = VssError(codes.WRITER_RETRYABLE, error.message)
+            session.saved.pop(0)
 
     def _merge(self, snapshot_id: UUID, vm_id: UUID) -> None:
         record = self.host.machines.snapshots.get(str(snapshot_id))
