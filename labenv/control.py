@@ -48,6 +48,7 @@ class Control:
             "fault/list": self._fault_list,
             "fault/clear": self._fault_clear,
             "guest": self._guest,
+            "host": self._host,
             "inspect/check": self._check,
             "inspect/export": self._export,
             "inspect/files": self._files,
@@ -156,6 +157,12 @@ class Control:
         """Act inside a running VM: insert, count, checkdb, databases, write_file, read_file, flush, power_off."""
         return self._site.guest_action(
             _text(arguments, "vm"), _text(arguments, "action"), arguments.get("arguments", {})
+        )
+
+    async def _host(self, arguments: Mapping[str, Any]) -> object:
+        """Switch a host off or on, cut or mend one of its paths: power_off, power_on, cut_path, mend_path, paths."""
+        return await self._site.host_action(
+            _text(arguments, "host"), _text(arguments, "action"), arguments.get("arguments", {})
         )
 
     async def _check(self, _: Mapping[str, Any]) -> object:

@@ -22,6 +22,7 @@ from typing import Any
 
 import platformdirs
 
+from labenv.hostdoor import HostDoor
 from labenv.statefolder import in_use
 
 STOP_TIMEOUT = 20.0
@@ -251,6 +252,10 @@ class Lab:
     def guest(self, vm: str) -> GuestDoor:
         """A door into a running VM, for exercises and checks."""
         return GuestDoor(self, vm)
+
+    def host(self, name: str) -> HostDoor:
+        """The power button and the cables of a host."""
+        return HostDoor(self.request, name)
 
     def reset(self) -> None:
         """Back to the state in which the lab was first started."""

@@ -28,6 +28,7 @@ from labenv.windows.cluster.spec import FailoverSpec
 from labenv.windows.host import Host
 from labenv.windows.machines import VmNotRunning
 from labenv.windows.remoting.endpoint import Remoting
+from labenv.windows.remoting.transport import connection_of
 from labenv.windows.spec import HostSpec
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -226,7 +227,8 @@ class LabSite:
 
     def apps(self) -> list[App]:
         """The ASGI apps in the topology's order: storage clusters, then hosts."""
-        apps: list[App] = [*(a.app for a in self.arrays), *(r.app for r in self._remoting)]
+        hosts = [_while_on(h, r.app) for h, r in zip(self.hosts, self._remoting, strict=True)]
+        apps: list[App] = [*(a.app for a in self.arrays), *hosts]
         return [self._gate(app) for app in apps]
 
     def _gate(self, app: App) -> App:
@@ -287,7 +289,7 @@ class LabSite:
 
     def vm_states(self) -> dict[str, str]:
         """State of every VM by name."""
-        return {vm.name: vm.state for host in self.hosts for vm in host.vms.values()}
+        return {vm.name: vm.state if h.powered else "Off" for h in self.hosts for vm in h.vms.values()}
 
     def guest_action(self, vm: str, action: str, arguments: Mapping[str, Any]) -> dict[str, object]:
         """Act inside a running VM, as somebody logged in there would. Raises ValueError."""
@@ -301,6 +303,37 @@ class LabSite:
                 self.state.commit()
                 return {"result": result}
         raise ValueError(f"no VM {vm!r}: one of {', '.join(self.vm_states())}")
+
+    async def host_action(self, name: str, action: str, arguments: Mapping[str, Any]) -> dict[str, object]:
+        """Do something to a host from outside. Raises ValueError."""
+        host = next((h for h in self.hosts if h.name == name), None)
+        if host is None:
+            raise ValueError(f"no host {name!r}: one of {', '.join(h.name for h in self.hosts)}")
+        if action in ("power_off", "power_on"):
+            if host.powered == (action == "power_on"):
+                raise ValueError(f"the host {name} is switched {'on' if host.powered else 'off'} already")
+            with self.clock.request():
+                await self._switch(host, on=action == "power_on")
+        elif action in ("cut_path", "mend_path"):
+            portal = str(arguments.get("portal"))
+            if portal not in host.initiator.paths():
+                raise ValueError(f"{name} has no session to {portal!r}: {', '.join(host.initiator.paths()) or 'none'}")
+            host.initiator.cut(portal, cut=action == "cut_path")
+        elif action != "paths":
+            raise ValueError(f"no action {action!r}: power_off, power_on, cut_path, mend_path or paths")
+        self.state.commit()
+        return {"paths": host.initiator.paths()}
+
+    async def _switch(self, host: Host, *, on: bool) -> None:
+        if not on:  # whoever is connected loses the connection, and what runs there ends
+            await self._remoting[self.hosts.index(host)].close()
+        membership = host.cluster.membership if host.cluster is not None else None
+        if membership is not None:
+            (membership.boot if on else membership.crash)(host.name)
+        elif on:
+            host.power_on()
+        else:
+            host.power_off()
 
     def block_file(self, volume: str, path: str, snapshot: str | None) -> FileReader:
         """A LUN or file by volume name and path in the volume, in the active file system or a Snapshot copy."""
@@ -333,3 +366,17 @@ class LabSite:
             if key is not None:
                 return key
         raise ValueError(f"no volume {name!r}")
+
+
+def _while_on(host: Host, app: App) -> App:
+    """A host's app, which answers nobody while the host is off."""
+
+    async def switched(scope: Any, receive: Any, send: Any) -> None:
+        if host.powered:
+            await app(scope, receive, send)
+            return
+        connection = connection_of(scope)
+        if connection is not None:
+            connection.abort()
+
+    return switched

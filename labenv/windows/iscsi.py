@@ -23,11 +23,24 @@ class Initiator:
         self._fabric = fabric
         self.portals = state.table(f"windows.{spec.name}.portal", PortalRecord)
         self.sessions = state.table(f"windows.{spec.name}.session", SessionRecord)
+        self._cuts = state.table(f"windows.{spec.name}.cut", bool)
         self._seen: tuple[int, dict[str, LogicalUnit]] | None = None
+
+    def cut(self, portal: str, *, cut: bool) -> None:
+        """Cut the cable to a portal, or mend it; what comes over other portals goes on."""
+        if cut:
+            self._cuts[portal] = True
+        else:
+            self._cuts.pop(portal, None)
+        self._seen = None
+
+    def paths(self) -> dict[str, bool]:
+        """The portals of the sessions, and whether each answers now."""
+        return {s.portal: self.reaches(s) for s in self.sessions.values()}
 
     def add_portal(self, address: str, port: int) -> PortalRecord:
         """Add a discovery portal; raises ``FabricError`` if nothing answers there."""
-        self._fabric.discover(address)
+        self._discover(address)
         record = self.portals[f"{address}:{port}"] = PortalRecord(address, port)
         return record
 
@@ -46,10 +59,17 @@ class Initiator:
         return dict(sorted(found.items()))
 
     def _answer(self, address: str) -> list[Target]:
+        if address in self._cuts:
+            return []
         try:
             return self._fabric.discover(address)
         except FabricError:
             return []
+
+    def _discover(self, address: str) -> list[Target]:
+        if address in self._cuts:
+            raise FabricError(f"{address} does not answer {self.spec.name}")
+        return self._fabric.discover(address)
 
     def reaches(self, session: SessionRecord) -> bool:
         """Whether the session's path is up now."""
@@ -59,7 +79,7 @@ class Initiator:
         self, target: str, *, portal: str, port: int, initiator_portal: str, persistent: bool, multipath: bool
     ) -> SessionRecord:
         """Log in; raises ``FabricError`` if the target does not answer at the portal."""
-        if not any(t.name == target for t in self._fabric.discover(portal)):
+        if not any(t.name == target for t in self._discover(portal)):
             raise FabricError(f"target {target} does not answer at {portal}")
         serial = int.from_bytes(self._ids.digest("iscsi session", self.spec.name)[:4], "big") | 0x80000000
         identifier = f"ffff{serial:08x}{serial ^ 0x5A5A5A5A:08x}-4000013700000000"
