@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from labenv.devices import BlockDevice, data_ranges
 from labenv.ontap import records as r
@@ -10,6 +10,7 @@ from labenv.ontap.core import Core
 from labenv.ontap.luns import new_lun
 from labenv.ontap.snapmirror_luns import adopt
 
+BLOCK = 4096
 CHUNK = 1 << 20
 
 
@@ -24,14 +25,26 @@ def revert_in_place(core: Core, volume: r.Volume, held: r.Snapshot) -> None:
     adopt(core, volume, held.luns)
 
 
-def _ranges(device: BlockDevice) -> list[tuple[int, int]]:
-    return list(data_ranges(device, 0, device.size))
+def _written(device: BlockDevice) -> Iterator[tuple[int, bytes]]:
+    """Offset and contents of what a file holds, in pieces of at most a mebibyte; blocks of zeros are left out."""
+    zeros = bytes(BLOCK)
+    for offset, length in data_ranges(device, 0, device.size):
+        for start in range(offset, offset + length, CHUNK):
+            data = device.read(start, min(CHUNK, offset + length - start))
+            begun = None
+            for at in range(0, len(data) + BLOCK, BLOCK):
+                block = data[at : at + BLOCK]
+                if block and block != zeros[: len(block)]:
+                    begun = at if begun is None else begun
+                elif begun is not None:
+                    yield start + begun, data[begun:at]
+                    begun = None
 
 
 def files_size(source: Core, near: r.Volume, snapshot: str, files: Sequence[tuple[str, str]]) -> int:
     """Bytes that a restore of files sends."""
     held = source.pool(near.uuid).snapshots[snapshot].files
-    return sum(length for path, _ in files for _, length in _ranges(held[path]))
+    return sum(len(data) for path, _ in files for _, data in _written(held[path]))
 
 
 def restore_files(
@@ -53,10 +66,9 @@ def restore_files(
             file.resize(origin.size)
         else:
             file = blocks.create_file(target, origin.size, reserved=False)
-        for offset, length in _ranges(origin):
-            for start in range(offset, offset + length, CHUNK):
-                file.write(start, origin.read(start, min(CHUNK, offset + length - start)))
-            sent += length
+        for offset, data in _written(origin):
+            file.write(offset, data)
+            sent += len(data)
         if lun is not None:
             core.change_lun(lun, size=origin.size)
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from labenv.ontap import records as r
 from labenv.ontap.core import Core
@@ -10,7 +11,7 @@ from labenv.ontap.snapmirror_ends import Refused, common, drop_snapshot, find_ve
 from labenv.ontap.snapmirror_files import revert_in_place
 from labenv.ontap.snapmirror_luns import adopt, translate
 from labenv.ontap.snapmirror_records import Relationship, Transfer
-from labenv.ontap.snapshots import check_room
+from labenv.ontap.snapshots import check_room, modify_snapshot
 from labenv.ontap.volumes import restore_volume
 
 
@@ -32,8 +33,16 @@ def step_base(
 def _follow_name(core: Core, far: r.Volume, snapshot: r.Snapshot, name: str) -> None:
     """Rename a Snapshot copy of the destination as it was renamed at the source."""
     _make_way(core, far, name)
-    core.pool(far.uuid).rename_snapshot(snapshot.name, name)
-    core.snapshots[snapshot.uuid] = dataclasses.replace(snapshot, name=name)
+    modify_snapshot(core, {"snapshot": snapshot.uuid, "values": {"name": name}})
+
+
+def follow_names(core: Core, far: r.Volume, copies: Sequence[r.Snapshot]) -> None:
+    """Rename Snapshot copies of the destination that have another name at the source, unless that is taken."""
+    names = {s.version_uuid: s.name for s in copies}
+    for snapshot in core.snapshots_of(far.uuid):
+        name = names.get(snapshot.version_uuid, snapshot.name)
+        if name != snapshot.name and core.find_snapshot(far.uuid, name) is None:
+            _follow_name(core, far, snapshot, name)
 
 
 def _make_way(core: Core, far: r.Volume, name: str) -> None:

@@ -1,4 +1,4 @@
-"""SnapMirror transfers: how they begin, how each Snapshot copy arrives, how they end.
+"""SnapMirror transfers: how they begin, go on and end.
 
 A transfer is a record in its destination cluster. Each Snapshot copy arrives as a whole, its blocks, its record and the
 LUNs in one commit; a process that is killed between two of them goes on with the next one.
@@ -28,7 +28,7 @@ from labenv.ontap.snapmirror_ends import (
     relationship_policy,
 )
 from labenv.ontap.snapmirror_files import files_size, restore_files
-from labenv.ontap.snapmirror_landing import bring_back, land, roll_back, step_base
+from labenv.ontap.snapmirror_landing import bring_back, follow_names, land, roll_back, step_base
 from labenv.ontap.snapmirror_policies import chosen, surplus
 from labenv.ontap.snapmirror_records import ACTIVE, Destination, Problem, Relationship, Transfer
 from labenv.ontap.snapshots import take
@@ -348,7 +348,10 @@ def _complete(core: Core, source: Core, transfer: Transfer) -> None:
         for cluster, volume in ((source, near.uuid), (core, far.uuid)):
             drop_references(cluster, volume, prefix)
     copies = source.snapshots_of(relationship.source.volume)
-    for snapshot in surplus(relationship_policy(core, changed), core.snapshots_of(far.uuid), copies):
+    policy = relationship_policy(core, changed)
+    if policy.copy_all:
+        follow_names(core, far, copies)
+    for snapshot in surplus(policy, core.snapshots_of(far.uuid), copies):
         if not core.snapshot_busy(snapshot):
             drop_snapshot(core, snapshot)
 
