@@ -1,0 +1,37 @@
+"""Speed and memory as ratios and counts: ``python -m bench [PART ...] [--quick]``; docs/bench.md says how to read it."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+PARTS = {
+    "blocks": "the block store, beside plain files and mappings",
+    "guest": "databases in a guest, beside SQLite on a plain file",
+    "wires": "requests of each flow, and one PowerShell round trip beside one HTTPS request",
+    "demo": "the SQL Server test beside SQLite alone, the lab's memory and its start",
+}
+
+
+def main() -> int:
+    """Run each part in a process of its own, so that none disturbs another; stop at the first that fails."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("part", nargs="*", help=f"default: all of {', '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions; rougher numbers")
+    options = parser.parse_args()
+    unknown = [part for part in options.part if part not in PARTS]
+    if unknown:
+        parser.error(f"no part {unknown[0]!r}: one of {', '.join(PARTS)}")
+    for part in options.part or PARTS:
+        print(f"== {part}: {PARTS[part]}", flush=True)
+        command = [sys.executable, "-m", f"bench.{part}", *(["--quick"] if options.quick else [])]
+        code = subprocess.run(command, cwd=Path(__file__).resolve().parent.parent, check=False).returncode
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
