@@ -56,7 +56,7 @@ async def vssadmin(host: Host, call: Call) -> Sequence[object]:
     if words == ["list", "providers"]:
         lines += text.providers(vss.providers)
     elif words == ["list", "writers"]:
-        lines += text.writers(vss.writers)
+        lines += text.writers(await vss.present_writers())
     elif words == ["list", "shadows"]:
         found = await vss.list_shadows()
         lines += text.shadows(found, {p.id: p.name for p in vss.providers})

@@ -61,6 +61,7 @@ class HyperVWriter(Writer):
 
     id = HYPERV
     name = "Microsoft Hyper-V VSS Writer"
+    service = "vmms"
 
     def __init__(self, host: Host, *, trace: Trace) -> None:
         super().__init__(host)

@@ -112,7 +112,7 @@ class BackupComponents:
         await vss.start_service("VSS")
         await vss.host.clock.sleep(vss.host.costs["windows.vss.identify"])
         found: dict[Writer, list[Component]] = {}
-        for writer in vss.writers:
+        for writer in await vss.present_writers():
             vss.trace(writer.name, Phase.IDENTIFY.title)
             try:
                 await vss.fault("vss.writer", writer=writer.name, phase=Phase.IDENTIFY.title, vm="")

@@ -151,12 +151,31 @@ class Vss:
                 await _handler(writer, phase)(work, **more)
             except (VssError, *UNEXPECTED) as caught:
                 error = caught if isinstance(caught, VssError) else VssError(codes.WRITER_NONRETRYABLE, str(caught))
+                if error.code == codes.ACCESS_DENIED:
+                    self._callback_denied(writer)
+                    continue
                 writer.moved(work, phase, error.code)
                 failed.append(writer)
                 self.trace(writer.name, f"{phase.title} failed", str(error))
             else:
                 writer.moved(work, phase)
         return failed
+
+    def _callback_denied(self, writer: Writer) -> None:
+        """8194: the requestor's process does not let the writer call back. Noise in the log; the backup goes on."""
+        text = f"Unexpected error querying for the IVssWriterCallback interface of writer {writer.name}. "
+        self.report(8194, f"{text}Often the security settings of writer or requestor.", code=codes.ACCESS_DENIED)
+
+    async def present_writers(self) -> list[Writer]:
+        """The writers whose service runs; of the others VSS does not even know."""
+        found = []
+        for writer in self.writers:
+            try:
+                await self.fault("windows.service", service=writer.service)
+            except VssError:
+                continue
+            found.append(writer)
+        return found
 
     # -- creating a set ----------------------------------------------------------------------------------------
 
@@ -196,6 +215,8 @@ class Vss:
             code = error.code if error.code in codes.PROVIDER_CODES else codes.UNEXPECTED_PROVIDER_ERROR
             if error.code in (codes.NO_SNAPSHOTS_IMPORTED, codes.CANNOT_REVERT_DISK_ID):
                 code = error.code
+            if error.code == codes.NO_SNAPSHOTS_IMPORTED:
+                self.report(12289, f"Unexpected error while the shadow copy was shown. {error.detail}", code=code)
             text = "Error calling a routine on a Shadow Copy Provider "
             self.report(12293, f"{text}{{{provider.id}}}. Routine details {name}: {error.detail}", code=error.code)
             raise VssError(code, error.detail) from caught

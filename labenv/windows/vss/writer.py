@@ -25,6 +25,7 @@ class Writer:
     state: WriterState
     failure: int
     usage = "VSS_UT_USERDATA"
+    service = "CryptSvc"
 
     def __init__(self, host: Host) -> None:
         self.host = host

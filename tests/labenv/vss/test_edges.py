@@ -164,7 +164,8 @@ def test_a_disk_that_does_not_arrive(bench: Bench, misses: int | None) -> None:
         assert ran.code == 0, ran.text
         return
     assert "80042320" in ran.text
-    assert "did not arrive" in bench.events("VSS", 12293)[0].message
+    assert "did not arrive" in bench.events("VSS", 12289)[0].message
+    assert "PreFinalCommitSnapshots" in bench.events("VSS", 12293)[0].message
     assert bench.footprint() == before
     bench.site.faults.clear()
     _again(bench)
@@ -246,3 +247,24 @@ def test_clones_that_are_still_being_made(bench: Bench, monkeypatch: pytest.Monk
     else:
         assert ran.code == 0
         assert (bench.site.clock.time - started).total_seconds() > 45
+
+
+def test_a_stopped_management_service_has_no_writer(bench: Bench) -> None:
+    """Without vmms the Hyper-V writer is not listed and takes no part; `writer verify` finds out."""
+    bench.fault("windows.service", "error", times=None, service="vmms")
+    assert HYPERV_WRITER not in bench.vssadmin("writers").text
+    assert bench.script(*backup(SQL01)).code == 1
+    silent = bench.script(*backup(SQL01, verify=""))
+    assert silent.code == 0  # a copy, and nobody was frozen
+    assert not [lane for lane, step in bench.trace() if step == "freeze"]
+    assert bench.script("delete shadows all").code == 0
+    bench.site.faults.clear()
+    _again(bench)
+
+
+def test_a_denied_callback_is_only_noise(bench: Bench) -> None:
+    """8194 is in many logs and is not why a backup fails."""
+    bench.fault("vss.writer", "error", phase="PrepareForBackup", code_="0x80070005", writer=HYPERV_WRITER)
+    ran = bench.script(*backup(SQL01))
+    assert ran.code == 0, ran.text
+    assert len(bench.events("VSS", 8194)) == 1

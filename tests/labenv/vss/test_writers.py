@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from labenv.windows.disks import gpt
+from labenv.windows.records import DriveRecord
+from labenv.windows.vss import hyperv
 from labenv.windows.vss.hyperv import FAILED, REVERT_DISK
 from labenv.windows.vss.model import Method
 
@@ -150,10 +155,25 @@ def test_a_snapshot_location_on_another_lun(bench: Bench) -> None:
     assert writer.method(bench.host.vm("sql01"))[0] is Method.ONLINE
 
 
+def test_small_guest_volumes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest volume below the limit (300 MB) cannot be shadow-copied: the VM is saved instead."""
+    monkeypatch.setattr(hyperv, "LEAST_VOLUME", 500 << 20)
+    method, reason = bench.host.vss.hyperv.method(bench.host.vm("sql01"))
+    assert (method, "300 MB" in reason) == (Method.SAVED, True)
+
+
+@pytest.mark.tr("R-9-05")
+def test_pass_through_disks_are_left_out(bench: Bench) -> None:
+    """10107 warns; the virtual disks are backed up all the same."""
+    vm = bench.host.vm("sql01")
+    bench.host.machines.put(replace(vm, drives=(*vm.drives, DriveRecord("SCSI", 0, 9, disk=7))))
+    ran = bench.script(*backup(SQL01))
+    assert ran.code == 0, ran.text
+    assert [e.level for e in bench.events(VMMS, hyperv.PHYSICAL)] == [3]
+
+
 def test_names_of_the_oldest_era(bench: Bench) -> None:
     """Windows Server 2008 R2 called the methods otherwise."""
-    from dataclasses import replace
-
     spec = bench.host.spec
     bench.host.spec = replace(spec, era="2008r2")
     try:
@@ -219,8 +239,6 @@ def test_a_difference_area_that_overflows(bench: Bench) -> None:
 @pytest.mark.tr("R-6.2-12")
 def test_a_disk_with_the_signature_of_a_physical_one(bench: Bench) -> None:
     """A VHD that was made by copying a physical disk cannot be shown beside it: the revert fails with 10103."""
-    from labenv.windows.disks import gpt
-
     layout = gpt.read_gpt(bench.host.disks.raw(bench.host.disks.present()[0]))
     assert layout is not None
     bench.run("Stop-VM", Name="sql01", Force=True)

@@ -1,0 +1,34 @@
+"""A backup as a client sends it, over PowerShell remoting and REST, against the lab's own process."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from labenv.lab import Lab
+from smhvlab.site import Site
+
+from .bench import SQL01, backup
+
+
+@pytest.mark.tr("R-6.2-02", "R-6.2-11")
+def test_a_client_drives_a_set_and_proves_it_on_the_array(site: Site, lab: Lab) -> None:
+    """The script goes over as a file; what it made is read from the event log and from the array."""
+    tools = site.tools()
+    script = "C:\\Windows\\Temp\\backup.dsh"
+    lines = backup(SQL01)
+    tools.host.run("Set-Content", {"LiteralPath": script, "Value": lines, "Encoding": "Ascii"})
+    result = tools.host.native("diskshadow.exe", "/s", script)
+    assert result.exit_code == 0, result.lines
+    event = tools.host.run(
+        "Get-WinEvent",
+        {"FilterHashtable": {"LogName": "Application", "ProviderName": "Navssprv", "Id": 4089}, "MaxEvents": 1},
+    )[0]
+    set_id = str(event["Properties"][0])
+    assert re.fullmatch(r"[0-9a-f-]{36}", set_id)
+    volume = tools.storage.volume("vm_sql01", svm="svm1")
+    assert volume is not None
+    names = {s["name"] for s in tools.storage.snapshots(volume)}
+    assert {f"{{{set_id}}}", f"{{{set_id}}}_backup"} <= names
+    assert lab.status()["failures"] == []
