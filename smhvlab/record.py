@@ -43,7 +43,7 @@ class PlannedStep:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Plan(Generic[S]):
-    """What a run would do now. Nothing has been changed."""
+    """What a run would do now. Nothing has been changed. ``runs``: those that have carried it out."""
 
     flow: str
     title: str
@@ -53,6 +53,7 @@ class Plan(Generic[S]):
     steps: tuple[PlannedStep, ...]
     confirmations: tuple[Confirmation, ...]
     state: S
+    runs: list[str] = field(default_factory=list, compare=False)
 
     @property
     def counts(self) -> dict[str, int]:

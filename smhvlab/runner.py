@@ -72,7 +72,10 @@ class Runner(Generic[S]):
             state = _plain((plan or now).state)
             with closing(Journal.create(header, state, folder=flow.state_folder)) as journal:
                 flow.run_id = journal.run
-                return self._forward(journal)
+                record = self._forward(journal)
+                if plan is not None:
+                    plan.runs.append(journal.run)
+                return record
 
     def resume(self, run: str) -> r.FlowRecord:
         with self._session(), closing(self._take_over(run, "resume")) as journal:
@@ -326,7 +329,16 @@ def _first_line(error: BaseException) -> str:
 
 
 def _compare(plan: r.Plan[S], now: r.Plan[S]) -> None:
-    """PlanChanged, unless the site is as the plan saw it (but for the names that a survey makes up)."""
+    """PlanChanged, unless the site is as the plan saw it (but for the names that a survey makes up).
+
+    A plan that was carried out is refused too: everything that it names is there, and would be taken for done.
+    """
+    if plan.runs:
+        raise PlanChanged(
+            f"{now.title}: this plan was carried out by run {plan.runs[-1]}",
+            next_action="Plan again.",
+            tr=now.tr or None,
+        )
     differences = [
         f"{name}: was {getattr(plan, name)}, is {getattr(now, name)}"
         for name in ("flow", "site", "parameters")
@@ -358,7 +370,7 @@ _STATUS = {
 
 def _step_records(steps: Sequence[Step[Any]], journal: Journal) -> tuple[r.StepRecord, ...]:
     last = {line.step: line for line in journal.lines if line.mark in _STATUS}
-    notes = {line.step: line.text for line in journal.lines if line.text}
+    notes = {line.step: line.text for line in journal.lines if line.text or line.mark is Mark.END}
     return tuple(
         r.StepRecord(
             number=number,
