@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 
 from smhvlab.errors import NotAllowed
@@ -22,6 +22,7 @@ class BackupState:
     """What one backup touches and creates.
 
     Attributes:
+        luns: still without the name of the Snapshot copy, so that a plan stays the same while time passes.
         name: ``<Dataset>_MM-dd-yyyy_HH.mm.ss``; the Snapshot copies have the same name.
         group: name of the consistency group made for this backup, "" if none is.
         existing_group: UUID of a consistency group that already holds exactly these volumes, "" if none does.
@@ -58,7 +59,7 @@ class BackupState:
             common_point=self.common_point,
             host=self.host,
             vms=self.vms,
-            luns=self.luns,
+            luns=tuple(replace(lun, snapshot=self.name) for lun in self.luns),
             evidence=(
                 "Crash-consistent: no guest was quiesced; its state is that after a loss of power.",
                 point,
@@ -136,7 +137,7 @@ class CrashConsistentBackup(Procedure[BackupState]):
             dataset=dataset.name,
             host=self.site.profile.hyperv[0].name,
             volumes=volumes,
-            luns=tuple(_place(luns[i], used[i], snapshot=name) for i in sorted(used, key=lambda i: luns[i].name)),
+            luns=tuple(_place(luns[i], used[i]) for i in sorted(used, key=lambda i: luns[i].name)),
             vms=tuple(self._vm(vm, homes) for vm in machines),
             excluded=tuple(
                 f"{vm.name}: pass-through disk {disk.disk_number}"
@@ -162,7 +163,8 @@ class CrashConsistentBackup(Procedure[BackupState]):
                 next_action="Take the VM out of the dataset, or restore it; a VM that was created anew has a new id.",
                 tr="5.2",
             )
-        return [by_id[member.id] for member in dataset.members]
+        found = [by_id[member.id] for member in dataset.members]
+        return [self.hyperv.with_checkpoints(vm) if vm.has_checkpoints else vm for vm in found]
 
     def _refuse_foreign_files(self, homes: dict[str, HostDisk | None], luns: dict[str, LunRef]) -> None:
         foreign = [path for path, home in homes.items() if home is None or home.unique_id not in luns]
@@ -200,6 +202,8 @@ class CrashConsistentBackup(Procedure[BackupState]):
             generation=vm.generation,
             configuration=vm.configuration,
             configuration_file=self.hyperv.configuration_file(vm),
+            checkpoints=vm.checkpoints,
+            parents=vm.parents,
             disks=tuple(
                 BackupDisk(d.path, d.controller_type, d.controller_number, d.controller_location, home.unique_id)
                 for d in vm.disks
@@ -277,17 +281,17 @@ class CrashConsistentBackup(Procedure[BackupState]):
 
 
 def _files(vm: Vm) -> list[str]:
-    """Every place that has to be on the array: VHDs, configuration, checkpoints."""
+    """Every place that has to be on the array: VHDs and what they are based on, configuration, checkpoints."""
     folders = dict.fromkeys((vm.configuration + "\\", vm.checkpoints + "\\"))
-    return [*(disk.path for disk in vm.disks if not disk.passthrough), *folders]
+    return [*(disk.path for disk in vm.disks if not disk.passthrough), *vm.parents, *folders]
 
 
-def _place(lun: LunRef, disk: HostDisk, *, snapshot: str) -> BackupLun:
+def _place(lun: LunRef, disk: HostDisk) -> BackupLun:
     return BackupLun(
         svm=lun.svm,
         volume=lun.volume.name,
         volume_uuid=lun.volume.uuid,
-        snapshot=snapshot,
+        snapshot="",
         path=lun.path,
         lun_uuid=lun.uuid,
         serial_number=lun.serial_number,

@@ -35,6 +35,8 @@ class Vm:
         state: ``Running``, ``Off``, ``Saved``, ``Paused``, ... as Hyper-V names it.
         configuration: folder of its configuration file.
         checkpoints: folder of its checkpoint files (the TR's VM snapshot location).
+        parents: files that its virtual disks are based on; only ``HyperV.with_checkpoints`` knows them,
+        checkpoint_ids: and the ids of its checkpoints.
     """
 
     id: str
@@ -44,6 +46,8 @@ class Vm:
     configuration: str
     checkpoints: str
     disks: tuple[VmDisk, ...] = ()
+    parents: tuple[str, ...] = ()
+    checkpoint_ids: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name
@@ -53,13 +57,18 @@ class Vm:
         """Whether it was switched on."""
         return self.state == "Running"
 
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether it runs from files of a checkpoint."""
+        return any(differencing(disk.path) for disk in self.disks)
+
     def owns(self, path: str) -> bool:
-        """Whether a file belongs to this VM: its VHDs, its configuration and its checkpoint files."""
+        """Whether a file belongs to this VM: its VHDs and their parents, its configuration and its checkpoints'."""
         lowered = path.casefold()
-        if lowered in {disk.path.casefold() for disk in self.disks}:
+        if lowered in {known.casefold() for known in (*(disk.path for disk in self.disks), *self.parents)}:
             return True
         leaf = lowered.rpartition("\\")[2]
-        return leaf.startswith(self.id.casefold())
+        return leaf.startswith(tuple(known.casefold() for known in (self.id, *self.checkpoint_ids)))
 
 
 _FIELDS = (
@@ -111,6 +120,21 @@ class HyperV:
             if vm.id == vm_id:
                 return vm
         return None
+
+    def with_checkpoints(self, vm: Vm) -> Vm:
+        """The same VM, with its checkpoints and the files that its virtual disks are based on."""
+        snapshots = self.host.run("Get-VMSnapshot", {"VMName": vm.name}, select=("Id", "VMId"))
+        parents: dict[str, None] = {}
+        level = [disk.path for disk in vm.disks if not disk.passthrough]
+        while level:
+            infos = self.host.run("Get-VHD", {"Path": level}, select=("ParentPath",))
+            level = [path for info in infos if (path := str(info["ParentPath"] or "")) and path not in parents]
+            parents.update(dict.fromkeys(level))
+        return replace(
+            vm,
+            parents=tuple(parents),
+            checkpoint_ids=tuple(str(record["Id"]) for record in snapshots if str(record["VMId"]) == vm.id),
+        )
 
     def state(self, vm_id: str) -> str | None:
         """Present state of a VM, None if it is not registered."""
@@ -197,6 +221,11 @@ class HyperV:
             return []
         records = self.host.run("Get-ChildItem", {"LiteralPath": folder, "File": True}, select=("FullName",))
         return [str(record["FullName"]) for record in records]
+
+
+def differencing(path: str) -> bool:
+    """Whether a virtual disk is the file of a checkpoint, which means nothing without the files it is based on."""
+    return path.casefold().endswith((".avhd", ".avhdx"))
 
 
 def _missing(error: PowerShellError) -> bool:

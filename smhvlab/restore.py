@@ -9,7 +9,7 @@ from html import escape
 
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
-from smhvlab.hyperv import Vm
+from smhvlab.hyperv import Vm, differencing
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
 from smhvlab.site import stamp
@@ -47,7 +47,8 @@ class RestoreLun:
 
     Attributes:
         others: files on the LUN that are not the VM's: the reason for a file copy.
-        clone: name of the temporary LUN clone, "" when the LUN itself is restored.
+        clone: name of the temporary LUN clone, "" when the LUN itself is restored. Each survey chooses another one, and
+            another mount: two plans that differ in nothing else are equal.
         mount: where the clone is mounted, with a final backslash.
         files: what is copied back.
     """
@@ -57,8 +58,8 @@ class RestoreLun:
     method: Method
     access_path: str
     others: int = 0
-    clone: str = ""
-    mount: str = ""
+    clone: str = field(default="", compare=False)
+    mount: str = field(default="", compare=False)
     files: tuple[FileCopy, ...] = ()
 
     def __str__(self) -> str:
@@ -128,8 +129,8 @@ class RestoreVm(Procedure[RestoreState]):
 
         Raises:
             NotFound: no such backup, the VM is not in it, or a Snapshot copy of it is gone.
-            NotAllowed: the VM was deleted (a crash-consistent backup cannot bring it back, TR 6.7), or one of its
-                LUNs is not connected where it was.
+            NotAllowed: the VM was deleted (a crash-consistent backup cannot bring it back, TR 6.7), one of its LUNs is
+                not connected where it was, or it had checkpoints and shares a LUN.
         """
         backup = self.snapinfo.backup(self.backup)
         then = _in_backup(backup, self.vm)
@@ -137,10 +138,13 @@ class RestoreVm(Procedure[RestoreState]):
         if now is None:
             raise NotAllowed(
                 f"The VM {then.name} is not registered on the host any more",
-                next_action="A deleted VM can only be restored from an application-consistent backup; "
-                "register it again from its configuration file if that still exists.",
+                next_action="If a restore of it was interrupted, finish that one: `smhvlab doctor` lists it. A deleted "
+                "VM can only be restored from an application-consistent backup; register it again from its "
+                "configuration file if that still exists.",
                 tr="6.7",
             )
+        if now.has_checkpoints:
+            now = self.hyperv.with_checkpoints(now)
         places = _places(backup, then)
         disks = self.snapdrive.disks()
         live = self.storage.luns_by_disk(place.unique_id for place in places)
@@ -156,7 +160,7 @@ class RestoreVm(Procedure[RestoreState]):
                     tr="6.7",
                 )
             self._need_snapshot(lun.volume, place)
-            luns.append(self._plan_lun(place, lun, then, now, number=number, mark=mark))
+            luns.append(self._plan_lun(backup, place, lun, then, now, number=number, mark=mark))
         igroup, _ = self.storage.igroup_of(self.snapdrive.initiator())
         return RestoreState(
             backup=backup.name,
@@ -179,20 +183,25 @@ class RestoreVm(Procedure[RestoreState]):
             )
 
     def _plan_lun(
-        self, place: BackupLun, lun: LunRef, then: BackupVm, now: Vm, *, number: int, mark: str
+        self, backup: Backup, place: BackupLun, lun: LunRef, then: BackupVm, now: Vm, *, number: int, mark: str
     ) -> RestoreLun:
         access = place.access_path
-        own = _folded(disk.path for disk in then.disks)
-        others = [
-            path
-            for path in self.snapdrive.files(access)
-            if not now.owns(path) and path.casefold() not in own and not path.casefold().endswith(".partial")
-        ]
+        wanted = [disk.path for disk in then.disks if disk.unique_id == place.unique_id]
+        if backup.lun_of(then.configuration_file) == place:
+            wanted.append(then.configuration_file)
+        files = tuple(FileCopy(path[len(access) :], path) for path in wanted)
+        own = _folded(disk.path for disk in then.disks) | _folded(file.partial for file in files)
+        others = [path for path in self.snapdrive.files(access) if not now.owns(path) and path.casefold() not in own]
         if not others:
             return RestoreLun(lun, place.snapshot, Method.LUN_CLONE, access)
-        wanted = [disk.path for disk in then.disks if disk.unique_id == place.unique_id]
-        if then.configuration_file.casefold().startswith(access.casefold()):
-            wanted.append(then.configuration_file)
+        if any(differencing(path) for path in wanted):
+            raise NotAllowed(
+                f"{then.name} had checkpoints when {place.snapshot} was taken, and {lun} holds files of others",
+                next_action="Move the other files off this LUN: a LUN that only holds this VM comes back as a whole, "
+                "with its checkpoints. A file copy would separate them from the disks that they are based on.",
+                why=f"{len(others)} other file(s), the first is {others[0]}",
+                tr="6.7",
+            )
         return RestoreLun(
             lun,
             place.snapshot,
@@ -201,7 +210,7 @@ class RestoreVm(Procedure[RestoreState]):
             others=len(others),
             clone=f"{lun.name}_restore_{mark}".replace(".", "_"),
             mount=f"C:\\smhvlab\\restore_{mark}_{number}\\",
-            files=tuple(FileCopy(path[len(access) :], path) for path in wanted),
+            files=files,
         )
 
     def confirmations(self, state: RestoreState) -> Sequence[Confirmation]:
@@ -353,12 +362,11 @@ def _in_backup(backup: Backup, vm: str) -> BackupVm:
 
 def _places(backup: Backup, vm: BackupVm) -> list[BackupLun]:
     """The LUNs of the backup that hold something of the VM."""
-    used = {disk.unique_id for disk in vm.disks}
-    return [
-        lun
-        for lun in backup.luns
-        if lun.unique_id in used or vm.configuration_file.casefold().startswith(lun.access_path.casefold())
-    ]
+    paths = [vm.configuration_file, *vm.parents]
+    if vm.parents:
+        paths.append(vm.checkpoints + "\\")
+    used = {disk.unique_id for disk in vm.disks} | {lun.unique_id for path in paths if (lun := backup.lun_of(path))}
+    return [lun for lun in backup.luns if lun.unique_id in used]
 
 
 def _folded(texts: Iterable[str]) -> set[str]:
@@ -379,6 +387,9 @@ def _warnings(then: BackupVm, now: Vm) -> tuple[tuple[str, str], ...]:
         found.append(("fewer-vhds", text))
     if now.configuration.casefold() != then.configuration.casefold():
         found.append(("location", f"{now.name} has moved from {then.configuration} to {now.configuration}"))
+    elif then.checkpoints and now.checkpoints.casefold() != then.checkpoints.casefold():
+        text = f"the checkpoints of {now.name} have moved from {then.checkpoints} to {now.checkpoints}"
+        found.append(("location", text))
     if len(present) == len(before) and present != before:
         found.append(("vhd-paths", f"names or paths of the VHDs of {now.name} have changed since the backup"))
     return tuple(found)

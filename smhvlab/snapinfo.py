@@ -86,7 +86,12 @@ class BackupDisk:
 
 @dataclass(frozen=True)
 class BackupVm:
-    """A VM in a backup."""
+    """A VM in a backup.
+
+    Attributes:
+        checkpoints: folder of its checkpoint files; "" in a backup that did not record it.
+        parents: files that its disks are based on, if it had checkpoints.
+    """
 
     id: str
     name: str
@@ -95,6 +100,8 @@ class BackupVm:
     configuration: str
     configuration_file: str
     disks: tuple[BackupDisk, ...]
+    checkpoints: str = field(default="", repr=False)
+    parents: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,11 @@ class Backup:
     def registered_as(self) -> str:
         """The backup type as SMHV shows it (TR 6.2)."""
         return {"crash": "Crash-consistent", "application": "Application-consistent"}[self.consistency]
+
+    def lun_of(self, path: str) -> BackupLun | None:
+        """The LUN that held a path of the host, None: none of this backup."""
+        matches = [lun for lun in self.luns if path.casefold().startswith(lun.access_path.casefold())]
+        return max(matches, key=lambda lun: len(lun.access_path), default=None)
 
     def vm(self, vm_id: str) -> BackupVm:
         """The VM of an id in this backup. Raises NotFound."""

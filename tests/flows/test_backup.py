@@ -8,7 +8,7 @@ import pytest
 from netapp_ontap.resources.volume import Volume
 
 from labenv.lab import Lab
-from smhvlab.errors import NotAllowed, NotFound, OntapError, SmhvLabError
+from smhvlab.errors import NotAllowed, NotFound, OntapError, PlanChanged, SmhvLabError
 from smhvlab.site import Site
 from smhvlab.wires.control import Wire
 from tests.flows.checks import blocks_sound, picture
@@ -186,3 +186,27 @@ def test_a_full_thin_volume_takes_the_lun_offline_and_the_error_says_so(site: Si
         write_on()
     assert tools.hyperv.vm("sql01").state != "Running"
     assert tools.sql.insert("app01", "bb1", 1) == 1
+
+
+def test_a_plan_stays_good_while_time_passes_but_only_for_one_run(site: Site, lab: Lab) -> None:
+    """Minutes may pass before the approval; a second run would find all names of the plan there, and do nothing."""
+    site.create_dataset("Apps", ["app01"])
+    flow = site.backup("Apps")
+    plan = flow.plan()
+    lab.clock.advance(600)
+    name = flow.run_sync(plan=plan).result.backup.name
+    assert name == plan.state.name
+    with pytest.raises(PlanChanged, match="carried out by run"):
+        site.backup("Apps").run_sync(plan=plan)
+    assert list(site.backups()["name"]) == [name]
+
+
+@pytest.mark.tr("R-6.2-10")
+def test_what_a_checkpoint_is_based_on_belongs_to_the_backup(site: Site) -> None:
+    """The VM writes to the checkpoint's disks; the VHDs below them are recorded, and their LUN is in the backup."""
+    machine = site.tools().hyperv.vm("sql01")
+    site.tools().host.pair(("Get-VM", {"Id": machine.id}), ("Checkpoint-VM", {"SnapshotName": "before"}))
+    site.create_dataset("Set", ["sql01"])
+    (vm,) = site.backup("Set").run_sync().result.backup.vms
+    assert vm.parents == tuple(disk.path for disk in machine.disks)
+    assert site.tools().snapinfo.backups()[0].vms == (vm,)

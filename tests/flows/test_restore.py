@@ -6,6 +6,7 @@ import pytest
 
 from labenv.lab import Lab
 from smhvlab.errors import ConfirmationNeeded, NotAllowed, NotFound, SmhvLabError
+from smhvlab.record import Outcome
 from smhvlab.restore import Method
 from smhvlab.site import Site
 from tests.flows.checks import blocks_sound, picture, sound
@@ -121,3 +122,68 @@ def test_a_full_volume_fails_the_file_copy_and_the_vm_keeps_running(site: Site, 
         site.restore(name, "app01").run_sync()
     assert picture(site) == before
     sound(lab, "app01", rows=dict.fromkeys(("aa1", "bb1", "bb2", "bb3"), ROWS + 500))
+
+
+@pytest.mark.parametrize("vm", ["sql01", "app01"])
+def test_a_plan_stays_good_while_time_passes(site: Site, lab: Lab, vm: str) -> None:
+    """Between a plan and its approval minutes pass: what a survey makes up of the time is no change of the site."""
+    name = backed_up(site, vm)
+    flow = site.restore(name, vm)
+    plan = flow.plan()
+    lab.clock.advance(600)
+    assert flow.run_sync(plan=plan).outcome is Outcome.DONE
+
+
+def checkpoint(site: Site, vm: str) -> None:
+    """Take a checkpoint of a VM."""
+    machine = site.tools().hyperv.vm(vm)
+    site.tools().host.pair(("Get-VM", {"Id": machine.id}), ("Checkpoint-VM", {"SnapshotName": "before"}))
+
+
+def test_a_vm_with_a_checkpoint_comes_back_with_it(site: Site, lab: Lab) -> None:
+    """Disks, the disks that they are based on, and the checkpoint's configuration are all the VM's own files."""
+    checkpoint(site, "sql01")
+    name = backed_up(site, "sql01")
+    flow = site.restore(name, "sql01")
+    assert [lun.method for lun in flow.plan().state.luns] == [Method.LUN_CLONE]
+    flow.run_sync()
+    assert len(site.tools().host.run("Get-VMSnapshot", {"VMName": "sql01"})) == 1
+    sound(lab, "sql01", rows=dict.fromkeys(("aa1", "bb1", "bb2", "bb3"), ROWS))
+
+
+def test_a_checkpoint_taken_after_the_backup_is_gone_afterwards(site: Site, lab: Lab) -> None:
+    """The VHDs have other names since then: that has to be accepted, and then the LUN goes back as a whole."""
+    name = backed_up(site, "sql01")
+    checkpoint(site, "sql01")
+    flow = site.restore(name, "sql01")
+    assert [question.key for question in flow.plan().confirmations] == ["vhd-paths"]
+    flow.run_sync(accept=["vhd-paths"])
+    assert site.tools().host.run("Get-VMSnapshot", {"VMName": "sql01"}) == []
+    sound(lab, "sql01", rows=dict.fromkeys(("aa1", "bb1", "bb2", "bb3"), ROWS))
+
+
+def test_a_vm_with_a_checkpoint_on_a_shared_lun_is_refused(site: Site) -> None:
+    """A file copy would part the checkpoint's disks from what they are based on: refused before anything changes."""
+    checkpoint(site, "app01")
+    name = backed_up(site, "app01")
+    before = picture(site)
+    with pytest.raises(NotAllowed, match="checkpoints"):
+        site.restore(name, "app01").run_sync()
+    assert picture(site) == before
+
+
+@pytest.mark.tr("R-6.7-05")
+def test_moved_checkpoints_raise_a_warning(site: Site) -> None:
+    """The folder of the VM's checkpoints is another one than at the time of the backup."""
+    name = backed_up(site, "sql01")
+    machine = site.tools().hyperv.vm("sql01")
+    site.tools().host.pair(("Get-VM", {"Id": machine.id}), ("Set-VM", {"SnapshotFileLocation": "V:\\checkpoints"}))
+    assert [question.key for question in site.restore(name, "sql01").plan().confirmations] == ["location"]
+
+
+def test_a_file_of_others_that_ends_like_a_copy_counts(site: Site) -> None:
+    """Only this VM's own half-made copies are left out when the method is decided."""
+    name = backed_up(site, "sql01")
+    stranger = "C:\\VMs\\sql01\\stranger.partial"
+    site.tools().host.run("Set-Content", {"LiteralPath": stranger, "Value": "x", "NoNewline": True})
+    assert [lun.method for lun in site.restore(name, "sql01").plan().state.luns] == [Method.FILE_COPY]
