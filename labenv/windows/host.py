@@ -25,6 +25,7 @@ from labenv.windows.files import Files
 from labenv.windows.iscsi import Initiator
 from labenv.windows.localdisk import LocalDisk, LocalDiskCheckpoints
 from labenv.windows.machines import Machines, VmNotRunning
+from labenv.windows.paths import PathWatch
 from labenv.windows.places import VIRTUAL_DISKS, VIRTUAL_MACHINES
 from labenv.windows.records import DiskRecord, MountRecord, VmRecord
 from labenv.windows.registry import Registry
@@ -104,6 +105,8 @@ class Host:
             self._install()
         self._start()
         state.after_restore(self._restored)
+        self.paths = PathWatch(self, state)
+        state.join(self.paths)
 
     @property
     def name(self) -> str:

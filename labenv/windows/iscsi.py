@@ -117,6 +117,10 @@ class Initiator:
         assert self._seen is not None
         return self._seen[1].get(serial)
 
+    def look_again(self) -> None:
+        """Something was committed in this instant: what was asked before it may be out of date."""
+        self._seen = None
+
     def restart(self) -> None:
         """The host has restarted: only favourites log in again."""
         for identifier in [k for k, s in self.sessions.items() if not s.persistent]:

@@ -76,6 +76,7 @@ class FailoverCluster:
             host.files.peers = partial(self._peers_of, host)
         self.start()
         state.after_restore(self.start)
+        state.join(self.monitor)
 
     def _form(self) -> None:
         names = (self.spec.name,)

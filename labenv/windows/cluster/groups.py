@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -62,10 +63,11 @@ class Groups:
         resources = self._cluster.resources_of(group)
         return all(node.name in self._cluster.resources.possible_owners(r) for r in resources)
 
-    def best_node(self, group: GroupRecord, *, without: str = "") -> str | None:
+    def best_node(self, group: GroupRecord, *, without: str = "", among: Sequence[str] | None = None) -> str | None:
         """Where a group should go: a preferred owner, else the node with the fewest groups that has nothing alike."""
         cluster = self._cluster
-        nodes = [n for n in cluster.nodes.values() if n.name != without and self._allowed(group, n)]
+        names = [n for n in cluster.nodes if n != without and (among is None or n in among)]
+        nodes = [cluster.nodes[n] for n in names if self._allowed(group, cluster.nodes[n])]
         others = [g for g in cluster.group_table.values() if g.id != group.id]
 
         def rank(node: NodeRecord) -> tuple[int, int, int, int]:

@@ -141,7 +141,9 @@ class SharedVolumeRecord:
         path: its folder on every node, with a backslash at its end.
         partition: number of its partition.
         redirected: whether an administrator has switched redirected access on.
-        fault: name of a fault: empty, ``Paused`` or ``Unavailable``.
+        fault: ``Paused`` while no node has a path and I/O is held back; else empty.
+        backup: whether a backup has it in redirected access (CSV version 1).
+        blind: nodes without a path of their own; their I/O goes through the owner.
     """
 
     resource: UUID
@@ -152,6 +154,7 @@ class SharedVolumeRecord:
     redirected: bool = False
     fault: str = ""
     backup: bool = False
+    blind: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from labenv.devices import BlockDevice, DeviceError, DeviceGone, data_ranges
 from labenv.windows.cluster.errors import ClusterProblem
-from labenv.windows.cluster.records import OFFLINE, ONLINE, DiskVolume, ResourceRecord, SharedVolumeRecord
+from labenv.windows.cluster.records import FAILED, OFFLINE, ONLINE, DiskVolume, ResourceRecord, SharedVolumeRecord
 from labenv.windows.disks import gpt as table
 from labenv.windows.disks.errors import FileSystemError
 from labenv.windows.disks.exfat import FileSystem
@@ -179,12 +179,13 @@ class ClusterVolumes:
         """How a node reaches a shared volume: state, reason of file system redirection, reason of block redirection."""
         direct = self._cluster.disks.reaches(resource, host)
         block = "NotBlockRedirected" if direct else "NoDiskConnectivity"
-        file = "UserRequest" if volume.redirected else "NotFileSystemRedirected"
-        if resource.state != ONLINE or volume.fault == "Unavailable" or not self._cluster.is_member(host.name):
+        redirected = volume.redirected or volume.backup
+        file = "UserRequest" if redirected else "NotFileSystemRedirected"
+        if resource.state != ONLINE or not self._cluster.is_member(host.name):
             return "Unavailable", file, block
-        if volume.fault == "Paused":
+        if volume.fault:
             return "Paused", file, block
-        if volume.redirected:
+        if redirected:
             return "FileSystemRedirected", file, block
         return ("Direct" if direct else "BlockRedirected"), file, block
 
@@ -206,6 +207,15 @@ class ClusterVolumes:
                 system.close()
             except (DeviceError, FileSystemError):
                 system.abandon()
+
+    def drop(self, resource: ResourceRecord) -> None:
+        """A disk has failed: its file systems are gone from every node, without a last write."""
+        for volume in self.of(resource):
+            system = self._systems.pop(volume.guid, None)
+            if system is not None:
+                system.abandon()
+        self._cluster.disks.take_offline(resource, FAILED)
+        self.refresh()
 
     def refresh(self) -> None:
         """Let every node see what is online now, at the folders where it belongs."""
