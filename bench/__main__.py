@@ -1,4 +1,4 @@
-"""Speed and memory as ratios and counts: ``python -m bench [PART ...] [--quick]``; docs/bench.md says how to read it."""
+"""Speed and memory as ratios and counts: ``python -m bench [PART ...]``; docs/bench.md says how to read it."""
 
 from __future__ import annotations
 
