@@ -23,7 +23,7 @@ from labenv.windows.files import GIB, Files, windows_errors
 from labenv.windows.machines import Machines, VmNotRunning
 from labenv.windows.records import DriveRecord, MergeRecord, SnapshotRecord, VmRecord
 from labenv.windows.vhds import VirtualDisks
-from labenv.windows.vmconfig import is_active, portable
+from labenv.windows.vmconfig import is_active, is_moving, portable
 from labenv.windows.vss.quiesce import leave_consistent
 
 _NO_PART = (VmNotRunning, GuestError, DeviceError, FileSystemError)
@@ -67,8 +67,9 @@ class Checkpoints:
         """
         if vm.checkpoint_type == "Disabled":
             raise hyperv("OperationFailed", f"Checkpoint operation failed. Checkpoints are disabled for '{vm.name}'.")
-        if vm.state not in ("Running", "Off", "Saved"):
-            text = f"Checkpoint operation for '{vm.name}' failed: the virtual machine is {vm.state}."
+        if vm.state not in ("Running", "Off", "Saved") or is_moving(vm):
+            doing = "being moved" if is_moving(vm) else vm.state
+            text = f"Checkpoint operation for '{vm.name}' failed: the virtual machine is {doing}."
             raise hyperv("InvalidState", text, target=vm.name)
         self._machines.mark(vm, "CreatingSnapshot")
         try:

@@ -203,9 +203,13 @@ class Files:
         return self._volumes.resolve(first)[0].guid == self._volumes.resolve(second)[0].guid
 
     def rename(self, source: str, destination: str) -> None:
-        """Rename or move within a volume; never overwrites."""
+        """Rename or move within a volume; never overwrites. Of a mount point the directory is renamed."""
         self.guard(source)
-        file_system, inner = self.locate(source)
+        if self._volumes.mounted_at(source) is not None:
+            file_system, folder = self.locate(ntpath.dirname(source.rstrip("\\")))
+            inner = ntpath.join(folder, ntpath.basename(source.rstrip("\\")))
+        else:
+            file_system, inner = self.locate(source)
         target = self._volumes.resolve(destination)[1]
         with windows_errors(source):
             if file_system.exists(target) and inner.lower() != target.lower():

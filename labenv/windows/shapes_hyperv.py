@@ -37,6 +37,9 @@ _STATUS = {
     "CriticalIoError": "Cannot connect to virtual machine storage",
     "MergingDisks": "Merging disks",
     "CreatingSnapshot": "Creating checkpoint",
+    "MigratingVirtualMachine": "Moving virtual machine",
+    "StorageMigrationPhaseOne": "Moving storage",
+    "StorageMigrationPhaseTwo": "Moving storage",
 }
 
 

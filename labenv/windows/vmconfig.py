@@ -26,6 +26,11 @@ def is_active(vm: VmRecord) -> bool:
     return vm.state in _ACTIVE
 
 
+def is_moving(vm: VmRecord) -> bool:
+    """Whether the VM, or its storage, is being moved; nothing else may be done to it meanwhile."""
+    return vm.status == "MigratingVirtualMachine" or vm.status.startswith("StorageMigration")
+
+
 def portable(vm: VmRecord) -> VmRecord:
     """What of a VM its configuration file holds: nothing that only this host at this moment knows."""
     state = "Saved" if vm.state == "Saved" else "Off"

@@ -204,6 +204,8 @@ class ClusterDisks:
     def hide(self, resource: ResourceRecord, host: Host) -> None:
         """A disk is not for this node: it is offline there."""
         record = host.disks.records.get(resource.disk)
+        if record is not None and record.offline and record.offline_reason:
+            host.disks.records[record.unique_id] = replace(record, offline_reason=0)
         if record is None or record.offline:
             return
         if record.number is not None and host.powered:

@@ -15,7 +15,7 @@ from labenv.windows.errors import FileProblem, hyperv, hyperv_file
 from labenv.windows.objects import Int64, PsList, PsObject
 from labenv.windows.places import VIRTUAL_DISKS, VIRTUAL_MACHINES
 from labenv.windows.records import DriveRecord, VmRecord
-from labenv.windows.vmconfig import is_active
+from labenv.windows.vmconfig import is_active, is_moving
 from labenv.windows.volumes import full_path
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ async def _each(
         if vm.state in done:
             call.warning(ALREADY)
             await host.spend("windows.vm.set")
-        elif vm.state not in states:
+        elif vm.state not in states or is_moving(vm):
             call.error(_wrong_state(vm, "change state"))
         else:
             try:
@@ -211,7 +211,7 @@ async def remove_vm(host: Host, call: Call) -> None:
     """Remove-VM: unregisters; the virtual disks stay."""
     await host.spend("windows.vm.remove")
     for vm in vms(host, call):
-        if is_active(vm):
+        if is_active(vm) or is_moving(vm):
             call.error(_wrong_state(vm, "remove"))
         else:
             host.machines.remove(vm)
