@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from html import escape
 
+from smhvlab.doctor import unfinished
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm, differencing
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
+from smhvlab.runner import path_of
 from smhvlab.site import stamp
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.steps import step
@@ -138,9 +140,9 @@ class RestoreVm(Procedure[RestoreState]):
         if now is None:
             raise NotAllowed(
                 f"The VM {then.name} is not registered on the host any more",
-                next_action="If a restore of it was interrupted, finish that one: `smhvlab doctor` lists it. A deleted "
-                "VM can only be restored from an application-consistent backup; register it again from its "
-                "configuration file if that still exists.",
+                next_action=self._unfinished(then)
+                or "A deleted VM can only be restored from an application-consistent backup; "
+                "register it again from its configuration file if that still exists.",
                 tr="6.7",
             )
         if now.has_checkpoints:
@@ -172,6 +174,14 @@ class RestoreVm(Procedure[RestoreState]):
             warnings=_warnings(then, now),
             stamp=mark,
         )
+
+    def _unfinished(self, vm: BackupVm) -> str:
+        """What to do if an earlier restore of the VM was interrupted, "" if none was."""
+        for found in unfinished(self.site.name, folder=self.site.journals):
+            named = str(found.header.parameters.get("vm", "")).casefold()
+            if found.header.flow == path_of(type(self)) and named in (vm.name.casefold(), vm.id.casefold()):
+                return f"Its restore was interrupted: smhvlab doctor --resume {found.run} finishes it."
+        return ""
 
     def _need_snapshot(self, volume: VolumeRef, place: BackupLun) -> None:
         if self.storage.snapshot(volume, place.snapshot) is None:
@@ -245,8 +255,8 @@ class RestoreVm(Procedure[RestoreState]):
     def copy(self, s: RestoreState) -> None:
         for lun, file in self.track(s.files):
             source = lun.mount + file.inside
-            if self._length(file.partial) != self._length(source):
-                self.host.run("Copy-Item", {"LiteralPath": source, "Destination": file.partial, "Force": True})
+            self._drop_copy(file)  # of an interrupted try; Windows may give it its full length before its contents
+            self.host.run("Copy-Item", {"LiteralPath": source, "Destination": file.partial, "Force": True})
             if self._length(file.partial) != self._length(source):
                 raise NotFound(
                     f"The copy of {file.target} is not complete",
@@ -257,8 +267,11 @@ class RestoreVm(Procedure[RestoreState]):
     @copy.undo
     def drop_copies(self, s: RestoreState) -> None:
         for _, file in s.files:
-            if self._length(file.partial) is not None:
-                self.host.run("Remove-Item", {"LiteralPath": file.partial, "Force": True})
+            self._drop_copy(file)
+
+    def _drop_copy(self, file: FileCopy) -> None:
+        if self.host.run("Test-Path", {"LiteralPath": file.partial})[0]:
+            self.host.run("Remove-Item", {"LiteralPath": file.partial, "Force": True})
 
     @step("Power off the VM", tr="6.7/1", items=lambda s: (s.vm.name,))
     def power_off(self, s: RestoreState) -> None:

@@ -187,3 +187,29 @@ def test_a_file_of_others_that_ends_like_a_copy_counts(site: Site) -> None:
     stranger = "C:\\VMs\\sql01\\stranger.partial"
     site.tools().host.run("Set-Content", {"LiteralPath": stranger, "Value": "x", "NoNewline": True})
     assert [lun.method for lun in site.restore(name, "sql01").plan().state.luns] == [Method.FILE_COPY]
+
+
+def test_a_vm_whose_restore_stopped_is_sent_to_the_doctor(site: Site, lab: Lab) -> None:
+    """Between removal and registration the VM is away: a second restore says which run brings it back."""
+    name = backed_up(site, "app01")
+    lab.faults.set("windows.cmdlet", "error", match={"cmdlet": "Import-VM"}, code="x", times=1)
+    flow = site.restore(name, "app01")
+    with pytest.raises(SmhvLabError):
+        flow.run_sync()
+    with pytest.raises(NotAllowed) as caught:
+        site.restore(name, "app01").run_sync()
+    assert f"doctor --resume {flow.run_id}" in caught.value.next_action
+    flow.resume_sync()
+    sound(lab, "app01", rows=dict.fromkeys(("aa1", "bb1", "bb2", "bb3"), ROWS))
+
+
+def test_a_half_made_copy_is_never_taken_for_a_whole_one(site: Site, lab: Lab) -> None:
+    """Windows gives a file that is being copied its full length at once, so an interrupted run's is copied anew."""
+    name = backed_up(site, "app01")
+    host = site.tools().host
+    disk = site.tools().hyperv.vm("app01").disks[0].path
+    size = int(host.run("Get-Item", {"LiteralPath": disk}, select=("Length",))[0]["Length"])
+    host.run("New-VHD", {"Path": "V:\\app01\\empty.vhd", "SizeBytes": size - 512, "Fixed": True})
+    host.run("Rename-Item", {"LiteralPath": "V:\\app01\\empty.vhd", "NewName": disk.rpartition("\\")[2] + ".partial"})
+    site.restore(name, "app01").run_sync()
+    sound(lab, "app01", rows=dict.fromkeys(("aa1", "bb1", "bb2", "bb3"), ROWS))
