@@ -53,6 +53,7 @@ class Machines(VmRegistry):
         self._files = files
         self._vhds = vhds
         self.running: dict[UUID, Running] = {}
+        self._held: set[UUID] = set()
 
     # -- power -------------------------------------------------------------------------------------------------
 
@@ -139,8 +140,23 @@ class Machines(VmRegistry):
         """Let every running guest do what it does by itself up to now (before its storage is looked at)."""
         for vm in list(self.vms.values()):
             running = self.running.get(vm.id)
+            if self._held and self._is_held(vm):
+                continue
             if vm.state == "Running" and running is not None and running.guest is not None:
                 running.guest.settle()
+
+    def hold(self, volumes: set[UUID]) -> None:
+        """Hold the writes of guests whose disks are on these volumes (none: let them go on)."""
+        self._held = volumes
+
+    def _is_held(self, vm: VmRecord) -> bool:
+        for drive in vm_drives(vm):
+            try:
+                if UUID(self._files.key(drive.path).partition("\\")[0]) in self._held:
+                    return True
+            except FileProblem:
+                continue
+        return False
 
     def flush(self) -> None:
         """Write what every running guest holds in its cache."""

@@ -40,19 +40,29 @@ class Arrivals:
 
     # -- flags of the original -------------------------------------------------------------------------------------
 
-    def mark(self, disk: str, *, flags: bool) -> None:
-        """Set or clear the VSS flags in the partition table on the disk, behind the mounted volume's back.
+    def mark(self, disk: str) -> Gpt | None:
+        """Set the VSS flags in the partition table on a disk, behind the mounted volume's back; gives the old table.
 
         Windows reads the attributes when a volume is mounted, so the running system does not notice; a copy that is
         taken meanwhile has them.
         """
         disks = self._host.disks
         record = disks.records[disk]
-        layout = disks.layout(record)
+        try:
+            layout = table.read_gpt(disks.raw(record))
+            if layout is not None:
+                table.write_gpt(disks.raw(record), _flagged(layout))
+        except DeviceError as error:
+            raise VssError(codes.UNEXPECTED, f"disk {record.number}: {error}") from error
+        return layout
+
+    def unmark(self, disk: str, layout: Gpt | None) -> None:
+        """Put the old partition table back."""
         if layout is None:
             return
+        record = self._host.disks.records[disk]
         try:
-            table.write_gpt(disks.raw(record), _flagged(layout) if flags else layout)
+            table.write_gpt(self._host.disks.raw(record), layout)
         except DeviceError as error:
             raise VssError(codes.UNEXPECTED, f"disk {record.number}: {error}") from error
 

@@ -164,8 +164,12 @@ class HyperVWriter(Writer):
         """Make every VM consistent inside: a shadow copy in the guest, a recovery checkpoint, or its saved state."""
         session = self._session(work)
         for component in work.of(self.id):
-            vm = self.host.machines.get(component.vm) if component.vm is not None else None
+            if component.vm is None:
+                continue
+            vm = self.host.machines.get(component.vm)
             if vm is None:
+                text = f"virtual machine {component.name} is no longer on {self.host.name}"
+                session.failed[component.vm] = VssError(codes.WRITER_RETRYABLE, text)
                 continue
             try:
                 await self.host.vss.fault("vss.writer", writer=self.name, phase="PrepareForSnapshot", vm=vm.name)
@@ -262,13 +266,14 @@ class HyperVWriter(Writer):
             raise self._veto(work, failed)
 
     def _revert(self, work: SnapshotSet, vm: VmRecord, set_id: UUID) -> None:
+        shown_on = work.shown_on or self.host
         opened: list[OpenDisk] = []
         path = ""
         try:
             for drive in sorted_drives(vm):
                 if drive.path:
                     path = drive.path
-                    opened.append(self.host.vhds.open(self._on_copy(work, drive.path)))
+                    opened.append(shown_on.vhds.open(self._on_copy(work, drive.path)))
                     self._refuse_collision(opened[-1], drive.path)
             result = recover(
                 [d.device for d in opened],

@@ -11,6 +11,7 @@ from labenv.windows.volumes import Volume
 from labenv.windows.vss.codes import NONE, Phase, WriterState
 
 if TYPE_CHECKING:
+    from labenv.windows.host import Host
     from labenv.windows.vss.provider import Provider
 
 
@@ -110,6 +111,7 @@ class SnapshotSet:
 
     Attributes:
         components: what takes part, by writer.
+        shown_on: the host whose disks the shadow copies are while they are recovered; None: the writer's own.
         status: where each writer stands; a writer's own state is that of the backup that it heard of last.
         recover: whether the shadow copies are written by writers after their creation (auto-recovery).
         options: ``transportable``, ``plex``, ``noautorecover``, ... as the requestor set them.
@@ -122,6 +124,7 @@ class SnapshotSet:
     components: list[Component] = field(default_factory=list)
     recover: bool = False
     status: dict[UUID, Status] = field(default_factory=dict)
+    shown_on: Host | None = None
 
     def target(self, volume: UUID) -> Target | None:
         """The shadow copy of a volume."""

@@ -148,8 +148,19 @@ class DataOntapProvider(Provider):
             volume=record["location"]["volume"]["uuid"],
             volume_name=record["location"]["volume"]["name"],
             svm=record["svm"]["name"],
-            igroup=groups[0],
+            igroup=await self._own_igroup(client, record["svm"]["name"]) or groups[0],
         )
+
+    async def _own_igroup(self, client: ArrayClient, svm: str) -> str:
+        """The igroup of this host alone: on a cluster the clones are shown to the coordinator only."""
+        try:
+            found = await client.records("/protocols/san/igroups", svm__name=svm, fields="name,initiators.name")
+        except ArrayError as error:
+            raise self._failed(client, error) from error
+        for group in found:
+            if [i["name"] for i in group.get("initiators", ())] == [self._host.iqn]:
+                return str(group["name"])
+        return ""
 
     # -- the first Snapshot copy -----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from labenv.windows.errors import FileProblem
-from labenv.windows.vss import codes, document
+from labenv.windows.vss import codes, csv, document
 from labenv.windows.vss.codes import Phase, VssError, WriterState
 from labenv.windows.vss.model import BackupType, Component, Context, SnapshotSet, Status, Target
 from labenv.windows.vss.records import ShadowRecord
@@ -157,6 +157,9 @@ class BackupComponents:
             raise VssError(codes.OBJECT_NOT_FOUND, f"{path} is a folder, not a volume or a mount point of one")
         if work.target(volume.guid) is not None:
             raise VssError(codes.OBJECT_ALREADY_EXISTS, f"{path} is in the set already")
+        refused = csv.refusal(vss.host, volume)
+        if refused is not None:
+            raise refused
         if len(work.targets) >= MOST_VOLUMES:
             raise VssError(codes.MAXIMUM_VOLUMES, f"a set holds at most {MOST_VOLUMES} volumes")
         if provider is None:

@@ -14,12 +14,13 @@ from labenv.guest.errors import GuestError
 from labenv.windows import events as log
 from labenv.windows.call import PsError
 from labenv.windows.disks.errors import FileSystemError, VirtualDiskError
+from labenv.windows.disks.gpt import Gpt
 from labenv.windows.errors import FILE_ERRORS
 from labenv.windows.volumes import Volume
-from labenv.windows.vss import codes
+from labenv.windows.vss import codes, csv
 from labenv.windows.vss.arrival import Arrivals
 from labenv.windows.vss.codes import Phase, VssError
-from labenv.windows.vss.hyperv import HYPERV, HyperVWriter
+from labenv.windows.vss.hyperv import HyperVWriter
 from labenv.windows.vss.model import SnapshotSet, Status, Target
 from labenv.windows.vss.navssprv import DataOntapProvider
 from labenv.windows.vss.provider import Provider, SystemProvider
@@ -54,8 +55,7 @@ class RequestorKilled(Exception):
 class Vss:
     """Volume Shadow Copy Service, writers and providers of one host.
 
-    ``writers`` and ``providers`` may be added to (cluster shared volumes bring their own). Only ``shadows`` is kept
-    over a restart; a set that was being created is left behind as it was.
+    Only ``shadows`` is kept over a restart; a set that was being created is left behind as it was.
     """
 
     def __init__(self, host: Host, *, state: State, fabric: Fabric) -> None:
@@ -64,22 +64,33 @@ class Vss:
         self.settings = Settings(host, state=state, fabric=fabric)
         self.arrivals = Arrivals(host, state)
         self.hardware = DataOntapProvider(host, settings=self.settings, arrivals=self.arrivals)
-        self.providers: list[Provider] = [self.hardware, SystemProvider(host)]
         self.hyperv = HyperVWriter(host, trace=self.trace)
-        self.writers: list[Writer] = [*system_writers(host), self.hyperv]
+        self.csv = csv.CsvWriter(host)
+        self._own_writers: list[Writer] = [*system_writers(host), self.hyperv]
+        self._own_providers: list[Provider] = [self.hardware, SystemProvider(host)]
         self.creating: SnapshotSet | None = None
-        self._current: SnapshotSet | None = None
+        self.current: SnapshotSet | None = None
 
     def restart(self) -> None:
         """The host has started: writers are stable, volatile shadow copies and half-made sets are forgotten."""
         self.creating = None
-        self._current = None
+        self.current = None
         for writer in self.writers:
             writer.reset()
         for provider in self.providers:
             provider.reset()
         for key in [key for key, record in self.shadows.items() if "Persistent" not in record.attributes]:
             del self.shadows[key]
+
+    @property
+    def writers(self) -> list[Writer]:
+        """The registered writers; a node of a failover cluster has that of the shared volumes too."""
+        return [*self._own_writers, *([self.csv] if csv.distributed(self.host) else [])]
+
+    @property
+    def providers(self) -> list[Provider]:
+        """The registered providers."""
+        return [*self._own_providers, *(csv.PROVIDERS if csv.distributed(self.host) else ())]
 
     # -- finding -----------------------------------------------------------------------------------------------
 
@@ -109,7 +120,7 @@ class Vss:
 
     def trace(self, lane: str, step: str, detail: str = "") -> None:
         """Write a line to the lab's trace."""
-        current = self._current
+        current = self.current
         set_id = f"{{{current.id}}}" if current is not None else ""
         text = f"{lane}: {step}{f' ({detail})' if detail else ''}"
         self.host.events.write(TRACE_LOG, TRACE_SOURCE, 1, text, values=(set_id, lane, step, detail))
@@ -184,10 +195,11 @@ class Vss:
 
         A writer that fails in PrepareForSnapshot or PostSnapshot does not end it: the requestor asks for the status.
         """
-        self._current = work
+        self.current = work
         begun = False
         try:
             await self.start_service("VSS")
+            csv.redirect(self.host, work, backup=True)
             try:
                 begun = True
                 await self._prepare(work)
@@ -202,7 +214,8 @@ class Vss:
             return self._remember(work)
         finally:
             self.hardware.forget(work)
-            self._current = None
+            csv.redirect(self.host, work, backup=False)
+            self.current = None
 
     async def _step(self, provider: Provider, name: str, step: Step) -> None:
         """Call a provider; VSS lets only known codes through and logs the failure as 12293."""
@@ -232,14 +245,12 @@ class Vss:
             await self._step(target.provider, "BeginPrepareSnapshot", begin)
         await self._each(work, "EndPrepareSnapshots", lambda p, t: lambda: p.end_prepare(work, t))
 
-    def _mark(self, work: SnapshotSet, *, flags: bool) -> None:
-        for disk in {t.volume.disk for t in work.targets if t.provider.kind == "Hardware"}:
-            self.arrivals.mark(disk, flags=flags)
-
     async def _freeze_and_commit(self, work: SnapshotSet, writers: Sequence[Writer]) -> None:
         host = self.host
-        self._mark(work, flags=True)
+        tables: dict[str, Gpt | None] = {}
         try:
+            for disk in sorted({t.volume.disk for t in work.targets if t.provider.kind == "Hardware"}):
+                tables[disk] = self.arrivals.mark(disk)
             await self.notify(Phase.PREPARE_SNAPSHOT, writers, work)
             frozen = host.clock.now
             await host.clock.sleep(host.costs["windows.vss.freeze"])
@@ -251,10 +262,13 @@ class Vss:
             await self._each(work, "PreCommitSnapshots", lambda p, t: lambda: p.pre_commit(work, t))
             held = await self._flush_and_hold(work)
             await self._each(work, "CommitSnapshots", lambda p, t: lambda: p.commit(work, t))
+            self._release_guests()
             self._release_hold(held)
             await self._each(work, "PostCommitSnapshots", lambda p, t: lambda: p.post_commit(work, t))
         finally:
-            self._mark(work, flags=False)
+            self._release_guests()
+            for disk, layout in tables.items():
+                self.arrivals.unmark(disk, layout)
         await self._thaw(work, writers, frozen)
 
     async def _flush_and_hold(self, work: SnapshotSet) -> int:
@@ -263,7 +277,9 @@ class Vss:
         started = host.clock.now
         self.trace("volsnap", "FLUSH_AND_HOLD")
         await host.clock.sleep(host.costs["windows.vss.flush"])
-        host.settle()
+        for node in csv.nodes(host):
+            node.settle()
+            node.machines.hold({t.volume.guid for t in work.targets})
         for target in work.targets:
             try:
                 await self.fault("vss.volume", volume=target.shown, phase="flush")
@@ -273,6 +289,10 @@ class Vss:
         if host.clock.now - started > HOLD * SECOND:
             raise VssError(codes.FLUSH_WRITES_TIMEOUT, "the volumes could not be flushed within 10 seconds")
         return host.clock.now
+
+    def _release_guests(self) -> None:
+        for node in csv.nodes(self.host):
+            node.machines.hold(set())
 
     def _release_hold(self, since: int) -> None:
         held = (self.host.clock.now - since) / SECOND
@@ -387,4 +407,4 @@ def needs_recovery(work: SnapshotSet, *, era: str) -> bool:
     """Whether the shadow copies of a set are written by the Hyper-V writer after their creation."""
     if era == "2022" or not work.context.writers or work.options & {"transportable", "noautorecover"}:
         return False
-    return bool(work.of(HYPERV))
+    return any(component.vm is not None for component in work.components)
