@@ -217,7 +217,10 @@ class FailoverCluster:
         self.volumes.forget()
         self.membership.settle()
         self.disks.settle()
-        self.groups.settle()
+        for group in self.group_table.values():
+            if group.moving:
+                self.put_group(replace(group, moving="", progress=0))
+        self.groups.run_now(self.groups.settle())
         self.volumes.refresh()
         for host in self.members():
             host.finish_merges()

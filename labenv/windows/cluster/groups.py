@@ -175,17 +175,33 @@ class Groups:
             log.group_failed([host], group.name)
         cluster.state.commit()
 
-    def settle(self) -> None:
-        """After a start of the nodes: whatever a node has that is not there goes to one that is."""
+    def settle(self) -> list[GroupRecord]:
+        """Whatever a node has that is not there goes to one that is; returns roles whose VMs are to be started."""
         cluster = self._cluster
-        for group in self.ordered():
-            if group.moving:
+        found = []
+        for each in self.ordered():
+            group = each
+            if group.moving and not cluster.is_member(group.owner):
                 group = cluster.put_group(replace(group, moving="", progress=0))
+            moved = False
             if not cluster.record.lost and not cluster.is_member(group.owner):
                 target = self.best_node(group, without=group.owner)
                 if target is not None:
-                    self.transfer(group, target, crashed=True)
-        for host in cluster.members():
-            for vm in list(host.vms.values()):
-                if vm.clustered and vm.state == "Starting":
-                    host.machines.vms[str(vm.id)] = replace(vm, state="Running", started=cluster.clock.now)
+                    group, moved = self.transfer(group, target, crashed=True), True
+            vm = cluster.machines.record(group) if group.vm is not None else None
+            if vm is None or not cluster.is_member(group.owner):
+                continue
+            if group.resume:
+                group = cluster.put_group(replace(group, resume=False))
+                cluster.machines.host(group).machines.vms[str(vm.id)] = vm = replace(vm, state="Starting")
+                moved = True
+            if moved and vm.state == "Starting":
+                found.append(group)
+        return found
+
+    def run_now(self, groups: list[GroupRecord]) -> None:
+        """The nodes have just been started: these virtual machines run, and boot when they are first asked."""
+        for group in groups:
+            vm = self._cluster.machines.needed(group)
+            machines = self._cluster.machines.host(group).machines
+            machines.vms[str(vm.id)] = replace(vm, state="Running", started=self._cluster.clock.now)

@@ -64,6 +64,9 @@ class Membership:
                     if running is not None:
                         running.power_off()
                     host.machines.vms[str(vm.id)] = replace(vm, state="Off", open_files=(), started=0, status="")
+                    group = cluster.group_of_vm(vm.id)
+                    if group is not None:
+                        cluster.put_group(replace(group, resume=True, moving="", progress=0))
         cluster.volumes.forget()
         for resource in list(cluster.resource_table.values()):
             if resource.kind == DISK and resource.state == ONLINE:
@@ -184,7 +187,8 @@ class Membership:
         if was_lost and not cluster.record.lost:
             cluster.disks.settle()
         if not cluster.record.lost:
-            cluster.groups.settle()
+            for group in cluster.groups.settle():
+                cluster.clock.spawn(cluster.groups.start_again(group), name=f"start {group.name} again")
         cluster.volumes.refresh()
         cluster.hosts[node].finish_merges()
         for group in cluster.groups.ordered():

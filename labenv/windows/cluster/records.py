@@ -51,6 +51,7 @@ class GroupRecord:
         wanted: whether it is meant to be online (the persistent state).
         moving: node that it is being moved to; empty: none.
         progress: percent of a live migration.
+        resume: whether its virtual machine is to be started when the cluster has its quorum again.
     """
 
     id: UUID
@@ -69,6 +70,7 @@ class GroupRecord:
     failover_period: int = 6
     moving: str = ""
     progress: int = 0
+    resume: bool = False
 
 
 @dataclass(frozen=True)

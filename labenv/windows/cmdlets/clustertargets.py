@@ -24,7 +24,7 @@ def cluster_of(host: Host, call: Call, *, parameter: str = "Cluster") -> Failove
         raise not_running()
     names = texts(call.get(parameter))
     for name in names:
-        short = name.split(".")[0].lower()
+        short = name.split(".")[0].lower() or name
         if short not in (".", made.spec.name.lower(), *(n.lower() for n in made.nodes)):
             raise not_reachable(name)
     if not made.is_member(host.name) and not any(made.is_member(n) for n in made.nodes if n in names):

@@ -74,6 +74,8 @@ async def format_volume(host: Host, call: Call) -> Sequence[object]:
             raise storage(
                 5, detail=f"The label is longer than {_LABEL} characters, which the lab's file system allows."
             )
+        if item.shared:
+            raise storage(41018)
         record = host.disks.records[item.disk]
         if record.kind == "system":
             raise storage(40001)
