@@ -51,6 +51,10 @@ class PairBench(Bench):
     def open(self) -> None:
         self.state = State(self.folder / "state.db")
         self.clock = Clock(START)
+        self.times = self.state.table("bench.time", int)
+        if "now" in self.times:
+            self.clock.set(self.times["now"])
+        self.state.before_commit(self._keep_time)
         self.ids = Ids(1, self.state)
         self.blocks = BlockStore(self.folder / "blocks", self.state, capacity=16 * GIB)
         self.faults = Faults(self.clock)
@@ -69,6 +73,10 @@ class PairBench(Bench):
             for number in (1, 2)
         ]
         self.at(2)
+
+    def _keep_time(self) -> None:
+        if self.times.get("now") != self.clock.now:
+            self.times["now"] = self.clock.now
 
     def at(self, number: int) -> PairBench:
         """Talk to cluster 1 or 2 from now on."""
