@@ -75,12 +75,14 @@ class Bench:
         file = folder / "site.toml"
         file.write_text(text, "utf-8")
         self.runner = asyncio.Runner()
+        names = re.findall(r'\[\[host\]\]\nname = "(\w+)"', text)
         endpoints = {
             "storage": [
                 {"name": "cluster1", "user": "admin", "password": "a", "svms": [{"name": "svm1", "password": "v"}]}
             ],
             "hyperv": [
-                {"name": "hv1", "user": "LAB\\Administrator", "password": "h", "sql": {"user": "sa", "password": "s"}}
+                {"name": n, "user": "LAB\\Administrator", "password": "h", "sql": {"user": "sa", "password": "s"}}
+                for n in names
             ],
         }
 
@@ -94,8 +96,13 @@ class Bench:
         (folder / "state").mkdir()
         self.site = self.runner.run(make())
         self.host: Host = self.site.hosts[0]
+        self.hosts = {host.name: host for host in self.site.hosts}
         self.array: Array = self.site.arrays[0]
-        self.engine = Engine(self.host, clock=self.site.clock, faults=self.site.faults, commit=self.site.state.commit)
+        self.engines = {
+            host.name: Engine(host, clock=self.site.clock, faults=self.site.faults, commit=self.site.state.commit)
+            for host in self.site.hosts
+        }
+        self.engine = self.engines[self.host.name]
 
     def restore(self) -> None:
         self.runner.run(self.site.restore("fresh"))
@@ -116,6 +123,9 @@ class Bench:
     def run(self, cmdlet: str, /, **parameters: object) -> list[Any]:
         return self.go(self.engine.run(cmdlet, parameters))
 
+    def run_on(self, node: str, cmdlet: str, /, **parameters: object) -> list[Any]:
+        return self.go(self.engines[node].run(cmdlet, parameters))
+
     def rest(self, method: str, path: str, body: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
         """The answer of the array to its administrator."""
         parameters = {"return_timeout": "120", **{k.replace("__", "."): v for k, v in query.items()}}
@@ -125,20 +135,20 @@ class Bench:
         assert status < 300, answer
         return answer
 
-    async def native(self, program: str, *arguments: str) -> Ran:
+    async def native(self, program: str, *arguments: str, on: str = "hv1") -> Ran:
         sink = _Sink()
         first = Command(program, tuple((None, a) for a in arguments))
         second = Command("Get-Variable", (("Name", "LASTEXITCODE"), ("ValueOnly", True)))
-        await self.engine.execute([[first], [second]], sink, Runspace())
+        await self.engines[on].execute([[first], [second]], sink, Runspace())
         return Ran([str(i) for i in sink.items[:-1]], sink.items[-1])
 
-    def script(self, *lines: str) -> Ran:
-        return self.go(self.diskshadow(*lines))
+    def script(self, *lines: str, on: str = "hv1") -> Ran:
+        return self.go(self.diskshadow(*lines, on=on))
 
-    async def diskshadow(self, *lines: str, name: str = "x") -> Ran:
+    async def diskshadow(self, *lines: str, name: str = "x", on: str = "hv1") -> Ran:
         path = f"C:\\Windows\\Temp\\{name}.dsh"
-        self.host.files.write(path, ("\r\n".join(lines) + "\r\n").encode("ascii"))
-        return await self.native("diskshadow.exe", "/s", path)
+        self.hosts[on].files.write(path, ("\r\n".join(lines) + "\r\n").encode("ascii"))
+        return await self.native("diskshadow.exe", "/s", path, on=on)
 
     def vssadmin(self, what: str) -> Ran:
         return self.go(self.native("vssadmin.exe", "list", what))
@@ -150,7 +160,7 @@ class Bench:
         self.site.faults.set(Fault(where, effect, match, seconds=seconds, times=times, **own))  # type: ignore[arg-type]
 
     def guest(self, vm: str) -> Guest:
-        return self.host.guest(vm)
+        return next(h for h in self.site.hosts if vm in (v.name for v in h.vms.values())).guest(vm)
 
     # -- looking -----------------------------------------------------------------------------------------------
 
@@ -164,32 +174,34 @@ class Bench:
     def maps(self) -> int:
         return int(self.rest("GET", "/protocols/san/lun-maps")["num_records"])
 
-    def events(self, provider: str, *ids: int) -> list[EventRecord]:
-        found = [e for e in self.host.events.newest_first() if e.provider == provider and (not ids or e.id in ids)]
+    def events(self, provider: str, *ids: int, on: str = "hv1") -> list[EventRecord]:
+        found = [e for e in self.hosts[on].events.newest_first() if e.provider == provider and (not ids or e.id in ids)]
         return list(reversed(found))
 
-    def trace(self) -> list[tuple[str, str]]:
-        return [(e.values[1], e.values[2]) for e in self.events("labenv")]
+    def trace(self, on: str = "hv1") -> list[tuple[str, str]]:
+        return [(e.values[1], e.values[2]) for e in self.events("labenv", on=on)]
 
-    def states(self) -> dict[str, tuple[int, int]]:
-        return {w.name: (w.state.value, w.failure) for w in self.host.vss.writers}
+    def states(self, on: str = "hv1") -> dict[str, tuple[int, int]]:
+        return {w.name: (w.state.value, w.failure) for w in self.hosts[on].vss.writers}
 
     def footprint(self) -> dict[str, object]:
         """Everything that a set may touch for a while, and has to give back."""
-        host = self.host
-        raw = [host.disks.raw(r) for r in host.disks.present() if r.kind == "iscsi"]
+        hosts = self.site.hosts
+        raw = [h.disks.raw(r) for h in hosts for r in h.disks.present() if r.kind == "iscsi"]
+        guests = {name: guest for h in hosts for name, guest in h.guests().items()}
+        volumes = [v["name"] for v in self.rest("GET", "/storage/volumes", fields="name")["records"]]
         return {
-            "snapshots": [self.snapshots(v) for v in ("vm_sql01", "vm_shared")],
+            "snapshots": [self.snapshots(v) for v in volumes if v != "golden" and not v.endswith("_root")],
             "luns": self.luns(),
             "maps": self.maps(),
-            "disks": sorted(host.disks.records),
+            "disks": [sorted(h.disks.records) for h in hosts],
             "tables": [read_gpt(device) for device in raw],
-            "creating": host.vss.creating,
-            "shadows": sorted(host.vss.shadows),
-            "guests": {name: guest.shadow for name, guest in host.guests().items()},
-            "areas": [shadow.areas(v.file_system) for g in host.guests().values() for v in g.volumes.values()],
+            "creating": [h.vss.creating or h.vss.current for h in hosts],
+            "shadows": [sorted(h.vss.shadows) for h in hosts],
+            "guests": {name: guest.shadow for name, guest in guests.items()},
+            "areas": [shadow.areas(v.file_system) for g in guests.values() for v in g.volumes.values()],
             "states": self.site.vm_states(),
-            "checkpoints": sorted(host.machines.snapshots),
+            "checkpoints": [sorted(h.machines.snapshots) for h in hosts],
             "store": self.site.blocks.check(),
         }
 

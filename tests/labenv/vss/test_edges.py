@@ -268,3 +268,18 @@ def test_a_denied_callback_is_only_noise(bench: Bench) -> None:
     ran = bench.script(*backup(SQL01))
     assert ran.code == 0, ran.text
     assert len(bench.events("VSS", 8194)) == 1
+
+
+def test_writes_are_held_while_the_copy_is_made(bench: Bench) -> None:
+    """A guest's load adds nothing between flush and release, however long the array takes, and catches up later."""
+    guest = bench.guest("sql01")
+    guest.do("start_load", database="bb1", rows_per_second=10, up_to=1_000_000)
+    bench.fault("ontap.request", "delay", method="POST", path="*/snapshots", seconds_="8")
+    ran = bench.script(*backup(SQL01))
+    assert ran.code == 0, ran.text
+    first = f"{{{ran.set_id}}}"
+    flushed = next(e for e in bench.events("labenv") if e.values[2] == "CommitSnapshots")
+    raw = bench.guest_files(bench.image("vm_sql01", first, "/golden"), "\\sql01", "sql01")
+    newest = max(entry.modified for entry in raw["E"].listdir("\\SQL"))
+    assert newest <= flushed.time
+    assert guest.count("bb1") >= 10 * 20
