@@ -33,7 +33,7 @@ class ProvisionState:
         snapshot: name of the Snapshot copy of the golden volume.
         volume: name of the FlexClone volume, and of the folder on the host.
         mount: where the clone is mounted, with a final backslash.
-        golden_folder: the golden VM's folder inside the clone; renamed to the new VM's.
+        golden_folder: the golden VM's folder inside the clone; renamed to the new VM's, ``folder``.
         vm_id: known once the blank VM exists.
     """
 
@@ -90,7 +90,8 @@ class ProvisionVm(Procedure[ProvisionState]):
 
         Raises:
             NotFound: no golden VM, or its disks are not on one LUN of the array.
-            NotAllowed: the golden VM is running or not made of fixed VHDs, or the name does not fit.
+            NotAllowed: the golden VM is running, not in a folder of its own or not made of fixed VHDs, or the name
+                does not fit.
             NameTaken: a VM, volume or folder of the name exists.
         """
         name = checked_name(self.vm)
@@ -117,14 +118,17 @@ class ProvisionVm(Procedure[ProvisionState]):
                 f"The folder {mount} exists on the host", next_action="Choose another name or folder.", tr="2.2"
             )
         igroup, _ = self.storage.igroup_of(self.snapdrive.initiator())
-        inside = golden.configuration[len(mounted) :]
-        folder = f"{mount}{name}"
-        vhds = tuple(_renamed(disk, name=name, folder=folder) for disk in golden.disks)
+        golden_folder = mount + golden.configuration[len(mounted) :]
+        folder = golden_folder.rpartition("\\")[0] + f"\\{name}"
+        vhds = tuple(
+            _renamed(disk, mount + disk.path[len(mounted) :], name=name, golden=golden_folder, folder=folder)
+            for disk in golden.disks
+        )
         return ProvisionState(
             vm=name,
             golden=lun.volume,
             golden_lun=lun,
-            golden_folder=f"{mount}{inside}",
+            golden_folder=golden_folder,
             volume=name,
             igroup=igroup,
             mount=mount,
@@ -150,6 +154,14 @@ class ProvisionVm(Procedure[ProvisionState]):
         home = homes[0]
         assert home is not None
         mounted = max((p for p in home.access_paths if paths[0].casefold().startswith(p.casefold())), key=len)
+        if paths[0].casefold() == mounted.casefold() or not all(
+            path.casefold().startswith(mounted.casefold()) for path in paths
+        ):
+            raise NotAllowed(
+                f"The golden VM {golden.name} is not in a folder below {mounted}",
+                next_action="Keep its configuration and its VHDs in a folder of their own on the LUN.",
+                tr="2.2",
+            )
         return luns[home.unique_id], mounted
 
     def _check_fixed(self, golden: Vm) -> None:
@@ -211,7 +223,7 @@ class ProvisionVm(Procedure[ProvisionState]):
         if s.golden_folder.casefold() != s.folder.casefold():
             self._rename(s.golden_folder, s.folder)
         configuration = f"{s.folder}\\Virtual Machines"  # the golden VM's own; the new VM gets another id
-        if not s.vm_id and self.host.run("Test-Path", {"LiteralPath": configuration})[0]:
+        if self.host.run("Test-Path", {"LiteralPath": configuration})[0]:
             self.host.run("Remove-Item", {"LiteralPath": configuration, "Recurse": True, "Force": True})
         for vhd in self.track(s.vhds):
             self._rename(vhd.source, vhd.disk.path)
@@ -223,7 +235,8 @@ class ProvisionVm(Procedure[ProvisionState]):
 
     @step("Create a blank VM", tr="2.2", items=lambda s: (s.vm,))
     def blank(self, s: ProvisionState) -> ProvisionState:
-        made = self.hyperv.ensure_blank(s.vm, folder=s.mount, generation=s.generation)
+        parent = s.folder.rpartition("\\")[0] + "\\"
+        made = self.hyperv.ensure_blank(s.vm, folder=parent, generation=s.generation)
         return replace(s, vm_id=made)
 
     @blank.undo
@@ -272,6 +285,9 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _renamed(disk: VmDisk, *, name: str, folder: str) -> RenamedVhd:
-    leaf = disk.path.rpartition("\\")[2]
-    return RenamedVhd(source=f"{folder}\\{leaf}", disk=replace(disk, path=f"{folder}\\{name}_{leaf}"))
+def _renamed(disk: VmDisk, path: str, *, name: str, golden: str, folder: str) -> RenamedVhd:
+    """A VHD by its path in the clone: the golden folder in it is renamed, then the file."""
+    if path.casefold().startswith(golden.casefold() + "\\"):
+        path = folder + path[len(golden) :]
+    place, _, leaf = path.rpartition("\\")
+    return RenamedVhd(source=path, disk=replace(disk, path=f"{place}\\{name}_{leaf}"))

@@ -92,3 +92,38 @@ def test_a_failure_half_way_leaves_the_site_as_it_was(site: Site, lab: Lab) -> N
     assert picture(site) == before
     site.provision("web02").run_sync()
     blocks_sound(lab)
+
+
+def test_vhds_in_a_folder_below_the_vm_are_found(site: Site, lab: Lab) -> None:
+    """Hyper-V Manager puts the VHDs into "Virtual Hard Disks" below the VM's folder: they are renamed there."""
+    host, golden = site.tools().host, site.tools().hyperv.vm("golden")
+    below = f"{golden.configuration}\\Virtual Hard Disks"
+    host.run("New-Item", {"Path": below, "ItemType": "Directory", "Force": True})
+    for disk in golden.disks:
+        place = {
+            "VMName": golden.name,
+            "ControllerType": disk.controller_type,
+            "ControllerNumber": disk.controller_number,
+            "ControllerLocation": disk.controller_location,
+        }
+        path = f"{below}\\{disk.path.rpartition(chr(92))[2]}"
+        host.run("Remove-VMHardDiskDrive", place)
+        host.run("Move-Item", {"LiteralPath": disk.path, "Destination": path})
+        host.run("Add-VMHardDiskDrive", {**place, "Path": path})
+    site.provision("web02").run_sync()
+    made = site.tools().hyperv.vm("web02")
+    assert {disk.path for disk in made.disks} == {
+        f"C:\\VMs\\web02\\web02\\Virtual Hard Disks\\web02_vhd{number}.vhd" for number in range(3)
+    }
+    sound(lab, "web02")
+
+
+def test_a_vhd_beside_the_golden_folder_is_found(site: Site) -> None:
+    """A VHD need not lie in the VM's folder, only on its LUN."""
+    host = site.tools().host
+    place = {"VMName": "golden", "ControllerType": "IDE", "ControllerNumber": 0, "ControllerLocation": 0}
+    host.run("Remove-VMHardDiskDrive", place)
+    host.run("Move-Item", {"LiteralPath": "G:\\golden\\vhd0.vhd", "Destination": "G:\\vhd0.vhd"})
+    host.run("Add-VMHardDiskDrive", {**place, "Path": "G:\\vhd0.vhd"})
+    made = site.provision("web02").run_sync().result
+    assert made.vhds[:2] == ("C:\\VMs\\web02\\web02_vhd0.vhd", "C:\\VMs\\web02\\web02\\web02_vhd1.vhd")
