@@ -213,6 +213,8 @@ class Svms(Collection):
         volumes = [v for v in self.core.volumes.values() if v.svm == record.uuid]
         if any(not v.is_svm_root for v in volumes):
             raise ApiError("8", reason="the SVM has data volumes")
+        if any(p.svm == record.uuid for p in self.core.replication.svm_peers.values()):
+            raise ApiError("8", reason="the SVM is peered with others")
 
         def apply() -> None:
             core = self.core

@@ -39,7 +39,14 @@ def path_of(core: Core, end: Endpoint) -> str:
     """``SVM:volume``; the volume as it is called now, as far as this cluster knows."""
     there = core.interconnect.peek(end.cluster)
     volume = None if there is None else there.volumes.get(end.volume)
-    return f"{end.svm_name}:{end.volume_name if volume is None else volume.name}"
+    return f"{svm_name(core, end)}:{end.volume_name if volume is None else volume.name}"
+
+
+def svm_name(core: Core, end: Endpoint) -> str:
+    """An endpoint's SVM as it is called here now."""
+    if end.cluster == core.spec.name and end.svm in core.svms:
+        return core.svms[end.svm].name
+    return end.svm_name
 
 
 def _cluster_uuid(core: Core, end: Endpoint) -> str | None:
@@ -56,7 +63,7 @@ def endpoint_fields(end: str) -> tuple[Field, ...]:
 
     return (
         Field(f"{end}.path", read=lambda core, x: path_of(core, of(x)), create=True, modify=True),
-        Field(f"{end}.svm.name", read=lambda core, x: of(x).svm_name, create=True, modify=True),
+        Field(f"{end}.svm.name", read=lambda core, x: svm_name(core, of(x)), create=True, modify=True),
         Field(f"{end}.svm.uuid", read=lambda core, x: of(x).svm, create=True, modify=True),
         Field(f"{end}.cluster.name", read=lambda core, x: of(x).cluster, create=True, modify=True),
         Field(f"{end}.cluster.uuid", read=lambda core, x: _cluster_uuid(core, of(x)), create=True, modify=True),
