@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -15,6 +13,7 @@ from labenv.windows.vss.codes import VssError
 from labenv.windows.vss.model import Component, Context
 from labenv.windows.vss.records import ShadowRecord
 from labenv.windows.vss.requestor import BackupComponents
+from labenv.windows.vss.scriptline import ScriptError, guid_of, names, words_of
 from labenv.windows.vss.writer import Writer
 
 if TYPE_CHECKING:
@@ -22,13 +21,8 @@ if TYPE_CHECKING:
 
 OPTIONS = ("differential", "plex", "transportable", "rollbackrecover", "txfrecover", "noautorecover")
 NOT_HERE = ("expose", "unexpose", "import", "break", "revert", "mask", "exec", "load", "simulate")
-_GUID = re.compile(r"\{?([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\}?")
 
 Handler = Callable[["list[str]"], Coroutine[None, None, None]]
-
-
-class ScriptError(Exception):
-    """A line cannot be understood, or asks for what cannot be; the script ends there."""
 
 
 class DiskShadow:
@@ -89,7 +83,7 @@ class DiskShadow:
         if not line or line.startswith("#") or line.lower().split()[0] == "rem":
             return True
         self.lines.append(f"-> {line}")
-        words = self._words(line)
+        words = words_of(line, self._aliases)
         command = words[0].lower()
         if command in ("exit", "quit"):
             return False
@@ -111,21 +105,6 @@ class DiskShadow:
         await self._vss.fault("vss.requestor", phase=" ".join(words[:2]).lower())
         await handlers[command](words[1:])
         return True
-
-    def _words(self, line: str) -> list[str]:
-        def value(match: re.Match[str]) -> str:
-            return self._aliases.get(match[1].lower(), match[0])
-
-        line = re.sub(r"%([^%\s]+)%", value, line)
-        lexer = shlex.shlex(line, posix=True)
-        lexer.whitespace_split = True
-        lexer.escape = ""
-        lexer.commenters = ""
-        lexer.quotes = '"'
-        try:
-            return list(lexer)
-        except ValueError as error:
-            raise ScriptError(f"The quotation marks in {line} do not match.") from error
 
     # -- settings ----------------------------------------------------------------------------------------------
 
@@ -201,7 +180,7 @@ class DiskShadow:
             if name == "alias":
                 alias = rest[1]
             else:
-                provider = self._guid(rest[1])
+                provider = guid_of(rest[1])
             rest = rest[2:]
         known = [self._volume(p) for p, _, _ in self._volumes]
         if self._volume(path) in known:
@@ -256,13 +235,13 @@ class DiskShadow:
         """Take every component whose volumes are all in the set; say of the others why not."""
         volumes = {t.volume.guid for t in components.work.targets}
         for writer, found in metadata.items():
-            if self._named(self._excluded, writer):
+            if names(self._excluded, writer):
                 self.lines.append(f'Excluding writer "{writer.name}", as asked for.')
                 continue
             taken = []
             for component in found:
                 missing = self._missing(component, volumes)
-                if self._named(self._excluded, writer, component):
+                if names(self._excluded, writer, component):
                     self.lines.append(f'Excluding component "{component.logical}" of "{writer.name}", as asked for.')
                 elif missing:
                     what = f'Component "{component.logical}" from writer "{writer.name}" is excluded from backup,'
@@ -277,8 +256,8 @@ class DiskShadow:
         chosen = {c.writer for c in components.chosen}
         for target in self._verified:
             if not any(
-                (self._named([target], w) and w.id in chosen)
-                or any(self._named([target], w, c) for c in components.chosen if c.writer == w.id)
+                (names([target], w) and w.id in chosen)
+                or any(names([target], w, c) for c in components.chosen if c.writer == w.id)
                 for w in metadata
             ):
                 raise VssError(codes.OBJECT_NOT_FOUND, f"{target} was to be verified and takes no part in the backup")
@@ -287,17 +266,6 @@ class DiskShadow:
         if component.elsewhere:
             return component.elsewhere[0]
         return next((f"\\\\?\\Volume{{{v}}}\\" for v in sorted(component.volumes - volumes, key=str)), "")
-
-    @staticmethod
-    def _named(targets: Sequence[str], writer: Writer, component: Component | None = None) -> bool:
-        for target in targets:
-            lowered = target.lower()
-            match = _GUID.fullmatch(target)
-            if component is None and (lowered == writer.name.lower() or (match and UUID(match[1]) == writer.id)):
-                return True
-            if component is not None and lowered == f"{writer.name}:{component.logical}".lower():
-                return True
-        return False
 
     def _check(self, components: BackupComponents) -> None:
         """Look at the writers; one that has failed ends the backup if it, or a component of it, was verified."""
@@ -312,7 +280,7 @@ class DiskShadow:
                 f"failure: 0x{status.failure:08x} ({codes.NAMES.get(status.failure, '')})"
             )
             owns = [c for c in components.chosen if c.writer == writer.id]
-            if self._named(self._verified, writer) or any(self._named(self._verified, writer, c) for c in owns):
+            if names(self._verified, writer) or any(names(self._verified, writer, c) for c in owns):
                 raise VssError(status.failure, f"writer {writer.name} was to be verified and has failed")
 
     def _save(self, components: BackupComponents) -> None:
@@ -387,7 +355,7 @@ class DiskShadow:
         if len(words) != 2 or kind not in ("set", "id", "volume", "oldest"):
             raise ScriptError(f"SHADOWS {' '.join(words)} is not understood.")
         if kind in ("set", "id"):
-            wanted = self._guid(words[1])
+            wanted = guid_of(words[1])
             chosen = [r for r in found if (r.set_id if kind == "set" else r.id) == wanted]
         else:
             name = f"\\\\?\\Volume{{{self._volume(words[1])}}}\\"
@@ -405,10 +373,3 @@ class DiskShadow:
         for record in await self._select(words[1:]):
             self.lines.append(f"Deleting shadow copy {text.guid(record.id)} on volume {record.volume} ...")
             await self._vss.delete(record)
-
-    @staticmethod
-    def _guid(word: str) -> UUID:
-        match = _GUID.fullmatch(word)
-        if match is None:
-            raise ScriptError(f"{word} is not an ID.")
-        return UUID(match[1])

@@ -75,9 +75,9 @@ class Vss:
         """The host has started: writers are stable, volatile shadow copies and half-made sets are forgotten."""
         self.creating = None
         self.current = None
-        for writer in self.writers:
+        for writer in (*self._own_writers, self.csv):
             writer.reset()
-        for provider in self.providers:
+        for provider in self._own_providers:
             provider.reset()
         for key in [key for key, record in self.shadows.items() if "Persistent" not in record.attributes]:
             del self.shadows[key]
@@ -142,11 +142,16 @@ class Vss:
 
     async def start_service(self, name: str) -> None:
         """Start a service that is needed now; raises ``VssError`` if it is disabled or does not start."""
+        service = self.host.inventory.service(name)
         try:
             await self.fault("windows.service", service=name)
+            if service is not None and service.start_type == "Disabled":
+                raise VssError(codes.SERVICE_DISABLED, "it is disabled")
         except VssError as error:
             self.report(8193, f"The service {name} cannot be started. {error.detail}", code=codes.SERVICE_DISABLED)
             raise VssError(codes.SERVICE_DISABLED, f"the service {name} cannot be started") from error
+        if service is not None and service.status != "Running":
+            self.host.inventory.set_service(name, status="Running")
 
     # -- notices to writers ------------------------------------------------------------------------------------
 
