@@ -49,6 +49,7 @@ class Control:
             "fault/clear": self._fault_clear,
             "guest": self._guest,
             "host": self._host,
+            "storage": self._storage,
             "inspect/check": self._check,
             "inspect/export": self._export,
             "inspect/files": self._files,
@@ -163,6 +164,12 @@ class Control:
         """Switch a host off or on, cut or mend one of its paths: power_off, power_on, cut_path, mend_path, paths."""
         return await self._site.host_action(
             _text(arguments, "host"), _text(arguments, "action"), arguments.get("arguments", {})
+        )
+
+    async def _storage(self, arguments: Mapping[str, Any]) -> object:
+        """Switch a storage cluster off or on, cut or mend a link: power_off, power_on, cut_link, mend_link, links."""
+        return self._site.storage_action(
+            _text(arguments, "cluster"), _text(arguments, "action"), arguments.get("arguments", {})
         )
 
     async def _check(self, _: Mapping[str, Any]) -> object:

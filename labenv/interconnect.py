@@ -67,6 +67,14 @@ class Interconnect:
                 raise LinkDown(f"cluster {core.spec.name} has no operational intercluster interface")
         return there
 
+    def is_reachable(self, here: str, there: str) -> bool:
+        """Whether two clusters reach each other now; raises KeyError for a name that there is not."""
+        try:
+            self.reach(self._cores[here], there)
+        except LinkDown:
+            return False
+        return True
+
     # what an instructor breaks ----------------------------------------------------------------------------------------
 
     def is_down(self, cluster: str) -> bool:

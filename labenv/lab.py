@@ -24,6 +24,7 @@ import platformdirs
 
 from labenv.hostdoor import HostDoor
 from labenv.statefolder import in_use
+from labenv.storagedoor import StorageDoor
 
 STOP_TIMEOUT = 20.0
 """Real seconds after which a lab that was told to stop is given up."""
@@ -256,6 +257,10 @@ class Lab:
     def host(self, name: str) -> HostDoor:
         """The power button and the cables of a host."""
         return HostDoor(self.request, name)
+
+    def storage(self, name: str) -> StorageDoor:
+        """The power switch of a storage cluster, and the lines to its peers."""
+        return StorageDoor(self.request, name)
 
     def reset(self) -> None:
         """Back to the state in which the lab was first started."""

@@ -156,6 +156,7 @@ class LabSite:
             iqn=host.iqn,
             era=self.topology.era,
             cluster=failover.name if failover is not None else None,
+            inventory=self.topology.inventory_of(host.name),
             user=entry["user"].rpartition("\\")[2],
             password=entry["password"],
         )
@@ -323,6 +324,26 @@ class LabSite:
             raise ValueError(f"no action {action!r}: power_off, power_on, cut_path, mend_path or paths")
         self.state.commit()
         return {"paths": host.initiator.paths()}
+
+    def storage_action(self, name: str, action: str, arguments: Mapping[str, Any]) -> dict[str, object]:
+        """Do something to a storage cluster from outside. Raises ValueError."""
+        network = self.interconnect
+        others = [cluster for cluster in network.clusters if cluster != name]
+        if name not in network.clusters:
+            raise ValueError(f"no storage cluster {name!r}: one of {', '.join(network.clusters)}")
+        if action in ("power_off", "power_on"):
+            if network.is_down(name) == (action == "power_off"):
+                raise ValueError(f"the storage cluster {name} is switched {action.removeprefix('power_')} already")
+            network.set_down(name, action == "power_off")
+        elif action in ("cut_link", "mend_link"):
+            peer = str(arguments.get("peer"))
+            if peer not in others:
+                raise ValueError(f"{name} has no link to {peer!r}: {', '.join(others) or 'there is no other cluster'}")
+            network.set_cut(name, peer, action == "cut_link")
+        elif action != "links":
+            raise ValueError(f"no action {action!r}: power_off, power_on, cut_link, mend_link or links")
+        self.state.commit()
+        return {"links": {other: network.is_reachable(name, other) for other in others}}
 
     async def _switch(self, host: Host, *, on: bool) -> None:
         if not on:  # whoever is connected loses the connection, and what runs there ends

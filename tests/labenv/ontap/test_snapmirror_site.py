@@ -7,8 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+import requests
+
 from labenv import lab as labs
 from labenv import topology
+from labenv.lab import LabError
 from labenv.ontap.array import Array
 from labenv.site import LabSite
 from labenv.windows.remoting.engine import Engine
@@ -117,10 +121,34 @@ def test_the_second_site_reads_a_virtual_machines_disk(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_endpoints_say_where_things_stand() -> None:
-    """Clusters and hosts of a started dr-pair carry their site."""
+def test_a_started_pair_says_its_sites_and_can_lose_one() -> None:
+    """endpoints.json says where clusters and hosts stand; a cluster is switched off and on, a link cut and mended."""
     with labs.start("dr-pair") as lab:
         found = json.loads(Path(lab.profile).read_text("utf-8"))
+        entry = found["storage"][0]
+        url = f"https://{entry['host']}:{entry['port']}/api/cluster"
+        with requests.Session() as session:
+            session.trust_env, session.verify = False, entry["ca_file"]
+            session.auth = (entry["user"], entry["password"])
+            assert session.get(url, timeout=30).status_code == 200
+            assert lab.storage("cluster2").links() == {"cluster1": True}
+            lab.storage("cluster1").power_off()
+            assert lab.storage("cluster2").links() == {"cluster1": False}
+            with pytest.raises(requests.ConnectionError):
+                session.get(url, timeout=30)
+            with pytest.raises(LabError, match="off already"):
+                lab.storage("cluster1").power_off()
+            lab.storage("cluster1").power_on()
+            assert session.get(url, timeout=30).status_code == 200
+        lab.storage("cluster1").cut_link("cluster2")
+        assert lab.storage("cluster1").links() == {"cluster2": False}
+        lab.storage("cluster1").mend_link("cluster2")
+        assert lab.storage("cluster1").links() == {"cluster2": True}
+        for name, action in (("cluster9", "links"), ("cluster1", "nonsense")):
+            with pytest.raises(LabError, match=name if action == "links" else action):
+                lab.request("storage", cluster=name, action=action)
+        with pytest.raises(LabError, match="no link"):
+            lab.storage("cluster1").cut_link("cluster1")
     assert [(e["name"], e["site"]) for e in (*found["storage"], *found["hyperv"])] == [
         ("cluster1", "A"),
         ("cluster2", "B"),
