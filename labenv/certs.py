@@ -26,20 +26,22 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def ensure_certificates(folder: Path, addresses: list[str]) -> tuple[Path, Path, Path]:
-    """The CA file, the server's certificate chain and its key, made on first use or when an address is new.
+def ensure_certificates(
+    folder: Path, addresses: list[str], *, now: datetime.datetime | None = None
+) -> tuple[Path, Path, Path]:
+    """The CA file, the server's certificate chain and its key; made when they are missing, end, or lack an address.
 
-    Certificates are made in real time, not lab time: real TLS clients check them.
+    Certificates are made in real time (``now``), not lab time: real TLS clients check them.
     """
+    now = now or datetime.datetime.now(datetime.UTC)
     folder.mkdir(parents=True, exist_ok=True)
     ca_file, chain, key_file, names = (folder / n for n in ("ca.pem", "server.pem", "server.key", "addresses"))
     wanted = "\n".join(sorted(set(addresses)))
     if all(p.exists() for p in (ca_file, chain, key_file, names)) and names.read_text("utf-8") == wanted:
         certificate = x509.load_pem_x509_certificate(chain.read_bytes())  # it ends before its CA does
-        if certificate.not_valid_after_utc > datetime.datetime.now(datetime.UTC) + _DAY:
+        if certificate.not_valid_after_utc > now + _DAY:
             return ca_file, chain, key_file
     names.unlink(missing_ok=True)  # written last: a process killed on the way leaves files that do not count
-    now = datetime.datetime.now(datetime.UTC)
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca = (
         x509.CertificateBuilder()

@@ -13,6 +13,8 @@ from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 
+from labenv.windows.inventory import Inventory
+
 ERAS = ("2008r2", "2012", "2022")
 """SMHV 1.1 on Windows Server 2008 R2; SMHV 1.2 on 2012; today's Windows Server."""
 
@@ -185,10 +187,15 @@ class Topology:
     disk: tuple[Disk, ...] = ()
     vm: tuple[Vm, ...] = ()
     failover: tuple[Failover, ...] = ()
+    inventory: tuple[Inventory, ...] = ()
 
     def failover_of(self, host: str) -> Failover | None:
         """The failover cluster that a host is a node of."""
         return next((f for f in self.failover if host in f.nodes), None)
+
+    def inventory_of(self, host: str) -> Inventory:
+        """What is installed on a host, as far as it is unusual."""
+        return next((i for i in self.inventory if host in i.hosts or not i.hosts), Inventory())
 
 
 def names() -> list[str]:
@@ -281,7 +288,8 @@ def _check(topology: Topology, where: str) -> None:
     for kind, things in (("cluster", topology.cluster), ("host", topology.host), ("golden.vhd", topology.golden.vhd)):
         if not things:
             raise TopologyError(f"{where}: {kind} is empty; a site needs at least one")
-    _once([c.name for c in topology.cluster] + [h.name for h in topology.host], where, "name of a cluster or host")
+    machines = [c.name for c in topology.cluster] + [h.name for h in topology.host]
+    _once(machines + [f.name for f in topology.failover], where, "name of a cluster or host")
     for cluster in topology.cluster:
         _check_cluster(cluster, where)
     addresses = [lif.address for c in topology.cluster for lif in (*c.lif, *(x for s in c.svm for x in s.lif))]
@@ -293,6 +301,9 @@ def _check(topology: Topology, where: str) -> None:
         _known(host.svm, svms, where, f"svm of host {host.name}")
         if not svms[host.svm].iscsi or all(lif.service != "iscsi" for lif in svms[host.svm].lif):
             raise TopologyError(f"{where}: svm of host {host.name} is {host.svm!r}, which has no iSCSI LIF")
+    for inventory in topology.inventory:
+        for name in inventory.hosts:
+            _known(name, [each.name for each in topology.host], where, "host of an inventory")
     for failover in topology.failover:
         _check_failover(topology, failover, where)
     _check_contents(topology, where)

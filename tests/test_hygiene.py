@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,6 +41,12 @@ def texts() -> Iterator[tuple[str, str]]:
             yield path.relative_to(ROOT).as_posix(), path.read_text("utf-8")
         except UnicodeDecodeError:
             continue
+
+
+@cache
+def parsed(name: str) -> ast.Module:
+    """A module's syntax."""
+    return ast.parse((ROOT / name).read_text("utf-8"))
 
 
 PYTHON = sorted(p.relative_to(ROOT).as_posix() for p in tracked() if p.suffix == ".py")
@@ -106,7 +113,7 @@ def test_every_all_is_true() -> None:
     """What a module says that it offers is there, once, in order, and public."""
     checked = 0
     for name in MODULES:
-        tree = ast.parse((ROOT / name).read_text("utf-8"))
+        tree = parsed(name)
         assigned = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
         if not assigned:
             continue
@@ -120,7 +127,7 @@ def test_every_all_is_true() -> None:
 
 def test_every_module_says_what_it_is() -> None:
     """Each module of the two packages, each file of tests and each tool begins with a docstring."""
-    trees = {name: ast.parse((ROOT / name).read_text("utf-8")) for name in PYTHON}
+    trees = {name: parsed(name) for name in PYTHON}
     assert [name for name, tree in trees.items() if tree.body and ast.get_docstring(tree) is None] == []
 
 
@@ -129,7 +136,7 @@ def test_every_test_says_what_it_shows() -> None:
     empty, bare = [], []
     for name in TESTS:
         text = (ROOT / name).read_text("utf-8")
-        functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+        functions = [n for n in ast.walk(parsed(name)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
         tests = [function for function in functions if function.name.startswith("test_")]
         if not tests and "RuleBasedStateMachine" not in text:
             empty.append(name)

@@ -11,6 +11,7 @@ from labenv import topology
 from labenv.topology import TopologyError
 
 SHIPPED = (files("labenv") / "topologies" / "standalone.toml").read_text("utf-8")
+CLUSTERED = (files("labenv") / "topologies" / "two-node-cluster.toml").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", topology.names())
@@ -78,10 +79,28 @@ TYPOS = {
 @pytest.mark.parametrize("typo", TYPOS)
 def test_a_typo_names_file_field_and_reason(tmp_path: Path, typo: str) -> None:
     """One line that says where to look and what is wrong."""
-    old, new, field, reason = TYPOS[typo]
-    assert old in SHIPPED, "the shipped topology has changed: choose another place for this typo"
+    told(tmp_path, SHIPPED, *TYPOS[typo])
+
+
+FAILOVER_TYPOS = {
+    "unknown node": ('nodes = ["hv1", "hv2"]', 'nodes = ["hv1", "hv3"]', "hvc1", "hv3"),
+    "unknown role": ('role = "csv"', 'role = "cvs"', "role of volume", "cvs"),
+    "named like a host": ('name = "hvc1"', 'name = "hv1"', "name of a", "'hv1' twice"),
+    "clustered as text": ("clustered = true", 'clustered = "yes"', "clustered", "bool"),
+}
+
+
+@pytest.mark.parametrize("typo", FAILOVER_TYPOS)
+def test_a_typo_in_a_failover_cluster_is_told_as_well(tmp_path: Path, typo: str) -> None:
+    """The same for hosts that are nodes of a failover cluster."""
+    told(tmp_path, CLUSTERED, *FAILOVER_TYPOS[typo])
+
+
+def told(tmp_path: Path, shipped: str, old: str, new: str, field: str, reason: str) -> None:
+    """Put the typo in and read the message."""
+    assert old in shipped, "the shipped topology has changed: choose another place for this typo"
     path = tmp_path / "mine.toml"
-    path.write_text(SHIPPED.replace(old, new, 1), "utf-8")
+    path.write_text(shipped.replace(old, new, 1), "utf-8")
     with pytest.raises(TopologyError) as caught:
         topology.load(str(path))
     message = str(caught.value)

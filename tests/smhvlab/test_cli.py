@@ -146,15 +146,15 @@ def test_a_refusal_exits_with_1(command: Command, site: Site, arguments: tuple[s
 
 def test_a_warning_has_to_be_accepted_by_name(command: Command, site: Site) -> None:
     """A VM that is off is restored only with the plan's key; the refusal names it."""
-    site.create_dataset("Apps", ["app01"])
-    name = site.backup("Apps").run_sync().result.backup.name
-    site.tools().hyperv.ensure_off(site.tools().hyperv.vm("app01").id)
-    assert [c["key"] for c in command("restore", name, "app01", "--json").json["accept"]] == ["not-running"]
-    refused = command("restore", name, "app01", "--yes")
+    site.create_dataset("SQL", ["sql01"])
+    name = site.backup("SQL").run_sync().result.backup.name
+    site.tools().hyperv.ensure_off(site.tools().hyperv.vm("sql01").id)
+    assert [c["key"] for c in command("restore", name, "sql01", "--json").json["accept"]] == ["not-running"]
+    refused = command("restore", name, "sql01", "--yes")
     assert refused.code == 1
     assert "not-running" in refused.err
-    assert command("restore", name, "app01", "--yes", "--accept", "not-running").code == 0
-    assert site.vms().set_index("name").loc["app01", "state"] == "Running"
+    assert command("restore", name, "sql01", "--yes", "--accept", "not-running").code == 0
+    assert site.vms().set_index("name").loc["sql01", "state"] == "Running"
 
 
 def test_a_flow_that_fails_and_is_undone_exits_with_3(command: Command, site: Site, lab: Lab) -> None:
