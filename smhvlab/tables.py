@@ -1,0 +1,214 @@
+"""What a site shows of itself: tables of VMs, volumes, LUNs, Snapshot copies, disks, datasets and backups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from smhvlab.frames import SNAPSHOT_COLUMNS, frame
+from smhvlab.hyperv import HyperV
+from smhvlab.snapdrive import SnapDrive
+from smhvlab.snapinfo import SnapInfo
+from smhvlab.sql import Sql
+from smhvlab.storage import Storage, VolumeRef
+from smhvlab.wires.ontap import OntapWire
+from smhvlab.wires.powershell import PowerShellWire
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Both wires and what stands on them; belongs to one thread."""
+
+    rest: OntapWire
+    host: PowerShellWire
+    storage: Storage
+    snapdrive: SnapDrive
+    hyperv: HyperV
+    snapinfo: SnapInfo
+    sql: Sql
+
+    def close(self) -> None:
+        """End the sessions of both wires."""
+        self.host.close()
+        self.rest.close()
+
+
+class SiteTables:
+    """The reading side of a site; every table has its columns and types even when it is empty."""
+
+    def tools(self) -> Tools:
+        """The wires of the calling thread, opened when first used."""
+        raise NotImplementedError
+
+    def vms(self) -> pd.DataFrame:
+        """VMs. Columns: name, id, state, generation, disks (number of VHDs), folder."""
+        types = {"name": "str", "id": "str", "state": "str", "generation": "int64", "disks": "int64", "folder": "str"}
+        rows = [
+            {
+                "name": vm.name,
+                "id": vm.id,
+                "state": vm.state,
+                "generation": vm.generation,
+                "disks": len(vm.disks),
+                "folder": vm.configuration,
+            }
+            for vm in self.tools().hyperv.vms()
+        ]
+        return frame(rows, types)
+
+    def volumes(self) -> pd.DataFrame:
+        """Volumes. Columns: name, svm, aggregate, state, size, used (bytes), parent, snapshot (of a FlexClone)."""
+        from netapp_ontap.resources.volume import Volume
+
+        fields = (
+            "name,svm.name,aggregates.name,state,space.size,space.used,"
+            "clone.parent_volume.name,clone.parent_snapshot.name"
+        )
+        types = {
+            "name": "str",
+            "svm": "str",
+            "aggregate": "str",
+            "state": "str",
+            "size": "int64",
+            "used": "int64",
+            "parent": "str",
+            "snapshot": "str",
+        }
+        rows = []
+        for record in self.tools().rest.collect(Volume, fields=fields, order_by="name"):
+            clone = record.get("clone", {})
+            rows.append(
+                {
+                    "name": record["name"],
+                    "svm": record["svm"]["name"],
+                    "aggregate": record["aggregates"][0]["name"],
+                    "state": record["state"],
+                    "size": record["space"]["size"],
+                    "used": record["space"].get("used", 0),
+                    "parent": clone.get("parent_volume", {}).get("name", ""),
+                    "snapshot": clone.get("parent_snapshot", {}).get("name", ""),
+                }
+            )
+        return frame(rows, types)
+
+    def luns(self) -> pd.DataFrame:
+        """LUNs. Columns: name, svm, volume, size (bytes), serial, disk (UniqueId on a host)."""
+        types = {"name": "str", "svm": "str", "volume": "str", "size": "int64", "serial": "str", "disk": "str"}
+        rows = [
+            {
+                "name": lun.name,
+                "svm": lun.svm,
+                "volume": lun.volume.name,
+                "size": lun.size,
+                "serial": lun.serial_number,
+                "disk": lun.unique_id,
+            }
+            for lun in sorted(self.tools().storage.luns(), key=lambda lun: lun.name)
+        ]
+        return frame(rows, types)
+
+    def snapshots(self, volume: str | None = None) -> pd.DataFrame:
+        """Snapshot copies of one volume or of all. Columns: volume, snapshot, create_time, size, owners."""
+        from netapp_ontap.resources.volume import Volume
+
+        query = {"name": volume} if volume else {}
+        tools, rows = self.tools(), []
+        for record in tools.rest.collect(Volume, fields="uuid,name,svm.name", order_by="name", **query):
+            reference = VolumeRef(record["uuid"], record["name"], record["svm"]["name"])
+            rows += [
+                {
+                    "volume": reference.name,
+                    "snapshot": copy["name"],
+                    "create_time": copy["create_time"],
+                    "size": copy.get("size", 0),
+                    "owners": ", ".join(copy.get("owners", ())),
+                }
+                for copy in tools.storage.snapshots(reference)
+            ]
+        return frame(rows, SNAPSHOT_COLUMNS)
+
+    def disks(self) -> pd.DataFrame:
+        """Disks of the host. Columns: number, unique_id, style, offline, paths, volume_path."""
+        types = {
+            "number": "int64",
+            "unique_id": "str",
+            "style": "str",
+            "offline": "bool",
+            "paths": "str",
+            "volume_path": "str",
+        }
+        rows = [
+            {
+                "number": disk.number,
+                "unique_id": disk.unique_id,
+                "style": disk.style,
+                "offline": disk.offline,
+                "paths": ", ".join(disk.access_paths),
+                "volume_path": disk.volume_path,
+            }
+            for disk in self.tools().snapdrive.disks()
+        ]
+        return frame(rows, types)
+
+    def storage_map(self) -> pd.DataFrame:
+        """The way of each virtual disk down to its aggregate (TR 2.2, 5.1).
+
+        Columns: vm, vhd, disk, path, lun, volume, aggregate, state. Disks outside the array have an empty lun.
+        """
+        types = dict.fromkeys(("vm", "vhd", "disk", "path", "lun", "volume", "aggregate", "state"), "str")
+        tools = self.tools()
+        disks = tools.snapdrive.disks()
+        luns = {lun.unique_id: lun for lun in tools.storage.luns()}
+        volumes = self.volumes()
+        aggregates = dict(zip(volumes["name"], volumes["aggregate"], strict=True))
+        rows = []
+        for vm in tools.hyperv.vms():
+            for vhd in vm.disks:
+                disk = tools.snapdrive.folder_disk(vhd.path, disks)
+                lun = luns.get(disk.unique_id) if disk else None
+                rows.append(
+                    {
+                        "vm": vm.name,
+                        "vhd": vhd.path,
+                        "disk": f"Disk {disk.number}" if disk else "",
+                        "path": disk.access_paths[0] if disk and disk.access_paths else "",
+                        "lun": lun.name if lun else "",
+                        "volume": lun.volume.name if lun else "",
+                        "aggregate": aggregates.get(lun.volume.name, "") if lun else "",
+                        "state": vm.state,
+                    }
+                )
+        return frame(rows, types)
+
+    def datasets(self) -> pd.DataFrame:
+        """Datasets (TR 5.2). Columns: name, vms, version, description."""
+        types = {"name": "str", "vms": "str", "version": "int64", "description": "str"}
+        rows = [
+            {
+                "name": dataset.name,
+                "vms": ", ".join(member.name for member in dataset.members),
+                "version": dataset.version,
+                "description": dataset.description,
+            }
+            for dataset in self.tools().snapinfo.datasets()
+        ]
+        return frame(rows, types)
+
+    def backups(self) -> pd.DataFrame:
+        """Backups from SnapInfo, oldest first. Columns: name, dataset, time, type, vms, common_point."""
+        types = {"name": "str", "dataset": "str", "time": "str", "type": "str", "vms": "str", "common_point": "bool"}
+        rows = [
+            {
+                "name": backup.name,
+                "dataset": backup.dataset,
+                "time": backup.time,
+                "type": backup.registered_as,
+                "vms": ", ".join(vm.name for vm in backup.vms),
+                "common_point": backup.common_point,
+            }
+            for backup in self.tools().snapinfo.backups()
+        ]
+        return frame(rows, types)
