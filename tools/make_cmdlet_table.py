@@ -30,11 +30,13 @@ SENT = {
     r"|(Get|Register|Unregister|Set)-ClusteredScheduledTask",
     "Microsoft.PowerShell.Management": r"(Get|New|Remove|Rename|Move|Copy)-Item|Test-Path|Resolve-Path|Get-ChildItem"
     r"|(Get|Set|Add|Clear)-Content|(Get|Set|New|Remove)-ItemProperty|(Get|Start|Stop|Restart|Set)-Service"
-    r"|Get-PSDrive|Get-Process|Restart-Computer|Stop-Computer|Get-ComputerInfo|Get-TimeZone",
+    r"|Get-PSDrive|Get-Process|Get-HotFix|Restart-Computer|Stop-Computer|Get-ComputerInfo|Get-TimeZone",
     "Microsoft.PowerShell.Utility": r"Start-Sleep|Get-Date|Get-Variable|Select-Object|Get-FileHash|Get-Culture",
     "Microsoft.PowerShell.Diagnostics": r"Get-WinEvent|New-WinEvent|Get-Counter",
     "Microsoft.PowerShell.Core": r"Get-Command|Get-Module",
     "CimCmdlets": r"Get-CimInstance|Invoke-CimMethod",
+    "NetSecurity": r"Get-NetFirewall(Rule|PortFilter)",
+    "BitLocker": r"Get-BitLockerVolume",
     "SmbShare": r"Get-Smb(Share|Connection|Session|OpenFile)",
 }
 """Which cmdlets of which module smhvlab may send."""

@@ -29,7 +29,7 @@ OTHERS = {
         "Get-ChildItem Get-Content Set-Content Add-Content Clear-Content Get-Item New-Item Remove-Item Rename-Item "
         "Move-Item Copy-Item Test-Path Get-ItemProperty Set-ItemProperty New-ItemProperty Remove-ItemProperty "
         "Get-Service Start-Service Stop-Service Restart-Service Set-Service Get-PSDrive Resolve-Path Get-ComputerInfo "
-        "Restart-Computer Stop-Computer Get-Process Get-ItemPropertyValue Set-Item Get-TimeZone"
+        "Restart-Computer Stop-Computer Get-Process Get-HotFix Get-ItemPropertyValue Set-Item Get-TimeZone"
     ),
     "Microsoft.PowerShell.Utility": (
         "Start-Sleep Get-Date Get-Variable Select-Object Write-Output Write-Warning Write-Verbose Write-Error "
@@ -38,10 +38,12 @@ OTHERS = {
     "Microsoft.PowerShell.Diagnostics": "Get-WinEvent Get-Counter New-WinEvent",
     "Microsoft.PowerShell.Core": "Get-Command Get-Module",
     "CimCmdlets": "Get-CimInstance Invoke-CimMethod Get-CimClass",
+    "NetSecurity": "Get-NetFirewallRule Get-NetFirewallPortFilter",
+    "BitLocker": "Get-BitLockerVolume",
     "SmbShare": "Get-SmbShare Get-SmbConnection Get-SmbOpenFile Get-SmbSession",
 }
 
-FUNCTION_MODULES = ("Storage", "iSCSI", "MPIO", "ScheduledTasks", "SmbShare")
+FUNCTION_MODULES = ("Storage", "iSCSI", "MPIO", "ScheduledTasks", "SmbShare", "NetSecurity", "BitLocker")
 """Modules whose commands are generated functions; their errors name the function instead of a class."""
 
 NAMESPACES = {
@@ -100,6 +102,8 @@ DEFAULT_SETS = {
     "Register-ClusteredScheduledTask": "ByXml",
     "Import-VM": "Register",
     "Compare-VM": "Register",
+    "Get-NetFirewallRule": "GetAll",
+    "Get-NetFirewallPortFilter": "GetAll",
 }
 """Default parameter sets, which the documentation does not print."""
 

@@ -22,6 +22,7 @@ from labenv.windows.disks.exfat import format_exfat
 from labenv.windows.disks.gpt import PartitionDevice
 from labenv.windows.events import Events
 from labenv.windows.files import Files
+from labenv.windows.inventory import HostInventory
 from labenv.windows.iscsi import Initiator
 from labenv.windows.localdisk import LocalDisk, LocalDiskCheckpoints
 from labenv.windows.machines import Machines, VmNotRunning
@@ -99,6 +100,7 @@ class Host:
         self.registry = Registry(spec=spec, state=state)
         self.logins = Logins(spec=spec, state=state)
         self.vss = Vss(self, state=state, fabric=fabric)
+        self.inventory = HostInventory(spec=spec, state=state, registry=self.registry, ids=ids)
         self.cluster: FailoverCluster | None = None
         self._power = state.table(f"windows.{spec.name}.power", bool)
         if not self.disks.records:
@@ -246,3 +248,4 @@ class Host:
         for folder in (VIRTUAL_DISKS, VIRTUAL_MACHINES, "C:\\Windows\\Temp", f"C:\\Users\\{self.spec.user}\\Documents"):
             self.files.mkdir(folder)
         self.registry.install(self.spec)
+        self.inventory.install(self.spec.inventory)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from labenv.windows.inventory import Inventory
+
 
 @dataclass(frozen=True)
 class HostSpec:
@@ -15,6 +17,7 @@ class HostSpec:
         era: ``2008r2``, ``2012`` or ``2022``; selects file formats and VSS behaviour, not the management surface.
         cluster: name of the failover cluster that it is a node of; None: a stand-alone host.
         system_disk: size of the local disk with drive C:, in bytes.
+        inventory: what is installed on it, as far as it is not what hosts of its era usually have.
     """
 
     name: str
@@ -28,6 +31,7 @@ class HostSpec:
     memory: int = 256 << 30
     processors: int = 32
     system_disk: int = 64 << 30
+    inventory: Inventory = field(default_factory=Inventory)
 
     @property
     def fqdn(self) -> str:

@@ -12,6 +12,7 @@ from labenv.windows.cmdlets import (
     clusterresource,
     content,
     disk,
+    inventory,
     iscsi,
     item,
     native,
@@ -49,6 +50,7 @@ COMMANDS: Mapping[str, Cmdlet] = all_guarded(
     clustergroup.COMMANDS,
     clusterresource.COMMANDS,
     clusterdisk.COMMANDS,
+    inventory.COMMANDS,
     native.COMMANDS,
 )
 """Every cmdlet of the host by its name; the session's own are in ``core``."""

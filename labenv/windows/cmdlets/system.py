@@ -1,4 +1,4 @@
-"""The system around Hyper-V: event logs, CIM classes, services."""
+"""The system around Hyper-V: event logs and CIM classes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from labenv.windows.call import Call, Cmdlet, PsError
+from labenv.windows.cmdlets.inventory import CLASSES
 from labenv.windows.cmdlets.item import matches
 from labenv.windows.cmdlets.targets import many, texts
-from labenv.windows.enums import system as enum
 from labenv.windows.objects import Int64, PsList, PsObject, UInt16, UInt32, UInt64
-from labenv.windows.records import EventRecord, ServiceRecord
+from labenv.windows.records import EventRecord
 from labenv.windows.shapes_storage import cim
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ _CLASSES = {
 def get_cim_instance(host: Host, call: Call) -> Sequence[object]:
     """Get-CimInstance -ClassName of the classes that the lab has."""
     name = str(call.get("ClassName") or "")
-    make = _CLASSES.get(name.lower())
+    make = _CLASSES.get(name.lower()) or CLASSES.get(name.lower())
     if make is None:
         raise PsError(
             f"Invalid class: {name}",
@@ -223,66 +223,8 @@ def get_cim_instance(host: Host, call: Call) -> Sequence[object]:
     return make(host)
 
 
-SERVICES = (
-    ServiceRecord("vmms", "Hyper-V Virtual Machine Management"),
-    ServiceRecord("MSiSCSI", "Microsoft iSCSI Initiator Service"),
-    ServiceRecord("VSS", "Volume Shadow Copy", "Stopped", "Manual"),
-    ServiceRecord("swprv", "Microsoft Software Shadow Copy Provider", "Stopped", "Manual"),
-    ServiceRecord("vds", "Virtual Disk", "Running", "Manual"),
-    ServiceRecord("WinRM", "Windows Remote Management (WS-Management)"),
-    ServiceRecord("EventLog", "Windows Event Log"),
-    ServiceRecord("Navssprv", "Data ONTAP VSS Hardware Provider", "Running", "Manual"),
-)
-"""Services of every host of the lab."""
-
-_STATUS = {"Stopped": 1, "Running": 4}
-_START = {"Automatic": 2, "Manual": 3, "Disabled": 4}
-
-
-def get_service(_host: Host, call: Call) -> Sequence[object]:
-    """Get-Service by name (patterns), display name, or all."""
-    known = {s.name.lower(): s for s in SERVICES}
-    names, titles = texts(call.get("Name")), texts(call.get("DisplayName"))
-    found: list[ServiceRecord] = []
-    for wanted in names or titles or ["*"]:
-        chosen = [s for s in known.values() if matches(s.display_name if titles else s.name, wanted)]
-        if not chosen and not any(c in wanted for c in "*?["):
-            call.error(
-                PsError(
-                    f"Cannot find any service with service name '{wanted}'.",
-                    error_id="NoServiceFoundForGivenName",
-                    category="ObjectNotFound",
-                    target=wanted,
-                    exception="Microsoft.PowerShell.Commands.ServiceCommandException",
-                )
-            )
-        found += [s for s in chosen if s not in found]
-    return [_service(s) for s in sorted(found, key=lambda s: s.name.lower())]
-
-
-def _service(record: ServiceRecord) -> PsObject:
-    properties: dict[str, object] = {
-        "CanPauseAndContinue": False,
-        "CanShutdown": False,
-        "CanStop": record.status == "Running",
-        "DisplayName": record.display_name,
-        "MachineName": ".",
-        "ServiceName": record.name,
-        "Status": enum("System.ServiceProcess.ServiceControllerStatus", record.status, _STATUS[record.status]),
-        "StartType": enum("System.ServiceProcess.ServiceStartMode", record.start_type, _START[record.start_type]),
-    }
-    types = [
-        "System.ServiceProcess.ServiceController",
-        "System.ComponentModel.Component",
-        "System.MarshalByRefObject",
-        "System.Object",
-    ]
-    return PsObject(types, properties, {"Name": record.name}, text="System.ServiceProcess.ServiceController")
-
-
 COMMANDS: Mapping[str, Cmdlet] = {
     "Get-WinEvent": get_win_event,
     "Get-CimInstance": get_cim_instance,
-    "Get-Service": get_service,
 }
 """The cmdlets of this module."""

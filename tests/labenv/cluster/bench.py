@@ -22,6 +22,7 @@ from labenv.windows.call import PsError
 from labenv.windows.cluster.cluster import FailoverCluster
 from labenv.windows.cluster.spec import FailoverSpec
 from labenv.windows.host import Host
+from labenv.windows.inventory import Inventory
 from labenv.windows.objects import PsEnum, PsObject
 from labenv.windows.remoting.engine import Engine, Runspace, Terminated
 from labenv.windows.remoting.values import Command
@@ -56,7 +57,15 @@ class Storage:
 class ClusterBench:
     """A failover cluster of nodes hv1, hv2, ..."""
 
-    def __init__(self, folder: Path, *, nodes: int = 2, era: str = "2012", storage: Storage | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        nodes: int = 2,
+        era: str = "2012",
+        storage: Storage | None = None,
+        inventory: Inventory | None = None,
+    ) -> None:
         self.folder = folder
         self.era = era
         self.clock = Clock(datetime(2013, 3, 4, 8, tzinfo=UTC))
@@ -79,6 +88,7 @@ class ClusterBench:
                     era=era,
                     password="secret",
                     cluster="hvc1",
+                    inventory=inventory or Inventory(),
                 ),
                 folder=folder / "hosts",
                 clock=self.clock,
