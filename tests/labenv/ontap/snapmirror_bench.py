@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ class PairBench(Bench):
             self.clock.set(self.times["now"])
         self.state.before_commit(self._keep_time)
         self.ids = Ids(1, self.state)
-        self.blocks = BlockStore(self.folder / "blocks", self.state, capacity=16 * GIB)
+        self.blocks = BlockStore(self.folder / "blocks", self.state, capacity=16 * GIB, log_records=4096)
         self.faults = Faults(self.clock)
         self.interconnect = Interconnect(self.state)
         self.arrays = [
@@ -73,6 +74,11 @@ class PairBench(Bench):
             for number in (1, 2)
         ]
         self.at(2)
+
+    def discard(self) -> None:
+        """Close, check the blocks and give the disk space back."""
+        self.close()
+        shutil.rmtree(self.folder / "blocks")
 
     def _keep_time(self) -> None:
         if self.times.get("now") != self.clock.now:
@@ -201,3 +207,34 @@ class PairBench(Bench):
         """Start a transfer and wait; the relationship then."""
         self.do("POST", f"{RELATIONSHIPS}/{uuid}/transfers", body or {})
         return self.settle(uuid)
+
+
+def kind(pair: PairBench, number: int, volume: str) -> str:
+    """Type of a volume: rw or dp."""
+    return str(pair.at(number).do("GET", f"/storage/volumes/{pair.key(number, volume)}")["type"])
+
+
+def lun_of(pair: PairBench, number: int, name: str) -> dict[str, Any]:
+    """A LUN's record."""
+    return dict(pair.at(number).one("/storage/luns", name=name))
+
+
+def delete_copy(pair: PairBench, number: int, volume: str, name: str) -> tuple[int, Any]:
+    """Delete a Snapshot copy; status and answer."""
+    path = f"/storage/volumes/{pair.key(number, volume)}/snapshots"
+    uuid = pair.at(number).do("GET", path, name=name)["records"][0]["uuid"]
+    return pair.call("DELETE", f"{path}/{uuid}", return_timeout=9)
+
+
+def clone(pair: PairBench, number: int, parent: str, name: str, **origin: Any) -> str:
+    """A FlexClone volume; its uuid."""
+    body = {
+        "name": name,
+        "svm": {"name": f"svm{number}"},
+        "clone": {"is_flexclone": True, "parent_volume": {"name": parent}, **origin},
+    }
+    pair.at(number).do("POST", "/storage/volumes", body)
+    return str(pair.one("/storage/volumes", name=name)["uuid"])
+
+
+# what arrives ---------------------------------------------------------------------------------------------------------

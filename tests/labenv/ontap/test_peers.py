@@ -33,7 +33,7 @@ def pair(tmp_path: Path) -> Iterator[PairBench]:
     """Two clusters in this process."""
     bench = PairBench(tmp_path)
     yield bench
-    bench.close()
+    bench.discard()
 
 
 def states(pair: PairBench) -> list[tuple[str, str]]:

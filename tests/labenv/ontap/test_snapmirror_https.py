@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -100,6 +101,7 @@ def serve(folder: Path, sockets: list[socket.socket], ready: Callable[[Any], Non
         assert bench.blocks.check() == []
         bench.state.close()
         bench.blocks.close()
+        shutil.rmtree(bench.folder / "blocks")
 
     asyncio.run(main())
 

@@ -23,7 +23,7 @@ def pair(tmp_path: Path) -> Iterator[PairBench]:
     """Two clusters in this process."""
     bench = PairBench(tmp_path)
     yield bench
-    bench.close()
+    bench.discard()
 
 
 def check_destination(pair: PairBench, known: dict[str, str]) -> None:

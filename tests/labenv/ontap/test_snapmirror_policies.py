@@ -28,7 +28,7 @@ def pair(tmp_path: Path) -> Iterator[PairBench]:
     """Two clusters in this process."""
     bench = PairBench(tmp_path)
     yield bench
-    bench.close()
+    bench.discard()
 
 
 def test_every_cluster_has_the_usual_policies(pair: PairBench) -> None:

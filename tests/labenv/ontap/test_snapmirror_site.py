@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def test_the_second_site_reads_a_virtual_machines_disk(tmp_path: Path) -> None:
         assert sites.site.failures == []
         assert sites.site.blocks.check() == []
         await sites.site.close()
+        shutil.rmtree(tmp_path)
 
     asyncio.run(main())
 

@@ -26,7 +26,7 @@ def pair(tmp_path: Path) -> Iterator[PairBench]:
     """Two clusters in this process."""
     bench = PairBench(tmp_path)
     yield bench
-    bench.close()
+    bench.discard()
 
 
 def uninitialized(pair: PairBench) -> str:
