@@ -1,0 +1,189 @@
+"""Cancel, interrupts and threads of a flow."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+
+import pytest
+from toy_site import Kill, PivotFlow, ToyError, ToyFlow, ToySite, events, fail_at, quiet
+
+from smhvlab import record as r
+from smhvlab.doctor import unfinished
+from smhvlab.errors import (
+    Cancelled,
+)
+
+
+def test_cancel_stops_before_the_next_request_and_undoes(site: ToySite) -> None:
+    """The request in flight is finished first; the listener hears what the run waits for."""
+    flow = ToyFlow(site)
+    heard = events(flow)
+    site.seam = lambda where: flow.cancel() if where == "before make vol1/copy1" else None
+    with pytest.raises(Cancelled):
+        flow.run_sync()
+    assert site.world.made == ["vol1/copy1"]
+    assert site.world.things == set()
+    assert r.Waiting("snapshot", "make vol1/copy1") in heard
+    assert heard.index(r.Waiting("snapshot", "make vol1/copy1")) < heard.index(r.UndoStarted("snapshot"))
+    assert not flow.cancelling
+    assert not site.control.cancelled.is_set()
+
+
+def test_cancel_after_the_pivot_stops(site: ToySite) -> None:
+    """After the pivot a cancel is a stop: the run waits to be resumed."""
+    flow = PivotFlow(site)
+    site.seam = lambda where: flow.cancel() if where == "before make vol1/overwritten" else None
+    with pytest.raises(Cancelled):
+        flow.run_sync()
+    assert flow.record is not None
+    assert flow.record.outcome is r.Outcome.STOPPED
+    site.seam = quiet
+    assert flow.resume_sync().outcome is r.Outcome.DONE
+
+
+def test_cancel_during_an_undo_has_no_effect(site: ToySite) -> None:
+    """An undo that has begun goes to its end."""
+    flow = ToyFlow(site)
+    site.seam = lambda where: flow.cancel() if where in ("before make vol1/copy1", "before drop vol1/copy1") else None
+    with pytest.raises(Cancelled):
+        flow.run_sync()
+    assert site.world.things == set()
+
+
+def test_cancel_of_an_idle_flow_has_no_effect(site: ToySite) -> None:
+    """The next run is not hit by it."""
+    flow = ToyFlow(site)
+    flow.cancel()
+    assert flow.run_sync().outcome is r.Outcome.DONE
+
+
+def test_ctrl_c_cancels_and_the_handler_is_put_back(site: ToySite) -> None:
+    """The first Ctrl-C of a script is a cancel: the request ends, then the undo runs."""
+    before = signal.getsignal(signal.SIGINT)
+    flow = ToyFlow(site)
+    site.seam = lambda where: signal.raise_signal(signal.SIGINT) if where == "before make vol2/copy1" else None
+    with pytest.raises(Cancelled):
+        flow.run_sync()
+    assert site.world.made == ["vol1/copy1", "vol2/copy1"]
+    assert site.world.things == set()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_leaves_the_run_to_the_doctor(site: ToySite) -> None:
+    """Twice means now: KeyboardInterrupt is not handled and the journal stays open."""
+    flow = ToyFlow(site)
+
+    def seam(where: str) -> None:
+        if where == "before make vol2/copy1":
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    site.seam = seam
+    with pytest.raises(KeyboardInterrupt):
+        flow.run_sync()
+    assert site.world.things == {"vol1/copy1"}
+    assert [u.allowed for u in unfinished("toy")] == [("resume", "undo")]
+
+
+# --- threads
+
+
+def test_an_awaited_run_has_a_thread_of_its_own(site: ToySite) -> None:
+    """The event loop stays free; all requests and events come from one other thread."""
+    threads: set[str] = set()
+    flow = ToyFlow(site)
+
+    def note(_: object) -> None:
+        threads.add(threading.current_thread().name)
+
+    flow.on_event = note
+    site.seam = note
+    record = asyncio.run(flow.run())
+    assert record.outcome is r.Outcome.DONE
+    assert threads == {"smhvlab: Copy some volumes"}
+    assert site.released == ["smhvlab: Copy some volumes"], "the connections end with their thread"
+
+
+def test_an_interrupted_await_waits_for_the_request_and_the_undo(site: ToySite) -> None:
+    """CancelledError comes out only after the request in flight has ended and everything is undone."""
+    entered, go_on = threading.Event(), threading.Event()
+    flow = ToyFlow(site)
+
+    def seam(where: str) -> None:
+        if where == "before make vol1/copy1":
+            entered.set()
+            assert go_on.wait(10)
+
+    site.seam = seam
+
+    async def scenario() -> None:
+        task = asyncio.create_task(flow.run())
+        await asyncio.to_thread(entered.wait, 10)
+        task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert flow.cancelling
+        assert not task.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+    assert site.world.made == ["vol1/copy1"]
+    assert site.world.things == set()
+    assert flow.record is not None
+    assert flow.record.outcome is r.Outcome.UNDONE
+
+
+def test_a_second_interrupt_ends_the_wait_and_not_the_undo(site: ToySite) -> None:
+    """The user gets the cell back; the thread still undoes."""
+    entered, go_on = threading.Event(), threading.Event()
+    ended = threading.Event()
+    flow = ToyFlow(site)
+    flow.on_event = lambda event: ended.set() if isinstance(event, r.RunEnded) else None
+
+    def seam(where: str) -> None:
+        if where == "before make vol1/copy1":
+            entered.set()
+            assert go_on.wait(10)
+
+    site.seam = seam
+
+    async def scenario() -> None:
+        task = asyncio.create_task(flow.run())
+        await asyncio.to_thread(entered.wait, 10)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert flow.running
+        go_on.set()
+        assert await asyncio.to_thread(ended.wait, 10)
+
+    asyncio.run(scenario())
+    assert site.world.things == set()
+
+
+def test_failures_reach_the_one_who_awaits(site: ToySite) -> None:
+    """An error of the run's thread is raised by the await, a kill too."""
+    flow = ToyFlow(site)
+    site.seam = fail_at("before make vol1/copy1")
+    with pytest.raises(ToyError):
+        asyncio.run(flow.run())
+    site.seam = fail_at("before make vol1/copy2", Kill())
+    with pytest.raises(Kill):
+        asyncio.run(flow.run())
+    assert asyncio.run(flow.undo()).outcome is r.Outcome.UNDONE
+
+
+def test_resume_can_be_awaited(site: ToySite) -> None:
+    """resume() and undo() have the same two forms as run()."""
+    flow = PivotFlow(site)
+    site.seam = fail_at("before make vol1/overwritten")
+    with pytest.raises(ToyError):
+        asyncio.run(flow.run())
+    assert asyncio.run(flow.resume()).outcome is r.Outcome.DONE
