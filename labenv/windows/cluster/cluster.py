@@ -174,6 +174,13 @@ class FailoverCluster:
         found = [r for r in self.resource_table.values() if r.group == group.id]
         return sorted(found, key=lambda r: bool(r.depends))
 
+    def by_group(self) -> dict[UUID, list[ResourceRecord]]:
+        """The resources of every group, for whoever looks at many."""
+        found: dict[UUID, list[ResourceRecord]] = {}
+        for resource in self.resource_table.values():
+            found.setdefault(resource.group, []).append(resource)
+        return found
+
     def group_of(self, resource: ResourceRecord) -> GroupRecord:
         """The group of a resource."""
         return self.group(resource.group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,9 +50,9 @@ class Resources:
             return resource.state
         return self._cluster.machines.state(resource)
 
-    def group_state(self, group: GroupRecord) -> str:
-        """A group's state: Online, Offline, PartialOnline, Pending or Failed."""
-        states = {self.state(r) for r in self._cluster.resources_of(group)}
+    def group_state(self, group: GroupRecord, resources: Iterable[ResourceRecord] | None = None) -> str:
+        """A group's state: Online, Offline, PartialOnline, Pending or Failed. ``resources``: those it has, if known."""
+        states = {self.state(r) for r in (self._cluster.resources_of(group) if resources is None else resources)}
         if not states:
             return OFFLINE
         if any(s in _PENDING for s in states):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -150,8 +151,8 @@ def _owner(made: FailoverCluster, name: str) -> PsObject:
     return _object("ClusterNode", values, record.name)
 
 
-def group(made: FailoverCluster, record: GroupRecord) -> PsObject:
-    """A ClusterGroup."""
+def group(made: FailoverCluster, record: GroupRecord, resources: Iterable[ResourceRecord] | None = None) -> PsObject:
+    """A ClusterGroup; ``resources``: those it has, if they are known already."""
     status = 0x20 if record.moving else 0
     values: dict[str, object] = {
         "AntiAffinityClassNames": _strings(record.anti_affinity),
@@ -172,7 +173,7 @@ def group(made: FailoverCluster, record: GroupRecord) -> PsObject:
         "PreferredSite": None,
         "Priority": UInt32(record.priority),
         "ResiliencyPeriod": UInt32(240),
-        "State": _enum("ClusterGroupState", made.resources.group_state(record), _GROUP_STATES),
+        "State": _enum("ClusterGroupState", made.resources.group_state(record, resources), _GROUP_STATES),
         "StatusInformation": UInt64(status),
     }
     return _object("ClusterGroup", values, record.name)

@@ -38,15 +38,19 @@ class SharedDisk:
         if resource is None or resource.state != ONLINE:
             raise DeviceGone("the shared volume is offline")
         owner = cluster.owner(resource)
-        for host in sorted(cluster.members(), key=lambda h: h.name != owner):
-            record = cluster.disks.record_on(resource, host)
-            if record is None:
-                continue
-            try:
-                return host.disks.raw(record)
-            except DeviceGone:
-                continue
+        if cluster.is_member(owner) and (device := self._through(resource, cluster.hosts[owner])) is not None:
+            return device
+        for host in cluster.members():
+            if (device := self._through(resource, host)) is not None:
+                return device
         raise DeviceGone(f"no node has a path to the disk of {resource.name}")
+
+    def _through(self, resource: ResourceRecord, host: Host) -> BlockDevice | None:
+        record = self._cluster.disks.record_on(resource, host)
+        try:
+            return host.disks.raw(record) if record is not None else None
+        except DeviceGone:
+            return None
 
     @property
     def size(self) -> int:

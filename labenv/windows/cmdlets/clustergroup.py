@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def get_cluster_group(host: Host, call: Call) -> Sequence[object]:
     """Get-ClusterGroup by name, by -VMId, of nodes, or all."""
     made = cluster_of(host, call)
-    return [shape.group(made, g) for g in groups(made, call, everything=True)]
+    chosen = groups(made, call, everything=True)
+    known = made.by_group() if len(chosen) > 1 else None
+    return [shape.group(made, g, known.get(g.id, []) if known is not None else None) for g in chosen]
 
 
 def _again(made: FailoverCluster, group: GroupRecord) -> Sequence[object]:
