@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import smhvlab.site
 from labenv import lab as labs
 from smhvlab.errors import PowerShellError, SmhvLabError
 
@@ -136,3 +137,37 @@ def test_kill_of_the_lab_while_vms_run_on_both_nodes(tmp_path: Path) -> None:
         assert lab.guest("web01").count("bb2") == rows
         assert lab.guest("sql01").checkdb("bb1")["ok"]
         assert lab.status()["failures"] == []
+
+
+def test_restore_of_a_shared_volume(lab: Lab) -> None:
+    """The steps of TR 6.7 for a CSV: role and VM away, disk offline, LUN put back, disk online, VM registered again."""
+    door = lab.lab.guest("sql01")
+    rows = door.insert("bb1", 30)
+    door.flush()
+    unique_id = _disk_of(lab)
+    (vm,) = lab.run("hv1", "Get-VM", Name=["sql01"])
+    identity = {"Id": vm["Id"]}
+    with smhvlab.site.connect(lab.lab.profile) as site:
+        storage = site.tools().storage
+        lun = storage.luns_by_disk([unique_id])[unique_id]
+        storage.ensure_snapshots([lun.volume], "before")
+        assert door.insert("bb1", 30) == rows + 30
+        for node, name in (("hv1", "sql01"), ("hv1", "app01"), ("hv2", "web01")):
+            lab.run(node, "Stop-VM", Name=[name], TurnOff=True, Force=True)
+        lab.run("hv1", "Remove-ClusterGroup", VMId=vm["Id"], RemoveResources=True, Force=True)
+        lab.wires["hv1"].pair(("Get-VM", identity), ("Remove-VM", {"Force": True}))
+        assert lab.run("hv2", "Test-Path", LiteralPath=[f"{CSV}\\sql01"]) == [True]
+        lab.run("hv1", "Stop-ClusterResource", Name="Cluster Disk 3", Wait=120)
+        assert lab.run("hv2", "Test-Path", LiteralPath=[f"{CSV}\\sql01"]) == [False]
+        storage.restore_lun(lun, snapshot="before")
+    lab.run("hv1", "Start-ClusterResource", Name="Cluster Disk 3")
+    path = f"{CSV}\\sql01\\Virtual Machines\\{str(vm['Id']).upper()}.xml"
+    assert lab.run("hv2", "Test-Path", LiteralPath=[path]) == [True]
+    (back,) = lab.run("hv1", "Import-VM", Path=path, Register=True)
+    assert back["Id"] == vm["Id"]
+    lab.run("hv1", "Add-ClusterVirtualMachineRole", VMId=vm["Id"])
+    lab.run("hv1", "Start-ClusterGroup", Name="sql01")
+    assert door.count("bb1") == rows
+    assert door.checkdb("bb1")["ok"]
+    lab.run("hv2", "Start-ClusterGroup", Name="web01")
+    assert lab.lab.guest("web01").checkdb("aa1")["ok"]
