@@ -17,7 +17,9 @@ class Fault:
         where: the place it acts at, a key of ``PLACES``.
         match: name -> pattern (``*`` and ``?`` as in file names); every pattern must match.
         effect: ``delay`` (lab seconds in ``seconds``), ``error`` (``status`` and ``code``, ``message``), ``drop``
-            (the connection is closed without an answer, before the effect) or ``lose-reply`` (after the effect).
+            (the connection is closed without an answer, before the effect), ``lose-reply`` (after the effect) or
+            ``job-failure`` (``ontap.request`` only: the request is accepted, and its job fails with ``code`` and
+            ``message``).
         times: how often it acts; None: always.
     """
 
@@ -55,14 +57,19 @@ PLACES = {
 }
 """Where faults can act, and the names that their patterns may use; docs/lab.md tells what each stands for."""
 
-EFFECTS = ("delay", "error", "drop", "lose-reply")
+REQUESTS = ("ontap.request", "windows.cmdlet")
+"""Places that stand for a request of a client; a general delay acts there."""
+
+EFFECTS = ("delay", "error", "drop", "lose-reply", "job-failure")
 
 
 class Faults:
     """The rules that are set now."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, delay: float = 0.0) -> None:
+        """``delay``: lab seconds that every request takes longer, besides any rule."""
         self._clock = clock
+        self._delay = delay
         self._rules: list[tuple[Fault, int]] = []  # with the number of times it has acted
 
     def set(self, fault: Fault) -> None:
@@ -80,6 +87,11 @@ class Faults:
             raise ValueError(f"status {fault.status} is not that of an error: 400 to 599")
         if fault.times is not None and fault.times < 1:
             raise ValueError(f"a fault acts at least once, not {fault.times} times")
+        if fault.effect == "job-failure":
+            if fault.where != "ontap.request":
+                raise ValueError(f"there are no jobs at {fault.where}: job-failure acts at ontap.request")
+            if fault.code and not (fault.code.isascii() and fault.code.isdigit()):
+                raise ValueError(f"the code of a job is a number, not {fault.code!r}")
         self._rules.append((fault, 0))
 
     def clear(self) -> None:
@@ -103,6 +115,8 @@ class Faults:
 
     async def at(self, where: str, **names: str) -> None:
         """Act before the effect of a request; raises ``FaultRaised`` or ``ConnectionDropped``."""
+        if self._delay and where in REQUESTS:
+            await self._clock.spend(self._delay)
         while (fault := self._next(where, names, ("delay",))) is not None:
             await self._clock.spend(fault.seconds)
             if fault.times is None:
@@ -113,6 +127,10 @@ class Faults:
         if fault.effect == "drop":
             raise ConnectionDropped
         raise FaultRaised(fault)
+
+    def fails_job(self, where: str, **names: str) -> Fault | None:
+        """The rule by which the job of a request is to fail, None if there is none."""
+        return self._next(where, names, ("job-failure",))
 
     def loses_reply(self, where: str, **names: str) -> bool:
         """Whether the answer of a request, whose effect has happened, is to be dropped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from labenv.clock import Clock
@@ -12,16 +12,22 @@ from labenv.fabric import App, LogicalUnit, Target
 from labenv.ids import Ids
 from labenv.interconnect import Interconnect
 from labenv.ontap import setup
-from labenv.ontap.core import Core, CostBook
+from labenv.ontap.background import Background
+from labenv.ontap.core import Core, CostBook, Login
+from labenv.ontap.events import emit
+from labenv.ontap.fence import FenceTimeouts
+from labenv.ontap.ha import Giveback
 from labenv.ontap.jobs import Jobs
 from labenv.ontap.operations import EFFECTS
+from labenv.ontap.policies import PolicySnapshots
 from labenv.ontap.pool import Pool, PoolFile
-from labenv.ontap.records import User
+from labenv.ontap.records import Igroup, Lif, LunMap, User
 from labenv.ontap.rest.api import collections
 from labenv.ontap.rest.app import FaultRules, RestApp
 from labenv.ontap.rest.call import GENERAL, Call, parse_path
 from labenv.ontap.rest.dispatch import Dispatcher
 from labenv.ontap.rest.network import lif_up
+from labenv.ontap.rest.reporting_nodes import nodes_of
 from labenv.ontap.snapmirror_policies import install_policies
 from labenv.ontap.snapmirror_tasks import MirrorTasks
 from labenv.ontap.spec import ClusterSpec
@@ -59,9 +65,10 @@ class Array:
         setup.sweep(self.core)
         setup.install_users(self.core)
         state.commit()
-        self._jobs = Jobs(self.core, EFFECTS)
+        self._background = Background(self.core, (FenceTimeouts(), PolicySnapshots(), Giveback()))
+        self._jobs = Jobs(self.core, EFFECTS, after=self._background.plan)
         self._mirrors = MirrorTasks(self.core)
-        self.dispatcher = Dispatcher(self.core, self._jobs, collections(self.core))
+        self.dispatcher = Dispatcher(self.core, self._jobs, collections(self.core), changed=self._background.plan)
         self._devices: dict[str, LunDevice] = {}
         self.app = RestApp(self.core, self.dispatcher, faults=faults, wake=self._wake)
         state.after_restore(self._restored)
@@ -77,12 +84,14 @@ class Array:
 
     def _wake(self) -> None:
         self._jobs.resume()
+        self._background.plan()
         self._mirrors.resume()
 
     def _restored(self) -> None:
         self._devices.clear()
         self.core.topology += 1
         self._jobs.forget_tasks()
+        self._background.forget_tasks()
         self._mirrors.forget_tasks()
         setup.install_users(self.core)
         self.resume()
@@ -94,6 +103,14 @@ class Array:
     def before_snapshot(self, callback: Callable[[str], None] | None) -> None:
         """Call back with a volume's uuid right before each Snapshot copy of it (guest load is settled then)."""
         self.core.before_snapshot = callback
+
+    def logins(self, callback: Callable[[], Iterable[Login]] | None) -> None:
+        """Ask for the hosts' iSCSI sessions, which the API lists."""
+        self.core.logins = callback
+
+    def refuse_empty_changes(self) -> None:
+        """Answer a PATCH that changes nothing with an error (code 2), where ONTAP is content with it."""
+        self.dispatcher.strict = True
 
     def volume_key(self, name: str, *, svm: str | None = None) -> str | None:
         """Key in the block store (uuid) of a volume by name; None if there is none."""
@@ -155,7 +172,7 @@ class Array:
             if lif.address == portal and lif.svm is not None and lif_up(core, lif) and _is_san(lif.service_policy):
                 svm = core.svms[lif.svm]
                 if svm.target and svm.iscsi_enabled:
-                    return (Target(svm.target, self._portals(svm.uuid)),)
+                    return (Target(svm.target, tuple(lif.address for lif in self._interfaces(svm.uuid))),)
         return ()
 
     def management(self, address: str) -> App | None:
@@ -166,33 +183,44 @@ class Array:
                 return self.app.serve
         return None
 
-    def _portals(self, svm: str) -> tuple[str, ...]:
+    def _interfaces(self, svm: str) -> list[Lif]:
+        """iSCSI interfaces of an SVM that are up."""
         core = self.core
-        return tuple(
-            lif.address
-            for lif in core.lifs.values()
-            if lif.svm == svm and lif_up(core, lif) and _is_san(lif.service_policy)
-        )
+        return [
+            lif for lif in core.lifs.values() if lif.svm == svm and _is_san(lif.service_policy) and lif_up(core, lif)
+        ]
 
     def logical_units(self, initiator: str, target: str) -> Sequence[LogicalUnit]:
         """LUNs mapped to an initiator behind a target, by logical unit number."""
         core = self.core
         svm = next((s for s in core.svms.values() if s.target == target), None)
-        if svm is None or not svm.iscsi_enabled or not self._portals(svm.uuid):
+        if svm is None or not svm.iscsi_enabled:
             return ()
-        groups = {
-            g.uuid
+        interfaces = self._interfaces(svm.uuid)
+        if not interfaces:
+            return ()
+        groups = [
+            g
             for g in core.igroups.values()
             if g.svm == svm.uuid
             and g.protocol != "fcp"
             and any(i.name.lower() == initiator.lower() for i in g.initiators)
-        }
+        ]
         units = []
-        for mapping in sorted((m for m in core.maps.values() if m.igroup in groups), key=lambda m: m.number):
+        mappings = [(m, g) for g in groups for m in core.maps_by_igroup[g.uuid]]
+        for mapping, group in sorted(mappings, key=lambda pair: pair[0].number):
+            if not self._shown(mapping, group, interfaces):
+                continue
             lun = core.luns[mapping.lun]
             device = self._device(lun.uuid)
             units.append(LogicalUnit(lun.serial_number, lun.uuid, mapping.number, lun.size, device.online, device))
         return units
+
+    def _shown(self, mapping: LunMap, group: Igroup, interfaces: Sequence[Lif]) -> bool:
+        """Whether one of the interfaces is on a reporting node of the map and in the portset of the group."""
+        nodes = {node.name for node in nodes_of(self.core, mapping)}
+        portset = self.core.portsets.get(group.portset or "")
+        return any(lif.node in nodes and (portset is None or lif.uuid in portset.interfaces) for lif in interfaces)
 
     def _device(self, uuid: str) -> LunDevice:
         device = self._devices.get(uuid)
@@ -285,6 +313,20 @@ class LunDevice:
         return file
 
     def _out_of_space(self) -> None:
-        lun = self._core.luns[self._uuid]
-        if not lun.space_allocation:
-            self._core.change_lun(lun, space_error=True)
+        core = self._core
+        lun = core.luns[self._uuid]
+        if lun.space_allocation:
+            return
+        core.change_lun(lun, space_error=True)
+        volume = core.volumes[lun.volume]
+        name = core.lun_name(lun)
+        emit(
+            core,
+            "lun.offline",
+            severity="error",
+            text=f"{name} of SVM {core.svms[lun.svm].name} is offline: there is no space for a write to it",
+            node=core.node_of(volume).name,
+            path=name,
+            volume=volume.name,
+            aggregate=core.aggregates[volume.aggregate].name,
+        )

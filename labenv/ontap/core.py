@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from labenv.clock import SECOND, Clock
@@ -20,6 +21,17 @@ R = TypeVar("R")
 
 SERIAL_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjkmnpqrstuvwxyz23456789"
 """Characters of LUN serial numbers: none that needs escaping or looks like another."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """An iSCSI session as its initiator tells of it: iqn, target, portal address, own address, session identifier."""
+
+    initiator: str
+    target: str
+    portal: str
+    address: str
+    identifier: str
 
 
 class CostBook(Protocol):
@@ -50,6 +62,7 @@ class Core:
         self.costs = costs
         self.topology = 0  # grows with every change that can move a LUN's blocks; device caches compare it
         self.before_snapshot: Callable[[str], None] | None = None
+        self.logins: Callable[[], Iterable[Login]] | None = None  # the hosts' iSCSI sessions
         self.nodes = self._table("node", r.Node)
         self.aggregates = self._table("aggregate", r.Aggregate)
         self.svms = self._table("svm", r.Svm)
@@ -65,13 +78,18 @@ class Core:
         self.schedules = self._table("schedule", r.Schedule)
         self.policies = self._table("policy", r.SnapshotPolicy)
         self.licences = self._table("licence", r.Licence)
-        self.application_logs = self._table("application_log", r.ApplicationLog)
+        self.events = self._table("event", r.Event)
+        self.audit = self._table("audit", r.AuditEntry)
+        self.portsets = self._table("portset", r.Portset)
         self.jobs = self._table("job", r.Job)
         self.windows = self._table("window", r.Window)
         self.identity = self._table("cluster", str)
+        self.counters = self._table("counter", int)
         self.volumes_by_name = self.volumes.index(lambda v: (v.svm, v.name))
         self.volumes_by_origin = self.volumes.index(lambda v: None if v.clone is None else v.clone.volume)
         self.clones_by_snapshot = self.volumes.index(lambda v: None if v.clone is None else v.clone.snapshot)
+        self.volumes_by_policy = self.volumes.index(lambda v: v.snapshot_policy)
+        self.fences = self.group_snapshots.index(lambda s: s.fenced_until is not None)
         self.luns_by_volume = self.luns.index(lambda lun: lun.volume)
         self.luns_by_path = self.luns.index(lambda lun: (lun.volume, lun.path))
         self.snapshots_by_volume = self.snapshots.index(lambda s: s.volume)
@@ -89,6 +107,11 @@ class Core:
     def now(self) -> int:
         """Lab time in microseconds."""
         return self.clock.now
+
+    def count(self, kind: str) -> int:
+        """The next whole number of a kind, from 1."""
+        number = self.counters[kind] = self.counters.get(kind, 0) + 1
+        return number
 
     def new_uuid(self, kind: str, *names: str) -> str:
         """The next uuid of a kind below some names."""
@@ -156,9 +179,20 @@ class Core:
         return self.blocks.volume(volume)
 
     def node_of(self, volume: r.Volume) -> r.Node:
-        """The node that owns a volume's aggregate."""
-        name = self.aggregates[volume.aggregate].node
-        return self.node(name)
+        """The node that serves a volume's aggregate now."""
+        return self.serving_node(self.aggregates[volume.aggregate])
+
+    def serving_node(self, aggregate: r.Aggregate) -> r.Node:
+        """The node that serves an aggregate: its home, or the home's partner after a takeover."""
+        home = self.node(aggregate.node)
+        partner = self.partner(home)
+        return partner if home.state != "up" and partner is not None and partner.state == "up" else home
+
+    def partner(self, node: r.Node) -> r.Node | None:
+        """The other node of an HA pair: nodes pair up in the order of the cluster."""
+        nodes = list(self.nodes.values())
+        index = nodes.index(node) ^ 1
+        return nodes[index] if index < len(nodes) else None
 
     def node(self, name: str) -> r.Node:
         """A node by name; KeyError if there is none."""
@@ -177,6 +211,10 @@ class Core:
         for window in self.windows.values():
             if window.until > self.now:
                 yield window.lock
+        for record in self.fences[True]:
+            for volume in record.fenced_volumes:
+                yield f"snapshots:{volume}"
+                yield f"volume:{volume}"
 
     def locked(self, lock: str, *, but: str = "") -> bool:
         """Whether a running operation holds a lock."""
@@ -188,6 +226,11 @@ class Core:
             del self.windows[key]
         if seconds > 0:
             self.windows[lock] = r.Window(lock, self.now + round(seconds * SECOND))
+
+    def settle(self, volume: r.Volume) -> None:
+        """Let everything that hosts do to a volume's LUNs happen up to this moment."""
+        if self.before_snapshot is not None and self.luns_by_volume.count(volume.uuid):
+            self.before_snapshot(volume.uuid)
 
     # owners of Snapshot copies ---------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ from typing import Any
 from labenv.ontap import records as r
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
-from labenv.ontap.snapshots import check_room, take
+from labenv.ontap.fence import check_volumes, lift
+from labenv.ontap.snapshots import take
 from labenv.ontap.volumes import restore_volume
 
 
@@ -35,8 +36,13 @@ def create_group(core: Core, args: Mapping[str, Any]) -> str:
 def delete_group(core: Core, args: Mapping[str, Any]) -> None:
     """Effect of DELETE consistency-groups: the volumes and their Snapshot copies stay."""
     group = _existing(core, args["group"])
-    for key in [key for key, s in core.group_snapshots.items() if s.group == group.uuid]:
-        del core.group_snapshots[key]
+    for key, snapshot in list(core.group_snapshots.items()):
+        if snapshot.group != group.uuid:
+            continue
+        if snapshot.fenced_until is not None:
+            lift(core, snapshot)
+        else:
+            del core.group_snapshots[key]
     del core.groups[group.uuid]
 
 
@@ -44,9 +50,7 @@ def create_group_snapshot(core: Core, args: Mapping[str, Any]) -> str:
     """Effect of POST consistency-groups/.../snapshots: one instant for all volumes, or nothing (TR 6.2)."""
     group = _existing(core, args["group"])
     name = args["name"]
-    volumes = [core.volumes[uuid] for uuid in group.volumes]
-    for volume in volumes:
-        _check(core, volume, name)
+    volumes = check_volumes(core, group, name)
     made: list[r.Snapshot] = []
     try:
         for volume in volumes:
@@ -70,22 +74,14 @@ def create_group_snapshot(core: Core, args: Mapping[str, Any]) -> str:
     return record.uuid
 
 
-def _check(core: Core, volume: r.Volume, name: str) -> None:
-    if core.find_snapshot(volume.uuid, name) is not None:
-        raise ApiError("53411921", reason=f"volume {volume.name} has a Snapshot copy {name} already")
-    if volume.state != "online":
-        raise ApiError("53411921", reason=f"volume {volume.name} is not online")
-    try:
-        check_room(core, volume)
-    except ApiError as error:
-        raise ApiError("53411921", reason=error.message) from error
-
-
 def delete_group_snapshot(core: Core, args: Mapping[str, Any]) -> None:
     """Effect of DELETE consistency-groups/.../snapshots: in every volume, or in none."""
     record = core.group_snapshots.get(args["snapshot"])
     if record is None:
         raise ApiError("4")
+    if record.fenced_until is not None:
+        lift(core, record)
+        return
     members = [core.snapshots[uuid] for uuid in record.snapshots if uuid in core.snapshots]
     for snapshot in members:
         if core.snapshot_busy(snapshot):
@@ -100,7 +96,7 @@ def restore_group(core: Core, args: Mapping[str, Any]) -> None:
     """Effect of PATCH consistency-groups with ``restore_to.snapshot``: every volume, or none."""
     group = _existing(core, args["group"])
     record = core.group_snapshots.get(args["snapshot"])
-    if record is None or record.group != group.uuid:
+    if record is None or record.group != group.uuid or record.fenced_until is not None:
         raise ApiError("53411918", reason="there is no such Snapshot copy")
     for uuid in record.snapshots:
         snapshot = core.snapshots.get(uuid)

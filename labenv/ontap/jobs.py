@@ -24,8 +24,10 @@ Effect = Callable[[Core, Mapping[str, Any]], str | None]
 class Jobs:
     """Runs the jobs of one array. The effect of a job and its end are one commit."""
 
-    def __init__(self, core: Core, effects: Mapping[str, Effect]) -> None:
+    def __init__(self, core: Core, effects: Mapping[str, Effect], *, after: Callable[[], None] = lambda: None) -> None:
+        """``after`` is called whenever a job has ended."""
         self._core = core
+        self._after = after
         self._effects = effects
         self._running: set[str] = set()
 
@@ -39,7 +41,7 @@ class Jobs:
         node: str,
         svm: str | None = None,
         locks: tuple[str, ...] = (),
-        doomed: ApiError | None = None,
+        doomed: ApiError | Failure | None = None,
     ) -> Job:
         """Record a job and start it; the caller commits before it answers."""
         core = self._core
@@ -54,7 +56,7 @@ class Jobs:
             node=node,
             svm=svm,
             locks=locks,
-            doomed=Failure(doomed.code, doomed.message, doomed.target) if doomed is not None else None,
+            doomed=Failure(doomed.code, doomed.message, doomed.target) if isinstance(doomed, ApiError) else doomed,
         )
         core.jobs[job.uuid] = job
         self._start(job)
@@ -97,7 +99,10 @@ class Jobs:
             job = core.jobs.get(uuid)
             if job is None or job.end_time is not None:
                 return
-            self._carry_out(job)
+            try:
+                self._carry_out(job)
+            finally:
+                self._after()
         finally:
             self._running.discard(uuid)
 

@@ -1,4 +1,4 @@
-"""LUNs: create, clone, overwrite in place, copy, resize, rename, delete; and single files."""
+"""LUNs: create, clone, overwrite in place, copy, resize, rename, delete."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from labenv.devices import OutOfSpace
 from labenv.ontap import records as r
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
+from labenv.ontap.setup import UNFINISHED
 from labenv.ontap.volumes import drop_lun, existing, require_online, require_writable
 
 _BASE = re.compile(r"^[A-Za-z0-9._{}\-]+$")
@@ -120,8 +121,8 @@ def clone_lun(core: Core, args: Mapping[str, Any]) -> str:
     require_online(volume)
     require_writable(volume)
     require_free_path(core, volume, args["path"], "1260136")
-    source, snapshot = _source(core, volume, args)
-    _share(core, volume, args, overwrite=False)
+    source, snapshot = source_of(core, volume, args)
+    share_blocks(core, volume, args, overwrite=False)
     lun = new_lun(
         core,
         volume,
@@ -133,7 +134,7 @@ def clone_lun(core: Core, args: Mapping[str, Any]) -> str:
         comment=args["comment"],
         auto_delete=args["auto_delete"],
     )
-    _background(core, volume, snapshot)
+    share_in_background(core, volume, snapshot)
     return lun.uuid
 
 
@@ -146,14 +147,15 @@ def overwrite_lun(core: Core, args: Mapping[str, Any]) -> str:
     require_online(volume)
     require_writable(volume)
     arguments = {**args, "path": lun.path, "volume": volume.uuid}
-    _, snapshot = _source(core, volume, arguments)
-    _share(core, volume, arguments, overwrite=True)
+    _, snapshot = source_of(core, volume, arguments)
+    share_blocks(core, volume, arguments, overwrite=True)
     core.change_lun(lun, size=core.pool(volume.uuid).files[lun.path].size, space_error=False)
-    _background(core, volume, snapshot)
+    share_in_background(core, volume, snapshot)
     return lun.uuid
 
 
-def _source(core: Core, volume: r.Volume, args: Mapping[str, Any]) -> tuple[r.Lun, r.Snapshot | None]:
+def source_of(core: Core, volume: r.Volume, args: Mapping[str, Any]) -> tuple[r.Lun, r.Snapshot | None]:
+    """The LUN that a clone is made from, as it is now or in a Snapshot copy; raises 5374876."""
     if args["source_snapshot"]:
         snapshot, lun = lun_in_snapshot(core, volume, args["source_snapshot"], args["source_path"])
         return lun, snapshot
@@ -163,7 +165,8 @@ def _source(core: Core, volume: r.Volume, args: Mapping[str, Any]) -> tuple[r.Lu
     return found, None
 
 
-def _share(core: Core, volume: r.Volume, args: Mapping[str, Any], *, overwrite: bool) -> None:
+def share_blocks(core: Core, volume: r.Volume, args: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Let a file share every block of another one; raises 13565952."""
     try:
         core.pool(volume.uuid).clone_file(
             args["source_path"], args["path"], snapshot=args["source_snapshot"] or None, overwrite=overwrite
@@ -172,7 +175,7 @@ def _share(core: Core, volume: r.Volume, args: Mapping[str, Any], *, overwrite: 
         raise ApiError("13565952", reason=f"no space in volume {volume.name}: {error}") from None
 
 
-def _background(core: Core, volume: r.Volume, snapshot: r.Snapshot | None) -> None:
+def share_in_background(core: Core, volume: r.Volume, snapshot: r.Snapshot | None) -> None:
     """Blocks go on being shared after the clone can be used; Snapshot operations fail until that is done."""
     seconds = core.costs["ontap.lun.clone.sharing"]
     core.hold(f"snapshots:{volume.uuid}", seconds)
@@ -192,7 +195,8 @@ def copy_lun(core: Core, args: Mapping[str, Any]) -> str:
     origin = core.pool(source.volume).files[source.path]
     pool = core.pool(volume.uuid)
     try:
-        target = pool.create_file(args["path"], source.size, reserved=source.reserved)
+        unfinished = UNFINISHED + args["path"]
+        target = pool.create_file(unfinished, source.size, reserved=source.reserved)
         try:
             step, zeros = 1 << 20, bytes(1 << 20)
             for offset in range(0, source.size, step):
@@ -200,8 +204,9 @@ def copy_lun(core: Core, args: Mapping[str, Any]) -> str:
                 if data != zeros[: len(data)]:
                     target.write(offset, data)
         except OutOfSpace:
-            pool.delete_file(args["path"])
+            pool.delete_file(unfinished)
             raise
+        pool.rename_file(unfinished, args["path"])
     except OutOfSpace as error:
         raise ApiError("917536", reason=f"no space for the copy in volume {volume.name}: {error}") from None
     return new_lun(core, volume, args["path"], os_type=source.os_type, size=source.size, reserved=source.reserved).uuid
@@ -251,23 +256,3 @@ def delete_lun(core: Core, args: Mapping[str, Any]) -> None:
         raise ApiError("1254197")
     core.pool(volume.uuid).delete_file(lun.path)
     drop_lun(core, lun)
-
-
-def clone_plain_file(core: Core, args: Mapping[str, Any]) -> str | None:
-    """Effect of POST file/clone: one file of a volume, from the active file system or a Snapshot copy."""
-    volume = existing(core, args["volume"])
-    require_online(volume)
-    require_writable(volume)
-    target = core.find_lun(volume.uuid, args["path"])
-    if (target is not None or args["path"] in core.pool(volume.uuid).files) and not args["overwrite"]:
-        raise ApiError("13565952", reason=f"{args['path']} exists and overwrite_destination is not set")
-    if target is not None:
-        return overwrite_lun(core, {**args, "lun": target.uuid})
-    try:
-        source, snapshot = _source(core, volume, args)
-    except ApiError:
-        raise ApiError("13565952", reason=f"there is no {args['source_path']}") from None
-    _share(core, volume, args, overwrite=False)
-    lun = new_lun(core, volume, args["path"], os_type=source.os_type, size=source.size, reserved=source.reserved)
-    _background(core, volume, snapshot)
-    return lun.uuid

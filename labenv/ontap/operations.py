@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from labenv.ontap import groups, luns, peers, snapmirror, snapshots, volumes
+from labenv.ontap import fence, files, groups, ha, luns, peers, snapmirror, snapshots, volumes
 from labenv.ontap.jobs import Effect
 
 EFFECTS: Mapping[str, Effect] = {
@@ -22,11 +22,16 @@ EFFECTS: Mapping[str, Effect] = {
     "lun.copy": luns.copy_lun,
     "lun.modify": luns.modify_lun,
     "lun.delete": luns.delete_lun,
-    "file.clone": luns.clone_plain_file,
+    "file.clone": files.clone_file,
+    "file.clone.ranges": files.clone_ranges,
+    "node.takeover": ha.take_over,
+    "node.giveback": ha.give_back,
     "group.create": groups.create_group,
     "group.delete": groups.delete_group,
     "group.restore": groups.restore_group,
     "group.snapshot.create": groups.create_group_snapshot,
+    "group.snapshot.start": fence.start_group_snapshot,
+    "group.snapshot.commit": fence.commit_group_snapshot,
     "group.snapshot.delete": groups.delete_group_snapshot,
     "svm_peer.create": peers.create_svm_peer,
     "svm_peer.modify": peers.modify_svm_peer,

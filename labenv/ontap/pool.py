@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from labenv.devices import BlockDevice
+from labenv.ontap.blocks.ranges import Range
 
 
 class SpaceUsage(Protocol):
@@ -73,6 +74,9 @@ class PoolVolume(Protocol):
     def clone_file(
         self, source: str, destination: str, *, snapshot: str | None = None, overwrite: bool = False
     ) -> PoolFile: ...
+    def clone_ranges(
+        self, source: str, destination: str, ranges: Sequence[Range], *, snapshot: str | None = None
+    ) -> None: ...
     def create_snapshot(self, name: str) -> object: ...
     def delete_snapshot(self, name: str) -> None: ...
     def rename_snapshot(self, old: str, new: str) -> None: ...

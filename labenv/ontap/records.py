@@ -7,17 +7,22 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Node:
-    """A controller of the cluster; ``state`` is ``up``, ``down`` or ``taken_over``."""
+    """A controller of the cluster; ``state`` is ``up``, ``down`` or ``taken_over``, since a time.
+
+    ``reboots``: it takes its work back by itself when it has booted.
+    """
 
     uuid: str
     name: str
     serial_number: str
     state: str = "up"
+    since: int = 0
+    reboots: bool = False
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A pool of blocks on a node; ``size`` in bytes."""
+    """A pool of blocks whose home is a node; ``size`` in bytes."""
 
     uuid: str
     name: str
@@ -157,15 +162,17 @@ class Igroup:
     initiators: tuple[Initiator, ...] = ()
     comment: str = ""
     delete_on_unmap: bool = False
+    portset: str | None = None
 
 
 @dataclass(frozen=True)
 class LunMap:
-    """A LUN shown to an initiator group under a logical unit number."""
+    """A LUN shown to an initiator group under a logical unit number, through interfaces of the reporting nodes."""
 
     lun: str
     igroup: str
     number: int
+    reporting_nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,10 @@ class ConsistencyGroup:
 
 @dataclass(frozen=True)
 class GroupSnapshot:
-    """A Snapshot copy of a consistency group: one Snapshot copy of the same name in each of its volumes."""
+    """A Snapshot copy of a consistency group: one Snapshot copy of the same name in each of its volumes.
+
+    ``fenced_until``: it was started and not committed yet; then a fence is around ``fenced_volumes``.
+    """
 
     uuid: str
     name: str
@@ -190,6 +200,8 @@ class GroupSnapshot:
     comment: str = ""
     snapmirror_label: str = ""
     snapshots: tuple[str, ...] = ()
+    fenced_until: int | None = None
+    fenced_volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,6 +214,8 @@ class Schedule:
     minutes: tuple[int, ...] = ()
     hours: tuple[int, ...] = ()
     weekdays: tuple[int, ...] = ()
+    days: tuple[int, ...] = ()
+    months: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -234,20 +248,44 @@ class Licence:
 
 
 @dataclass(frozen=True)
-class ApplicationLog:
-    """An event that an application reported to the array (SnapDrive's and SMHV's AutoSupport messages)."""
+class Event:
+    """An EMS event, of the array itself or reported to it by an application (``app.log.*``)."""
 
     index: int
     time: int
     node: str
+    name: str
     severity: str
-    computer_name: str
-    event_source: str
-    app_version: str
-    category: str
-    event_id: int
-    event_description: str
-    autosupport_required: bool
+    source: str
+    text: str
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """A request over the API that changes something, and who sent it; never a body."""
+
+    index: int
+    time: int
+    node: str
+    user: str
+    svm: str | None
+    input: str
+    state: str
+    message: str
+    client_app: str
+    location: str
+
+
+@dataclass(frozen=True)
+class Portset:
+    """Interfaces (by uuid) through which the initiator groups that are bound to it see their LUNs."""
+
+    uuid: str
+    name: str
+    svm: str
+    protocol: str
+    interfaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ POLICY_ALIASES = {
 """Short names of services in topology files."""
 
 ROOT_SIZE = 20 << 20
+UNFINISHED = "/unfinished/"
+"""Begins the path of a file that is still being copied; no client can give it."""
 
 
 def create_aggregate(core: Core, name: str, node: str, size: int) -> r.Aggregate:
@@ -138,9 +140,8 @@ def install_users(core: Core) -> None:
 
 
 def sweep(core: Core) -> None:
-    """Remove files that no LUN owns: blocks of a copy that was being made when the process was killed."""
+    """Remove what was being copied when the process was killed."""
     for volume in core.volumes.values():
-        owned = {lun.path for lun in core.luns_of(volume.uuid)}
         pool = core.pool(volume.uuid)
-        for path in [path for path in pool.files if path not in owned]:
+        for path in [path for path in pool.files if path.startswith(UNFINISHED)]:
             pool.delete_file(path)

@@ -56,13 +56,28 @@ def take(
     if core.find_snapshot(volume.uuid, name) is not None:
         raise ApiError("525059", snapshot=name, volume=volume.name)
     check_room(core, volume)
-    if core.before_snapshot is not None:
-        core.before_snapshot(volume.uuid)
+    core.settle(volume)
     try:
         core.pool(volume.uuid).create_snapshot(name)
     except OutOfSpace:
         raise ApiError("524479", name=volume.name) from None
+    return record_snapshot(
+        core, volume, name, comment=comment, expiry_time=expiry_time, snapmirror_label=snapmirror_label
+    )
+
+
+def record_snapshot(
+    core: Core,
+    volume: r.Volume,
+    name: str,
+    *,
+    comment: str = "",
+    expiry_time: int | None = None,
+    snapmirror_label: str = "",
+) -> r.Snapshot:
+    """Enter a Snapshot copy that the block store has."""
     svm = core.svms[volume.svm]
+    files = core.pool(volume.uuid).snapshots[name].files
     snapshot = r.Snapshot(
         uuid=core.new_uuid("snapshot", svm.name, volume.name, name),
         name=name,
@@ -72,7 +87,7 @@ def take(
         comment=comment,
         expiry_time=expiry_time,
         snapmirror_label=snapmirror_label,
-        luns=tuple(core.luns_of(volume.uuid)),
+        luns=tuple(lun for lun in core.luns_of(volume.uuid) if lun.path in files),
     )
     core.snapshots[snapshot.uuid] = snapshot
     return snapshot
@@ -117,7 +132,7 @@ def delete_snapshot(core: Core, args: Mapping[str, Any]) -> None:
     if snapshot is None:
         raise ApiError("1638600", snapshot=args["snapshot"])
     volume = core.volumes[snapshot.volume]
-    if core.snapshot_busy(snapshot):
+    if core.snapshot_busy(snapshot) and not args.get("ignore_owners"):
         svm = core.svms[volume.svm]
         raise ApiError("1638555", snapshot=snapshot.name, volume=volume.name, svm=svm.name)
     core.pool(volume.uuid).delete_snapshot(snapshot.name)

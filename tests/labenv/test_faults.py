@@ -133,12 +133,43 @@ def test_a_rule_that_makes_no_sense_is_refused(fault: Fault, named: str) -> None
 
 
 def test_every_place_and_effect_can_be_set() -> None:
-    """The two lists that the command and the documentation show are what is accepted."""
+    """The two lists that the command and the documentation show are what is accepted; only the array has jobs."""
 
     async def scenario(clock: Clock, faults: Faults) -> None:
-        for place, names in PLACES.items():
-            for effect in EFFECTS:
-                faults.set(Fault(place, effect, dict.fromkeys(names, "*"), seconds=1 if effect == "delay" else 0))
-        assert len(faults.rules()) == len(PLACES) * len(EFFECTS)
+        pairs = [(p, e) for p in PLACES for e in EFFECTS if e != "job-failure" or p == "ontap.request"]
+        for place, effect in pairs:
+            names = dict.fromkeys(PLACES[place], "*")
+            faults.set(Fault(place, effect, names, seconds=1 if effect == "delay" else 0))
+        assert len(faults.rules()) == len(pairs)
+
+    play(scenario)
+
+
+def test_a_general_delay_acts_on_every_request() -> None:
+    """A lab can be slower altogether: requests of both wires, not what happens inside a host."""
+
+    async def scenario(clock: Clock, _: Faults) -> None:
+        faults = Faults(clock, delay=2)
+        start = clock.now
+        await faults.at("ontap.request", **REQUEST)
+        await faults.at("windows.cmdlet", host="hv1", cmdlet="Get-VM")
+        assert clock.now - start == 4 * SECOND
+        await faults.at("windows.service", host="hv1", service="VSS")
+        assert clock.now - start == 4 * SECOND
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("windows.cmdlet", "job-failure"), Fault("ontap.request", "job-failure", code="E1")],
+    ids=["no jobs there", "no number"],
+)
+def test_a_job_can_only_fail_where_jobs_are(fault: Fault) -> None:
+    """job-failure acts on the array's requests, with a numeric code."""
+
+    async def scenario(clock: Clock, faults: Faults) -> None:
+        with pytest.raises(ValueError, match="job"):
+            faults.set(fault)
 
     play(scenario)

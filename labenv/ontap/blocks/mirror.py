@@ -129,11 +129,12 @@ def _build(destination: VolumeBlocks, plan: _FilePlan, there: Places) -> None:
     start = replace(plan.start, number=engine.number(), reserved=False)
     file = destination.take_over(plan.path, start)
     file.fit(max(start.size, plan.record.size))
-    _repoint(destination, file, plan.difference.blocks, there[plan.difference.new])
+    repoint(destination, file, plan.difference.blocks, there[plan.difference.new])
     file.fit(plan.record.size)
 
 
-def _repoint(destination: VolumeBlocks, file: BlockFile, blocks: Places, places: Places) -> None:
+def repoint(destination: VolumeBlocks, file: BlockFile, blocks: Places, places: Places) -> None:
+    """Point blocks of a file at places (0: a hole) that others have, too; the old places are given up."""
     pool = destination.engine.pool
     order = np.argsort(blocks)
     blocks, places = blocks[order], places[order]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +12,11 @@ from labenv.ontap.blocks.dedup import deduplicate
 from labenv.ontap.blocks.errors import NameInUse, NotPossible, SnapshotBusy
 from labenv.ontap.blocks.file import BlockFile
 from labenv.ontap.blocks.pool import BLOCK, ONE
+from labenv.ontap.blocks.ranges import Range, check_ranges, clone_ranges
 from labenv.ontap.blocks.records import FileRecord, SnapshotRecord
 from labenv.ontap.blocks.snapshot import SnapshotBlocks
 from labenv.ontap.blocks.split import split
-from labenv.ontap.blocks.tree import drop_root
+from labenv.ontap.blocks.tree import drop_root, height_for
 
 
 class VolumeBlocks(VolumeAccount):
@@ -101,6 +102,28 @@ class VolumeBlocks(VolumeAccount):
         file = self.take_over(destination, replace(record, number=self.engine.number()))
         self.shaken()
         return file
+
+    def clone_ranges(
+        self, source: str, destination: str, ranges: Sequence[Range], *, snapshot: str | None = None
+    ) -> None:
+        """Let parts of a file share the blocks of another file, or of one in a Snapshot copy.
+
+        Raises:
+            KeyError: no such file or Snapshot copy. NotPossible: the ranges overlap, or leave a file.
+            OutOfSpace: no room for what changes; nothing was changed.
+        """
+        file = self._file(destination)
+        if snapshot is None:
+            self._file(source).settle()
+            record = self._file(source).record()
+        elif source in self.snapshots[snapshot].records:
+            record = self.snapshots[snapshot].records[source]
+        else:
+            raise KeyError(f"no file {source} in Snapshot copy {snapshot}")
+        same = snapshot is None and source == destination
+        check_ranges(ranges, source=record.size, destination=file.size, same=same)
+        file.settle()
+        clone_ranges(self, record, height_for(record.size), file, ranges)
 
     def take_over(self, path: str, record: FileRecord) -> BlockFile:
         """Make a file, or change the one at that path, so that it has a tree that others have, too."""

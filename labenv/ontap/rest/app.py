@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
-from labenv.faults import ConnectionDropped, FaultRaised
+from labenv.faults import ConnectionDropped, Fault, FaultRaised
+from labenv.ontap.audit import record
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
-from labenv.ontap.records import User
+from labenv.ontap.records import Failure, User
 from labenv.ontap.rest.call import Call, Reply, parse_multipart, parse_path, parse_query
 from labenv.ontap.rest.dispatch import Dispatcher
 
@@ -30,6 +32,7 @@ class FaultRules(Protocol):
 
     async def at(self, where: str, **names: str) -> None: ...
     def loses_reply(self, where: str, **names: str) -> bool: ...
+    def fails_job(self, where: str, **names: str) -> Fault | None: ...
 
 
 class RestApp:
@@ -102,10 +105,22 @@ class RestApp:
         except FaultRaised as raised:
             fault = raised.fault
             return Reply(fault.status, {"error": {"message": str(raised), "code": fault.code}})
+        if self._faults is not None:
+            call = dataclasses.replace(call, doom=lambda: self._doom(names))
         reply = await self._dispatcher.answer(call)
+        if call.method != "GET":
+            location = (scope.get("client") or ("",))[0]
+            record(self._core, call, reply, client_app=headers.get("x-dot-client-app", ""), location=location)
         if self._faults is not None and self._faults.loses_reply("ontap.request", **names):
             raise ConnectionDropped
         return reply
+
+    def _doom(self, names: Mapping[str, str]) -> Failure | None:
+        """Why the job of a request is to fail, if an instructor wants it to."""
+        fault = self._faults.fails_job("ontap.request", **names) if self._faults is not None else None
+        if fault is None:
+            return None
+        return Failure(fault.code or "460770", fault.message or f"injected failure {fault.code}".strip())
 
     def _login(self, authorization: str) -> User:
         scheme, _, token = authorization.partition(" ")

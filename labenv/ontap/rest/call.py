@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 from labenv.ontap.errors import ApiError, invalid_value
-from labenv.ontap.records import User
+from labenv.ontap.records import Failure, User
 from labenv.ontap.rest.query import split_unquoted
 from labenv.ontap.rest.values import parse_boolean
 
@@ -35,6 +35,8 @@ class Call:
         query: parameters by name, the last one of each name; ``general`` are those that every route knows.
         svm: uuid of the SVM that the request is confined to (SVM administrator, or tunnelled).
         parts: parts of a multipart body by name.
+        parents, keys: keys in the path, of what the collection is in and of one record.
+        doom: asked when the request's job begins: why it is to fail, None unless that is wanted.
     """
 
     method: str
@@ -48,6 +50,8 @@ class Call:
     multipart: bool = False
     parts: Mapping[str, bytes] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    doom: Callable[[], Failure | None] = lambda: None
 
     @property
     def path(self) -> str:
@@ -77,6 +81,13 @@ class Call:
             raise invalid_value(text, name, f"{low}..{high}")
         return value
 
+    def whole(self, name: str, *, default: int) -> int:
+        """A parameter of the route's own that is a whole number, not negative; raises 262197."""
+        text = self.query.get(name, str(default))
+        if not (text.isascii() and text.isdigit()) or len(text) > 18:
+            raise invalid_value(text, name, "integer")
+        return int(text)
+
     @property
     def return_timeout(self) -> int:
         """Lab seconds to wait for a job (0..120)."""
@@ -92,6 +103,14 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     raw: bytes | None = None
     content_type: str = ""
+
+    @classmethod
+    def multipart(cls, data: bytes, *, name: str, boundary: str) -> Reply:
+        """Bytes as the only part of a ``multipart/form-data`` body."""
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n'
+        head += "Content-Type: application/octet-stream\r\n\r\n"
+        raw = head.encode("ascii") + data + f"\r\n--{boundary}--\r\n".encode("ascii")
+        return cls(200, raw=raw, content_type=f"multipart/form-data; boundary={boundary}")
 
 
 def parse_path(raw: bytes) -> tuple[str, ...]:

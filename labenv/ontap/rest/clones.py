@@ -9,6 +9,7 @@ from labenv.ontap import luns, volumes
 from labenv.ontap import records as r
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
+from labenv.ontap.files import check_plain_path
 from labenv.ontap.rest.call import Call
 from labenv.ontap.rest.collection import Collection
 from labenv.ontap.rest.model import (
@@ -83,6 +84,14 @@ def clone_locks(core: Core, volume: r.Volume, source: dict[str, str]) -> tuple[s
     return tuple(locks)
 
 
+def _range(text: str) -> list[int]:
+    """Blocks of the source, of the destination, and how many; raises 917898."""
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
+        raise ApiError("917898", value=text, target="range")
+    return [int(part) for part in parts]
+
+
 class FileClone(Collection):
     """POST only: clone one file of a volume, from the active file system or from a Snapshot copy."""
 
@@ -90,7 +99,7 @@ class FileClone(Collection):
     keys = ()
     default = ()
     methods = ("POST",)
-    codes: ClassVar[Codes] = {"POST": ("917812", "918235", "918236", "13565952", "262197")}
+    codes: ClassVar[Codes] = {"POST": ("917812", "918235", "918236", "917898", "6684674", "13565952", "262197")}
     fields = (
         Field("volume.uuid", create=True),
         Field("volume.name", create=True),
@@ -108,8 +117,6 @@ class FileClone(Collection):
 
     def create(self, call: Call, body: Body) -> Later:
         core = self.core
-        if body.get("range"):
-            raise ApiError("13565952", reason="the lab clones whole files, not ranges")
         volume = self._volume(call, body)
         source, target = body.get("source_path") or "", body.get("destination_path") or ""
         if target.startswith("/"):
@@ -117,11 +124,13 @@ class FileClone(Collection):
         for name, value in (("source_path", source), ("destination_path", target)):
             if not value:
                 raise ApiError("2", reason=f'"{name}" is needed', target=name)
+        check_plain_path(target)
         snapshot = ""
         parts = source.split("/")
         if parts[0] == ".snapshot" and len(parts) > 2:
             snapshot, source = parts[1], "/".join(parts[2:])
-        arguments = {
+        ranges = [_range(text) for text in body.get("range") or []]
+        arguments: dict[str, Any] = {
             "volume": volume.uuid,
             "path": f"/{target}",
             "source_path": f"/{source.lstrip('/')}",
@@ -130,7 +139,10 @@ class FileClone(Collection):
         }
         volumes.require_online(volume)
         locks = clone_locks(core, volume, {"source_snapshot": snapshot})
-        return Later("file.clone", arguments, node=core.node_of(volume).name, svm=volume.svm, locks=locks)
+        if ranges:
+            arguments["ranges"] = ranges
+        operation = "file.clone.ranges" if ranges else "file.clone"
+        return Later(operation, arguments, node=core.node_of(volume).name, svm=volume.svm, locks=locks)
 
     def _volume(self, call: Call, body: Body) -> r.Volume:
         core = self.core

@@ -16,7 +16,11 @@ from labenv.ontap.rest.values import Kind, coerce, nest
 
 
 class Collection:
-    """One collection of the API. Subclasses describe fields and codes, and say how records change."""
+    """One collection of the API. Subclasses describe fields and codes, and say how records change.
+
+    ``polls``: whoever reads an unfinished record waits a lab second. ``named_by_client``: a POST goes to the path of
+    the record that it makes. ``addressable``: a record has a path of its own.
+    """
 
     path: ClassVar[str]
     keys: ClassVar[tuple[str, ...]] = ("uuid",)
@@ -30,6 +34,8 @@ class Collection:
     links: ClassVar[Mapping[str, str]] = {}
     svm_field: ClassVar[str] = "svm.uuid"
     polls: ClassVar[bool] = False
+    named_by_client: ClassVar[bool] = False
+    addressable: ClassVar[bool] = True
 
     def __init__(self, core: Core) -> None:
         self.core = core

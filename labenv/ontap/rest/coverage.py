@@ -38,7 +38,9 @@ def coverage() -> Iterator[Coverage]:
 
 def _paths(collection: type[Collection], method: str) -> list[str]:
     one = "/".join([collection.path, *(f"{{{key}}}" for key in collection.keys)])
-    if method == "POST" or not collection.keys:
+    if collection.named_by_client and method != "GET":
+        return [one]
+    if method == "POST" or not collection.keys or not collection.addressable:
         return [collection.path]
     return [collection.path, one]
 

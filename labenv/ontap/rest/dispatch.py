@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -38,7 +38,16 @@ class Route:
 class Dispatcher:
     """Answers requests from the collections."""
 
-    def __init__(self, core: Core, jobs: Jobs, collections: Sequence[Collection]) -> None:
+    def __init__(
+        self, core: Core, jobs: Jobs, collections: Sequence[Collection], *, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        """``changed`` is called after every request that may have changed something.
+
+        ``strict`` is to be set from outside: a PATCH without anything to change is then refused, which shows clients
+        that drop what they were told to send.
+        """
+        self._changed = changed
+        self.strict = False
         self._core = core
         self._jobs = jobs
         self.collections = tuple(collections)
@@ -48,7 +57,7 @@ class Dispatcher:
         for collection in self.collections:
             template = collection.template
             extra = len(segments) - len(template)
-            if extra not in (0, len(collection.keys)):
+            if extra not in (0, len(collection.keys) if collection.addressable else 0):
                 continue
             if all(t.startswith("{") or t == s for t, s in zip(template, segments, strict=False)):
                 pairs = zip(template, segments, strict=False)
@@ -59,6 +68,12 @@ class Dispatcher:
 
     async def answer(self, call: Call) -> Reply:
         """The answer to a request; errors are answers too."""
+        reply = await self._answer(call)
+        if call.method != "GET":
+            self._changed()
+        return reply
+
+    async def _answer(self, call: Call) -> Reply:
         try:
             route = self.route(call.segments)
             if route is None:
@@ -114,7 +129,7 @@ class Dispatcher:
 
     async def _post(self, call: Call, route: Route) -> Reply:
         collection = route.collection
-        if route.keys is not None:
+        if (route.keys is not None) != collection.named_by_client:
             raise ApiError("3", path=call.path, status=405)
         bulk = call.body.get("records")
         bodies = bulk if isinstance(bulk, list) else [call.body]
@@ -122,7 +137,7 @@ class Dispatcher:
             raise ApiError("2", reason='"records" is a list of objects')
         self._refuse_unknown(call, collection)
         collection.require_parents(call, route.parents)
-        call = dataclasses.replace(call, parents=route.parents)
+        call = dataclasses.replace(call, parents=route.parents, keys=route.keys or ())
         flats = [self._with_svm(call, collection, flatten(dict(body))) for body in bodies]
 
         def work(flat: Mapping[str, Any]) -> Work:
@@ -179,6 +194,9 @@ class Dispatcher:
         collection = route.collection
         call = dataclasses.replace(call, parents=route.parents)
         flat = flatten(dict(call.body)) if call.method == "PATCH" and "records" not in call.body else {}
+        says_nothing = not call.body and not call.parts and not set(call.query) & set(collection.known("PATCH"))
+        if self.strict and call.method == "PATCH" and says_nothing:
+            raise ApiError("2", reason="the body has nothing to change")
         targets = self._targets(call, route, flat)
         planned = [(keys, own, self._plan(call, collection, keys, own)) for keys, own in targets]
         jobs: list[Job] = []
@@ -261,7 +279,7 @@ class Dispatcher:
             node=work.node,
             svm=work.svm,
             locks=work.locks,
-            doomed=work.doomed,
+            doomed=call.doom() or work.doomed,
         )
 
     async def _accepted(
@@ -279,7 +297,7 @@ class Dispatcher:
                 error = {"message": failure.message, "code": failure.code}
                 if failure.target:
                     error["target"] = failure.target
-                return Reply(ERRORS[failure.code][0], {"error": error, **body})
+                return Reply(ERRORS.get(failure.code, (500, ""))[0], {"error": error, **body})
         else:
             body["num_records"] = len(jobs)
             body["jobs"] = [job_link(job.uuid) for job in jobs]

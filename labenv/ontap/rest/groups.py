@@ -1,4 +1,4 @@
-"""/application/consistency-groups with one-phase Snapshot copies; restore of a whole group."""
+"""/application/consistency-groups with Snapshot copies in one phase or two; restore of a whole group."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from labenv.ontap import fence, snapshots
 from labenv.ontap import records as r
-from labenv.ontap import snapshots
 from labenv.ontap.core import Core
-from labenv.ontap.errors import ApiError
+from labenv.ontap.errors import ApiError, invalid_value
 from labenv.ontap.rest.call import Call
 from labenv.ontap.rest.collection import Collection
 from labenv.ontap.rest.model import (
@@ -118,7 +118,10 @@ class Groups(Collection):
                 (
                     s
                     for s in core.group_snapshots.values()
-                    if s.group == record.uuid and wanted in (None, s.name) and uuid in (None, s.uuid)
+                    if s.group == record.uuid
+                    and s.fenced_until is None
+                    and wanted in (None, s.name)
+                    and uuid in (None, s.uuid)
                 ),
                 None,
             )
@@ -157,10 +160,15 @@ class GroupSnapshots(Collection):
 
     path = "/application/consistency-groups/{consistency_group.uuid}/snapshots"
     default = ("consistency_group.uuid", "uuid", "name")
-    methods = ("GET", "POST", "DELETE")
+    methods = ("GET", "POST", "PATCH", "DELETE")
+    parameters: ClassVar[Parameters] = {
+        "POST": (Field("action", choices=("start",)), Field("action_timeout", Kind.INTEGER)),
+        "PATCH": (Field("action", choices=("commit",)),),
+    }
     codes: ClassVar[Codes] = {
         "GET": ("4", "53411843", "262197"),
         "POST": ("53411842", "53411843", "53411918", "53411921", "1638477", "1638518"),
+        "PATCH": ("4", "53411843", "53411918", "53411925", "262179"),
         "DELETE": ("4", "53411843", "53412007"),
     }
     links: ClassVar[Links] = {
@@ -225,6 +233,12 @@ class GroupSnapshots(Collection):
             "comment": body.get("comment") or "",
             "snapmirror_label": body.get("snapmirror_label") or "",
         }
+        timeout = body.get("action_timeout")
+        if timeout is not None and not fence.SHORTEST <= timeout <= fence.LONGEST:
+            raise invalid_value(timeout, "action_timeout", f"{fence.SHORTEST}..{fence.LONGEST}")
+        if body.get("action") == "start":
+            arguments["timeout"] = fence.USUAL if timeout is None else timeout
+            return self._job(group, "group.snapshot.start", arguments, name)
         return self._job(group, "group.snapshot.create", arguments, name)
 
     def _job(self, group: r.ConsistencyGroup, operation: str, arguments: dict[str, Any], name: str = "") -> Later:
@@ -235,5 +249,32 @@ class GroupSnapshots(Collection):
         node = next(iter(core.nodes.values())).name
         return Later(operation, arguments, node=node, svm=group.svm, name=name, doomed=doomed)
 
+    def find(self, call: Call, parents: Mapping[str, str], values: Sequence[str]) -> Any:
+        try:
+            return super().find(call, parents, values)
+        except ApiError as error:
+            if error.code == "4" and call.method == "PATCH":  # its fence was lifted when its time was over
+                raise ApiError("53411925") from None
+            raise
+
+    def modify(self, call: Call, record: r.GroupSnapshot, body: Body) -> Later | None:
+        if body.get("action") != "commit":
+            return None
+        if record.fenced_until is None or self.core.locked(f"commit:{record.uuid}"):
+            raise ApiError("53411925")
+        group = _group(self.core, record)
+        return Later(
+            "group.snapshot.commit",
+            {"snapshot": record.uuid},
+            node=next(iter(self.core.nodes.values())).name,
+            svm=group.svm,
+            locks=(f"commit:{record.uuid}",),
+        )
+
     def remove(self, call: Call, record: r.GroupSnapshot) -> Later:
+        if record.fenced_until is not None:
+            node = next(iter(self.core.nodes.values())).name
+            return Later(
+                "group.snapshot.delete", {"snapshot": record.uuid}, node=node, svm=_group(self.core, record).svm
+            )
         return self._job(_group(self.core, record), "group.snapshot.delete", {"snapshot": record.uuid})

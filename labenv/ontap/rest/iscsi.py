@@ -141,8 +141,20 @@ class Igroups(Collection):
     methods = ("GET", "POST", "PATCH", "DELETE")
     codes: ClassVar[Codes] = {
         "GET": ("5374852", "262197"),
-        "POST": ("2621462", "2621706", "2621707", "5373958", "5374023", "5374038", "5374039", "5374732"),
-        "PATCH": ("5373958", "5374023", "5374733", "5374852"),
+        "POST": (
+            "2621462",
+            "2621706",
+            "2621707",
+            "5373958",
+            "5374023",
+            "5374038",
+            "5374039",
+            "5374732",
+            "5374027",
+            "5374028",
+            "5374911",
+        ),
+        "PATCH": ("5373958", "5374023", "5374733", "5374852", "5374911", "1254264", "5374027", "5374028"),
         "DELETE": ("1254213", "5374852"),
     }
     parameters: ClassVar[Parameters] = {"DELETE": (Field("allow_delete_while_mapped", Kind.BOOLEAN),)}
@@ -154,6 +166,13 @@ class Igroups(Collection):
         Field("protocol", read=lambda core, g: g.protocol, create=True, choices=("fcp", "iscsi", "mixed")),
         Field("comment", read=lambda core, g: g.comment or None, create=True, modify=True),
         Field("delete_on_unmap", Kind.BOOLEAN, read=lambda core, g: g.delete_on_unmap, create=True, modify=True),
+        Field("portset.uuid", read=lambda core, g: g.portset, create=True, modify=True),
+        Field(
+            "portset.name",
+            read=lambda core, g: core.portsets[g.portset].name if g.portset in core.portsets else None,
+            create=True,
+            modify=True,
+        ),
         *svm_fields(),
         Field(
             "initiators",
@@ -212,7 +231,7 @@ class Igroups(Collection):
         )
         protocol = body.get("protocol") or "mixed"
         draft = r.Igroup("", name, svm.uuid, body["os_type"], protocol, members, body.get("comment") or "",
-                         bool(body.get("delete_on_unmap")))  # fmt: skip
+                         bool(body.get("delete_on_unmap")), self._portset(svm.uuid, protocol, body))  # fmt: skip
         for member in members:
             check_initiator(member.name)
             require_same_os(core, draft, member.name, "5374732")
@@ -224,6 +243,20 @@ class Igroups(Collection):
 
         return Now("igroup.create", apply)
 
+    def _portset(self, svm: str, protocol: str, body: Body) -> str | None:
+        """The portset to bind to; an empty name or uuid binds to none."""
+        uuid, name = body.get("portset.uuid"), body.get("portset.name")
+        if not uuid and not name:
+            return None
+        for portset in self.core.portsets.values():
+            if portset.svm == svm and uuid in (None, "", portset.uuid) and name in (None, "", portset.name):
+                if not portset.interfaces:
+                    raise ApiError("5374027", name=portset.name, target="portset")
+                if protocol != "mixed" and portset.protocol not in ("mixed", protocol):
+                    raise ApiError("5374028", name=portset.name, target="portset")
+                return portset.uuid
+        raise ApiError("5374911", target="portset", status=400)
+
     def modify(self, call: Call, record: r.Igroup, body: Body) -> Now:
         name = body.get("name", record.name)
         if not _NAME.match(name):
@@ -231,7 +264,12 @@ class Igroups(Collection):
         other = self.core.find_igroup(record.svm, name)
         if other is not None and other.uuid != record.uuid:
             raise ApiError("5374023", name=name, svm=self.core.svms[record.svm].name, target="name")
-        changed = dataclasses.replace(record, **{k: v for k, v in body.items() if v is not None})
+        values = {k: v for k, v in body.items() if v is not None and not k.startswith("portset.")}
+        if "portset.uuid" in body or "portset.name" in body:
+            values["portset"] = self._portset(record.svm, record.protocol, body)
+            if record.portset not in (None, values["portset"]) and values["portset"] is not None:
+                raise ApiError("1254264")
+        changed = dataclasses.replace(record, **values)
         for member in record.initiators:
             require_same_os(self.core, changed, member.name, "5374733")
 

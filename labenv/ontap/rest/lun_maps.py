@@ -17,6 +17,7 @@ from labenv.ontap.rest.model import (
     Links,
     Now,
 )
+from labenv.ontap.rest.reporting_nodes import nodes_of, usual_nodes
 from labenv.ontap.rest.values import Kind
 
 
@@ -57,6 +58,12 @@ class LunMaps(Collection):
             read=lambda core, m: [i.name for i in core.igroups[m.igroup].initiators] or None,
         ),
         Field("logical_unit_number", Kind.INTEGER, read=lambda core, m: m.number, create=True),
+        Field(
+            "reporting_nodes",
+            Kind.OBJECTS,
+            read=lambda core, m: [{"uuid": node.uuid, "name": node.name} for node in nodes_of(core, m)],
+            items=(Field("uuid"), Field("name")),
+        ),
     )
 
     def records(self, call: Call) -> Iterable[r.LunMap]:
@@ -107,7 +114,7 @@ class LunMaps(Collection):
 
         def apply() -> r.LunMap:
             number = next(n for n in range(4096) if n not in used) if wanted is None else wanted
-            mapping = r.LunMap(lun.uuid, group.uuid, number)
+            mapping = r.LunMap(lun.uuid, group.uuid, number, usual_nodes(core, lun))
             core.maps[f"{lun.uuid}/{group.uuid}"] = mapping
             return mapping
 

@@ -305,7 +305,7 @@ class Luns(Collection):
     def read_data(self, call: Call, record: r.Lun) -> Reply | None:
         if "data.offset" not in call.query and "data.size" not in call.query:
             return None
-        offset, size = _whole(call, "data.offset", 0), _whole(call, "data.size", MOST_DATA)
+        offset, size = call.whole("data.offset", default=0), call.whole("data.size", default=MOST_DATA)
         if size > MOST_DATA:
             raise invalid_value(size, "data.size", f"0..{MOST_DATA}")
         if offset > record.size:
@@ -313,16 +313,12 @@ class Luns(Collection):
         self._require_online(record)
         device = self.core.pool(record.volume).files[record.path]
         data = device.read(offset, min(size, record.size - offset))
-        boundary = record.uuid.replace("-", "")
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="data"\r\n'
-        head += "Content-Type: application/octet-stream\r\n\r\n"
-        raw = head.encode("ascii") + data + f"\r\n--{boundary}--\r\n".encode("ascii")
-        return Reply(200, raw=raw, content_type=f"multipart/form-data; boundary={boundary}")
+        return Reply.multipart(data, name="data", boundary=record.uuid.replace("-", ""))
 
     def write_data(self, call: Call, record: r.Lun) -> Now | None:
         if "data" not in call.parts:
             return None
-        data, offset = call.parts["data"], _whole(call, "data.offset", 0)
+        data, offset = call.parts["data"], call.whole("data.offset", default=0)
         if len(data) > MOST_DATA:
             raise invalid_value(len(data), "data.size", f"0..{MOST_DATA}")
         if offset + len(data) > record.size:
@@ -341,10 +337,3 @@ class Luns(Collection):
     def _require_online(self, record: r.Lun) -> None:
         if self.core.volumes[record.volume].state != "online":
             raise ApiError("5374866", volume=self.core.volumes[record.volume].name)
-
-
-def _whole(call: Call, name: str, default: int) -> int:
-    text = call.query.get(name, str(default))
-    if not text.isdigit():
-        raise invalid_value(text, name, "integer")
-    return int(text)

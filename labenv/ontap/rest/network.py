@@ -43,13 +43,16 @@ class Aggregates(Collection):
         "POST": ("19726341", "786439", "786446", "262179", "262197"),
         "DELETE": ("786497", "786771"),
     }
-    links: ClassVar[Links] = {"node": "/api/cluster/nodes/{node.uuid}", "home_node": "/api/cluster/nodes/{node.uuid}"}
+    links: ClassVar[Links] = {
+        "node": "/api/cluster/nodes/{node.uuid}",
+        "home_node": "/api/cluster/nodes/{home_node.uuid}",
+    }
     fields = (
         Field("uuid", read=lambda core, a: a.uuid),
         Field("name", read=lambda core, a: a.name, create=True),
         Field("state", read=lambda core, a: "online"),
-        Field("node.name", read=lambda core, a: a.node, create=True),
-        Field("node.uuid", read=lambda core, a: node_uuid(core, a.node), create=True),
+        Field("node.name", read=lambda core, a: core.serving_node(a).name, create=True),
+        Field("node.uuid", read=lambda core, a: core.serving_node(a).uuid, create=True),
         Field("home_node.name", read=lambda core, a: a.node),
         Field("home_node.uuid", read=lambda core, a: node_uuid(core, a.node)),
         Field("create_time", Kind.TIME, read=lambda core, a: show_time(a.create_time)),

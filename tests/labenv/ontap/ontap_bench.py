@@ -21,7 +21,22 @@ from labenv.ontap.spec import AggregateSpec, ClusterSpec, LifSpec, SvmSpec
 from labenv.state import State
 
 T = TypeVar("T")
-GENERIC = {"1", "2", "3", "4", "6", "8", "262179", "262188", "262196", "262197", "262198", "917536", "6691623"}
+GENERIC = {
+    "1",
+    "2",
+    "3",
+    "4",
+    "6",
+    "8",
+    "262179",
+    "262188",
+    "262196",
+    "262197",
+    "262198",
+    "460770",
+    "917536",
+    "6691623",
+}
 """Codes that any operation can give."""
 MIB = 1 << 20
 GIB = 1 << 30

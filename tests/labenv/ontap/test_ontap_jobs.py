@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labenv.faults import ConnectionDropped, Fault
+from labenv.ontap.setup import UNFINISHED
 
 from .ontap_bench import MIB, Bench
 
@@ -201,13 +202,13 @@ def test_a_killed_process_finishes_its_jobs(bench: Bench) -> None:
     assert [s["name"] for s in bench.do("GET", f"/storage/volumes/{volume}/snapshots")["records"]] == ["interrupted"]
 
 
-def test_blocks_that_no_lun_owns_go_at_the_next_start(bench: Bench) -> None:
+def test_an_unfinished_copy_goes_at_the_next_start(bench: Bench) -> None:
     """A copy that a kill cut off leaves no file behind."""
     volume = bench.volume()
-    bench.blocks.volume(volume).create_file("/half", MIB, reserved=False)
+    bench.blocks.volume(volume).create_file(f"{UNFINISHED}/half", MIB, reserved=False)
     bench.state.commit()
     bench.kill()
-    assert "/half" not in bench.blocks.volume(volume).files
+    assert list(bench.blocks.volume(volume).files) == []
 
 
 def test_a_checkpoint_brings_everything_back(bench: Bench) -> None:

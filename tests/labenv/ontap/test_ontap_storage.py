@@ -158,7 +158,7 @@ def test_snapshots_can_be_renamed_and_relabelled(bench: Bench) -> None:
 
 def test_an_expiry_time_keeps_a_snapshot(bench: Bench) -> None:
     """A Snapshot copy is not deleted before its expiry time."""
-    volume = bench.volume()
+    volume = bench.volume(snapshot_policy={"name": "none"})
     path = f"/storage/volumes/{volume}/snapshots"
     bench.do("POST", path, {"name": "kept", "expiry_time": "2013-03-04T09:00:00+00:00"})
     assert code(bench.call("DELETE", f"{path}/{bench.one(path)['uuid']}", return_timeout=5)) == "1638555"
