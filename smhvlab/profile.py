@@ -270,7 +270,10 @@ def save(profile: Profile, *, folder: Path | None = None) -> Path:
 def load(name: str, *, folder: Path | None = None) -> Profile:
     """The saved profile of that name. Raises `ProfileError` if there is none or it cannot be read."""
     if not _NAME.match(name):
-        raise ProfileError(f"{name!r} is no name for a profile", next_action="Use the name that it was saved under.")
+        raise ProfileError(
+            f"{name!r} is no name for a profile",
+            next_action="Use the name that it was saved under, the path of a lab's endpoints.json, or lab:TOPOLOGY.",
+        )
     source = (folder or profile_folder()) / f"{name}.toml"
     try:
         document = tomllib.loads(source.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from dataclasses import dataclass
 
 import requests
@@ -12,6 +13,7 @@ from smhvlab.errors import (
     ConnectionFailed,
     ConnectionLost,
     HostDown,
+    ProfileError,
     ProtocolError,
     ProxyFailed,
     SmhvLabError,
@@ -34,12 +36,29 @@ class Sent:
 
 
 def harden(session: requests.Session, *, ca_file: str | None, proxy: str | None) -> None:
-    """Make a session take nothing from the machine's environment and verify every certificate."""
+    """Make a session take nothing from the machine's environment and verify every certificate.
+
+    Raises:
+        ProfileError: the CA file cannot be read or holds no certificate; requests would raise a bare OSError later.
+    """
+    if ca_file:
+        _check_ca(ca_file)
     session.trust_env = False
     session.verify = ca_file or True
     session.proxies = {"http": proxy, "https": proxy} if proxy else {}
     # Neither protocol redirects; following one would send a change, or a password, somewhere else.
     session.max_redirects = 0
+
+
+def _check_ca(ca_file: str) -> None:
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except OSError as problem:  # ssl.SSLError is one
+        raise ProfileError(
+            f"The CA file {ca_file} cannot be used",
+            why=problem.strerror or str(problem),
+            next_action="Correct ca_file in the profile; a lab writes its own anew when it starts.",
+        ) from problem
 
 
 def quiet(*loggers: str) -> None:
@@ -74,6 +93,12 @@ def explain(problem: requests.exceptions.RequestException, sent: Sent) -> SmhvLa
             f"The proxy does not let a connection to {where} through",
             why=_short(problem),
             next_action="Check the profile's proxy, or remove it if the endpoint can be reached directly.",
+        )
+    if isinstance(problem, requests.exceptions.SSLError) and not _refused(problem):
+        return ProtocolError(
+            f"{where} does not speak TLS, or none of this machine's versions",
+            why=_short(problem),
+            next_action="Check the address and port in the profile: something else may answer there.",
         )
     if isinstance(problem, requests.exceptions.SSLError):
         return UntrustedCertificate(
@@ -127,14 +152,24 @@ def _reason(problem: BaseException) -> BaseException | None:
     return inner if isinstance(inner, BaseException) else None
 
 
-def _short(problem: BaseException) -> str:
-    """The cause in a few words, without addresses and object identities."""
+def _refused(problem: BaseException) -> bool:
+    """Whether it is the certificate that was refused, and not the handshake that failed."""
+    return isinstance(_innermost(problem), ssl.SSLCertVerificationError)
+
+
+def _innermost(problem: BaseException) -> BaseException:
     inner: BaseException = problem
     for _ in range(8):
         reason = _reason(inner) or inner.__cause__ or inner.__context__
         if reason is None or reason is inner:
             break
         inner = reason
+    return inner
+
+
+def _short(problem: BaseException) -> str:
+    """The cause in a few words, without addresses and object identities."""
+    inner = _innermost(problem)
     verification = getattr(inner, "verify_message", None)
     if verification:
         return str(verification)
