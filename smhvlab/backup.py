@@ -75,6 +75,12 @@ class BackupDone:
     backup: Backup
     snapshots: tuple[str, ...]
 
+    def __str__(self) -> str:
+        backup = self.backup
+        lines = [f"Backup {backup.name}: {backup.registered_as}; {', '.join(vm.name for vm in backup.vms)}"]
+        lines += [f"  {sentence}" for sentence in backup.evidence]
+        return "\n".join(lines + [f"  Not in the backup: {text}" for text in backup.excluded])
+
     def _repr_html_(self) -> str:
         backup = self.backup
         rows = "".join(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from smhvlab.errors import SmhvLabError
+from smhvlab.errors import Cancelled, ConfirmationNeeded, SmhvLabError
 
 if TYPE_CHECKING:
     from smhvlab.flow import Flow
-    from smhvlab.record import FlowRecord
+    from smhvlab.record import FlowRecord, Plan
     from smhvlab.site import Site
 
 Command = Callable[[argparse.Namespace], int]
@@ -32,16 +33,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except SmhvLabError as error:
-        if getattr(options, "json", False):
-            print(json.dumps({"error": {"message": error.message, "class": type(error).__name__, **error.details()}}))
+        if options.json:
+            _say(json.dumps({"error": _described(error)}))
         else:
-            print(f"smhvlab: {error.message}", file=sys.stderr)
-            for label, text in error.details().items():
-                print(f"  {label}: {text}", file=sys.stderr)
-        return 1
+            _complain(error)
+        return 130 if isinstance(error, Cancelled) else 1
     except KeyboardInterrupt:
-        print("smhvlab: interrupted", file=sys.stderr)
+        _say("smhvlab: interrupted", error=True)
         return 130
+
+
+def _say(text: object, *, error: bool = False) -> None:
+    """Print a line. That nobody reads any more must not end a run in the middle."""
+    stream = sys.stderr if error else sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _described(error: SmhvLabError) -> dict[str, str]:
+    notes = " ".join(getattr(error, "__notes__", ()))
+    told = {"message": error.message, "class": type(error).__name__, **error.details()}
+    return told | ({"Run": notes} if notes else {})
+
+
+def _complain(error: SmhvLabError) -> None:
+    told = _described(error)
+    _say(f"smhvlab: {told.pop('message')}", error=True)
+    del told["class"]
+    for label, text in told.items():
+        _say(f"  {label}: {text}", error=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,12 +74,17 @@ def _parser() -> argparse.ArgumentParser:
 
     def verb(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
-        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        sub.add_argument("--json", action="store_true", help="print one JSON value")
         sub.set_defaults(command=command)
         return sub
 
     def on_site(sub: argparse.ArgumentParser, *, changes: bool = False) -> argparse.ArgumentParser:
-        sub.add_argument("--site", required=True, help="a saved profile, a lab's endpoints.json, or lab:TOPOLOGY")
+        sub.add_argument(
+            "--site",
+            required=True,
+            help="a saved profile, a lab's endpoints.json, lab:TOPOLOGY@STATE-FOLDER for the lab of that folder, or "
+            "lab:TOPOLOGY for a fresh one that ends with this command",
+        )
         if changes:
             sub.add_argument("--yes", action="store_true", help="carry out; without it only the plan is shown")
             sub.add_argument(
@@ -68,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     lab = verb("lab", _lab, "start a lab and JupyterLab on its notebooks; Ctrl-C stops both")
     lab.add_argument("folder", nargs="?", help="where the notebooks are or shall be (default: those of this checkout)")
     lab.add_argument("--topology", default="standalone")
-    lab.add_argument("--port", type=int, default=8888)
+    lab.add_argument("--port", type=_port, default=8888, help="of JupyterLab (default: %(default)s)")
     lab.add_argument("--no-browser", action="store_true")
     demo = verb("demo", _demo, "the SQL Server test of the TR's appendix, on a fresh lab")
     demo.add_argument("--site", default="lab:standalone", help="default: %(default)s")
@@ -88,10 +115,18 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("backup")
     restore.add_argument("vm")
     doctor = on_site(verb("doctor", _doctor, "runs that were killed: list them, finish or undo them"))
-    doctor.add_argument("--resume", metavar="RUN", help="go on with a run")
-    doctor.add_argument("--undo", metavar="RUN", help="undo a run")
-    doctor.add_argument("--all", action="store_true", help="undo every run that can be undone, resume the others")
+    what = doctor.add_mutually_exclusive_group()
+    what.add_argument("--resume", metavar="RUN", help="go on with a run")
+    what.add_argument("--undo", metavar="RUN", help="undo a run")
+    what.add_argument("--all", action="store_true", help="undo every run that can be undone, resume the others")
     return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 65536:
+        raise argparse.ArgumentTypeError(f"{port} is no port: 1 to 65535")
+    return port
 
 
 def _connect(options: argparse.Namespace) -> Site:
@@ -104,7 +139,11 @@ def _lab(options: argparse.Namespace) -> int:
     from smhvlab.workbench import open_workbench
 
     return open_workbench(
-        folder=options.folder, topology=options.topology, port=options.port, browser=not options.no_browser
+        folder=options.folder,
+        topology=options.topology,
+        port=options.port,
+        browser=not options.no_browser,
+        as_json=options.json,
     )
 
 
@@ -112,20 +151,20 @@ def _demo(options: argparse.Namespace) -> int:
     from smhvlab.demo import Demo
 
     def tell(line: str) -> None:
-        print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
+        _say(line, error=options.json)
 
     tell(f"Connecting to {options.site} (a fresh lab takes a few seconds); Ctrl-C stops and undoes")
     with _connect(options) as site:
         result = Demo(site, tell=tell).run()
     if options.json:
-        print(json.dumps(asdict(result)))
+        _say(json.dumps(asdict(result)))
         return 0
-    print(f"Restored from {result.backup} by {result.method}")
+    _say(f"Restored from {result.backup} by {result.method}")
     for database, rows in result.databases.items():
-        print(f"  {database}: {rows} rows, DBCC CHECKDB {'found it sound' if result.checkdb[database] else 'FAILED'}")
+        _say(f"  {database}: {rows} rows, DBCC CHECKDB {'found it sound' if result.checkdb[database] else 'FAILED'}")
     lab_seconds = sum(step.lab_seconds for step in result.steps)
     requests = ", ".join(f"{count} over {wire}" for wire, count in result.requests.items())
-    print(f"{lab_seconds:.0f} lab seconds; {requests} requests")
+    _say(f"{lab_seconds:.0f} lab seconds; {requests} requests")
     return 0
 
 
@@ -147,9 +186,9 @@ def _table(name: str) -> Command:
 
 def _show(table: Any, options: argparse.Namespace) -> None:
     if options.json:
-        print(table.to_json(orient="records", date_format="iso"))
+        _say(table.to_json(orient="records", date_format="iso"))
     else:
-        print(table.to_string(index=False) if len(table) else "none")
+        _say(table.to_string(index=False) if len(table) else "none")
 
 
 def _provision(options: argparse.Namespace) -> int:
@@ -160,7 +199,7 @@ def _provision(options: argparse.Namespace) -> int:
 def _dataset(options: argparse.Namespace) -> int:
     with _connect(options) as site:
         made = site.create_dataset(options.name, options.vm)
-    print(
+    _say(
         json.dumps(asdict(made)) if options.json else f"Dataset {made.name}: {', '.join(m.name for m in made.members)}"
     )
     return 0
@@ -182,68 +221,157 @@ def _carry_out(flow: Flow[Any], options: argparse.Namespace) -> int:
     if not options.yes:
         if options.json:
             steps = json.loads(plan.frame().to_json(orient="records"))
-            print(json.dumps({"plan": steps, "accept": [asdict(c) for c in plan.confirmations]}))
+            _say(json.dumps({"plan": steps, "accept": [asdict(c) for c in plan.confirmations]}))
         else:
-            print(plan)
-            print("Nothing was changed. Add --yes to carry this out.")
+            _say(plan)
+            _say("Nothing was changed. Add --yes to carry this out.")
         return 0
     titles = {step.name: step.title for step in flow.steps()}
     if not options.json:
         flow.on_event = lambda event: _tell(event, titles)
     try:
         record = flow.run_sync(plan=plan, accept=options.accept)
-    except SmhvLabError:
-        if flow.record is not None:
-            _report(flow.record, options)
-            return {"undone": 3, "stopped": 4, "undo failed": 4}.get(str(flow.record.outcome), 1)
+    except ConfirmationNeeded as error:
+        raise _questions(error, plan) from error
+    except SmhvLabError as error:
+        if flow.record is None:
+            raise
+        return _report(flow.record, options, error)
+    except KeyboardInterrupt:
+        if flow.run_id:
+            _say(f"smhvlab: run {flow.run_id} was left in the middle: {_doctor_line(options, flow.run_id)}", error=True)
         raise
-    _report(record, options)
-    return 0
+    return _report(record, options)
 
 
-def _tell(event: Any, titles: dict[str, str]) -> None:
+def _questions(error: ConfirmationNeeded, plan: Plan[Any]) -> ConfirmationNeeded:
+    """The same refusal, with what has to be accepted and how that is said here."""
+    asked = [question for question in plan.confirmations if question.key in error.needed]
+    return ConfirmationNeeded(
+        f"{plan.title}: {len(asked)} warning{'s' if len(asked) > 1 else ''} of the plan not accepted yet",
+        why="; ".join(question.text for question in asked),
+        next_action=f"If that is as it should be, add {' '.join(f'--accept {question.key}' for question in asked)}.",
+        needed=error.needed,
+        tr=error.tr,
+    )
+
+
+def _doctor_line(options: argparse.Namespace, run: str, action: str = "") -> str:
+    return f"smhvlab doctor --site {options.site}" + (f" --{action} {run}" if action else "")
+
+
+def _tell(event: Any, titles: Mapping[str, str]) -> None:
     from smhvlab.record import StepFailed, StepStarted, UndoStarted
 
     if isinstance(event, StepStarted):
-        print(titles[event.step], flush=True)
+        _say(titles[event.step])
     elif isinstance(event, StepFailed):
-        print(f"  failed: {event.error}", file=sys.stderr, flush=True)
+        _say(f"  failed: {event.error}", error=True)
     elif isinstance(event, UndoStarted):
-        print(f"  undoing: {titles[event.step]}", flush=True)
+        _say(f"  undoing: {titles[event.step]}")
 
 
-def _report(record: FlowRecord, options: argparse.Namespace) -> None:
+def _report(record: FlowRecord, options: argparse.Namespace, error: SmhvLabError | None = None) -> int:
+    """Tell how a run ended; returns the exit code."""
     if options.json:
-        steps = [{"name": s.name, "title": s.title, "tr": s.tr, "status": str(s.status)} for s in record.steps]
-        print(json.dumps({"run": record.run, "outcome": str(record.outcome), "error": record.error, "steps": steps}))
+        _say(json.dumps(_recorded(record, error)))
     else:
-        print(record)
+        _show_record(record, options, error)
+    return _code(record, error)
+
+
+def _code(record: FlowRecord, error: SmhvLabError | None) -> int:
+    return {"done": 0, "undone": 0 if error is None else 3}.get(record.outcome, 4)
+
+
+def _show_record(record: FlowRecord, options: argparse.Namespace, error: SmhvLabError | None) -> None:
+    _say(record)
+    if record.result is not None:
+        _say(record.result)
+    if error is not None:
+        _complain(error)
+        if action := {"stopped": "resume", "undo failed": "undo"}.get(record.outcome):
+            _say(f"  Then: {_doctor_line(options, record.run, action)}", error=True)
+
+
+def _recorded(record: FlowRecord, error: SmhvLabError | None) -> dict[str, object]:
+    import msgspec
+
+    return {
+        "run": record.run,
+        "outcome": str(record.outcome),
+        "error": None if error is None else _described(error),
+        "steps": [{"name": s.name, "title": s.title, "tr": s.tr, "status": str(s.status)} for s in record.steps],
+        "result": msgspec.to_builtins(record.result),
+    }
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from smhvlab.doctor import reopen, unfinished
+    from smhvlab.doctor import unfinished
 
     with _connect(options) as site:
         waiting = unfinished(site.name, folder=site.journals)
-        chosen = {options.resume: "resume", options.undo: "undo"}
-        chosen.pop(None, None)
         if options.all:
             chosen = {w.run: "undo" if "undo" in w.allowed else "resume" for w in waiting if w.allowed}
-        for run, action in chosen.items():
-            flow = reopen(site, run, folder=site.journals)
-            record = flow.undo_sync() if action == "undo" else flow.resume_sync()
-            _report(record, options)
-        if chosen:
-            return 0
-        if options.json:
-            print(json.dumps([{"run": w.run, "flow": w.header.flow, "allowed": w.allowed} for w in waiting]))
-            return 0
-        for entry in waiting:
-            allowed = " or ".join(entry.allowed) or "nothing: its process is alive"
-            flow_name = entry.header.flow.rpartition(":")[2]
-            print(f"{entry.run}: {flow_name} at {entry.step or 'its start'}; allowed: {allowed}")
-        print("Mend one with --undo RUN or --resume RUN, all with --all." if waiting else "No run waits for anybody.")
+            return _mend_all(site, chosen, options)
+        if options.undo or options.resume:
+            action = "undo" if options.undo else "resume"
+            record, error = _mended(site, options.undo or options.resume, action)
+            return _report(record, options, error)
+    if options.json:
+        told = [
+            {"run": w.run, "flow": w.header.flow, "parameters": w.header.parameters, "allowed": w.allowed}
+            | {"alive": w.alive, "step": w.step, "error": w.error, "since": w.since}
+            for w in waiting
+        ]
+        _say(json.dumps(told))
+        return 0
+    for entry in waiting:
+        allowed = " or ".join(entry.allowed) or "nothing: its process is alive"
+        what = ", ".join(f"{name} {value}" for name, value in entry.header.parameters.items())
+        flow = entry.header.flow.rpartition(":")[2]
+        _say(f"{entry.run}: {flow} ({what}) at {entry.step or 'its start'}; allowed: {allowed}")
+    _say("Mend one with --undo RUN or --resume RUN, all with --all." if waiting else "No run waits for anybody.")
     return 0
+
+
+def _mended(site: Site, run: str, action: str) -> tuple[FlowRecord, SmhvLabError | None]:
+    """Finish or undo one run. Raises what kept it from being begun."""
+    from smhvlab.doctor import reopen
+
+    flow = reopen(site, run, folder=site.journals)
+    try:
+        return (flow.undo_sync() if action == "undo" else flow.resume_sync()), None
+    except SmhvLabError as error:
+        if flow.record is None:
+            raise
+        return flow.record, error
+
+
+def _mend_all(site: Site, chosen: Mapping[str, str], options: argparse.Namespace) -> int:
+    """One run after the other; one that cannot be mended does not keep the others waiting."""
+    worst = 0
+    told: list[dict[str, object]] = []
+    for run, action in chosen.items():
+        try:
+            record, error = _mended(site, run, action)
+        except Cancelled:
+            raise
+        except SmhvLabError as refusal:
+            worst = 4
+            told.append({"run": run, "error": _described(refusal)})
+            if not options.json:
+                _complain(refusal)
+            continue
+        worst = max(worst, _code(record, error))
+        told.append(_recorded(record, error))
+        if not options.json:
+            _show_record(record, options, error)
+    if options.json:
+        _say(json.dumps(told))
+    elif not chosen:
+        _say("No run can be mended.")
+    return worst
 
 
 if __name__ == "__main__":

@@ -67,23 +67,35 @@ class Demo:
         self._golden = golden
         self._steps: list[DemoStep] = []
         self._sql_seconds = 0.0
+        self._made: list[str] = []
 
     def run(self) -> DemoResult:
         """All cases in the TR's order. Raises DemoFailed, or whatever error stopped it."""
+        try:
+            return self._run()
+        except SmhvLabError as error:
+            if self._made:
+                error.add_note(f"What the test had made stays on the site: {', '.join(self._made)}.")
+            raise
+
+    def _run(self) -> DemoResult:
         began, before = time.monotonic(), self._site.log.counts()
         taken = set(self._site.vms()["name"])
         number = next(n for n in range(1, 1000) if f"demo{n}" not in taken)
         vm = f"demo{number}"
         with self._case("Provision a VM from the golden image", "2.2"):
             self._flow(self._site.provision(vm, golden=self._golden))
+        self._made.append(f"the VM {vm}")
         dataset = f"Demo{number}"
         self._site.create_dataset(dataset, [vm], description="SQL Server test of the TR's appendix")
+        self._made.append(f"the dataset {dataset}")
         with self._case(f"Load {LOADED} rows into each database", "T4/1"):
             databases = self._load(vm, LOADED)
         with self._case("DBCC CHECKDB after loading", "T4/2"):
             self._check(vm, databases)
         with self._case("Crash-consistent backup of the dataset", "6.2, 10"):
             done = self._flow(self._site.backup(dataset, consistency="crash"))
+        self._made.append(f"the backup {done.backup.name}")
         with self._case(f"Load {ADDED} more rows into each database", "T4/4"):
             self._load(vm, ADDED)
         with self._case("DBCC CHECKDB before the damage", "T4/5"):

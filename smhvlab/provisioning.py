@@ -66,6 +66,9 @@ class Provisioned:
     snapshot: str
     vhds: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return f"{self.vm} runs from FlexClone volume {self.volume} (parent Snapshot copy {self.snapshot})"
+
     def _repr_html_(self) -> str:
         vhds = "".join(f"<li><code>{escape(path)}</code></li>" for path in self.vhds)
         return (

@@ -107,6 +107,10 @@ class Restored:
     methods: tuple[str, ...]
     checklist: tuple[str, ...]
 
+    def __str__(self) -> str:
+        lines = [f"{self.vm} is back as of {self.backup}", *(f"  {text}" for text in self.methods)]
+        return "\n".join(lines + [f"  To do by hand: {text}" for text in self.checklist])
+
     def _repr_html_(self) -> str:
         methods = "".join(f"<li>{escape(text)}</li>" for text in self.methods)
         checklist = "".join(f"<li>{escape(text)}</li>" for text in self.checklist)

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from smhvlab.errors import NotAllowed, ProfileError
+from smhvlab.site import provided
 
 FIRST = "00_start_here.ipynb"
 OF_THE_TESTS = ("sanitize.cfg", "conftest.py")
@@ -27,27 +29,39 @@ OVERRIDES = {
 """No dialog about news (it asks the internet), and a theme that follows the desktop's."""
 
 
-def open_workbench(*, folder: str | None, topology: str, port: int, browser: bool) -> int:
-    """Start a lab and JupyterLab; returns when JupyterLab has ended.
+def open_workbench(*, folder: str | None, topology: str, port: int, browser: bool, as_json: bool = False) -> int:
+    """Start a lab and JupyterLab; returns when JupyterLab has ended. Nothing is written before both can start.
 
     Raises:
-        ProfileError: no lab is installed beside this package.
+        ProfileError: no lab is installed beside this package, or it cannot start.
         NotAllowed: the port is taken, or the folder cannot be used.
     """
-    home = notebooks(folder)
-    trust(home)
+    say = _say_nothing if as_json else _say
     _check_port(port)
     providers = {e.name: e for e in entry_points(group="smhvlab.sites")}
     if "lab" not in providers:
         raise ProfileError("No lab is installed beside smhvlab", next_action="Install the package again.")
-    print(f"Starting the lab {topology} (a few seconds)", flush=True)
-    endpoints, lab = providers["lab"].load()(topology)
+    say(f"Starting the lab {topology} (a few seconds)")
+    endpoints, lab = provided(providers["lab"], topology)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: neither may be left behind
     try:
+        home = notebooks(folder)
+        trust(home)
         with tempfile.TemporaryDirectory(prefix="smhvlab-") as settings:
-            return _serve(home, Path(endpoints), Path(settings), port=port, browser=browser)
+            return _serve(home, endpoints, Path(settings), port=port, browser=browser, as_json=as_json)
+    except KeyboardInterrupt:
+        return 0  # the usual end
     finally:
         lab.down()
-        print("The lab and JupyterLab have stopped.", flush=True)
+        say("The lab and JupyterLab have stopped.")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _say_nothing(_: str) -> None:
+    """With --json only the one object is printed."""
 
 
 def notebooks(folder: str | None) -> Path:
@@ -104,7 +118,7 @@ def _bring(source: Path, target: Path, mark: Path) -> None:
     edited = target.exists() and not (mark.exists() and filecmp.cmp(target, mark, shallow=False))
     if edited:
         if not filecmp.cmp(source, target, shallow=False):
-            print(f"{target} was edited: left as it is", flush=True)
+            print(f"{target} was edited: left as it is", file=sys.stderr, flush=True)
         return
     for path in (target, mark):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,12 +137,9 @@ def _check_port(port: int) -> None:
             ) from error
 
 
-def _serve(home: Path, endpoints: Path, settings: Path, *, port: int, browser: bool) -> int:
+def _serve(home: Path, endpoints: Path, settings: Path, *, port: int, browser: bool, as_json: bool) -> int:
     (settings / "overrides.json").write_text(json.dumps(OVERRIDES), "utf-8")
     token = secrets.token_urlsafe(24)
-    print(f"JupyterLab: http://127.0.0.1:{port}/lab/tree/{FIRST}?token={token}")
-    print(f"The lab of this session: {endpoints}")
-    print("Every notebook starts a lab of its own, so nothing can be broken. Stop everything with Ctrl-C.", flush=True)
     command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={home}"]
     command += [f"--LabApp.default_url=/lab/tree/{FIRST}", "--ServerApp.port_retries=0"]
     command.append(f"--LabApp.app_settings_dir={settings}")
@@ -141,8 +152,18 @@ def _serve(home: Path, endpoints: Path, settings: Path, *, port: int, browser: b
     environment = {**os.environ, "SMHVLAB_SITE": str(endpoints), "JUPYTER_TOKEN": token}
     process = subprocess.Popen(command, env=environment)  # noqa: S603 - JupyterLab of this environment
     try:
+        url = f"http://127.0.0.1:{port}/lab/tree/{FIRST}?token={token}"
+        if as_json:
+            _say(json.dumps({"url": url, "endpoints": str(endpoints)}))
+        else:
+            _say(f"JupyterLab: {url}")
+            _say(f"The lab of this session: {endpoints}")
+            _say("Every notebook starts a lab of its own, so nothing can be broken. Stop everything with Ctrl-C.")
         return process.wait()
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait(20)
-        return 0
+    finally:
+        process.terminate()  # nothing happens if it has ended
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
