@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 the lab or the request is at fault (why and what to do is on standard error, or in the JSON "
     "object); 2 wrong arguments; 3 `status` found no lab; 130 interrupted."
 )
+_SWITCHES = ("off", "on")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -30,12 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except (LabError, topology.TopologyError) as error:
         if getattr(options, "json", False):
-            print(json.dumps({"error": str(error)}))
+            _say(json.dumps({"error": str(error)}))
         else:
-            print(f"labenv: {error}", file=sys.stderr)
+            _say(f"labenv: {error}", error=True)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    """Print a line. That nobody reads any more is no reason to stop, least of all for a lab in this process."""
+    stream = sys.stderr if error else sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("--code", default="", help="the wire's error code")
     fault.add_argument("--message", default="")
     fault.add_argument("--times", type=int, default=1, help="how often it acts; 0: always")
+    host = verb("host", _host, "switch a host off or on, show, cut or mend its paths to the storage")
+    host.add_argument("name", help="the host")
+    host.add_argument("action", choices=[*_SWITCHES, "cut", "mend", "paths"])
+    host.add_argument("portal", nargs="?", help="address of the LIF of a path to cut or mend")
     verb("topologies", _topologies, "the sites that can be started")
     return parser
 
@@ -96,7 +111,7 @@ def _up(options: argparse.Namespace) -> int:
     lab = up(options.topology, **how)
     _tell(options, lab.profile)
     if not options.json:
-        print(f"Stop it with: labenv down --state {options.state}")
+        _say(f"Stop it with: labenv down --state {options.state}")
     return 0
 
 
@@ -111,7 +126,7 @@ def _stay(options: argparse.Namespace, arguments: list[str]) -> int:
             return
         _tell(options, options.state / "endpoints.json")
         if not options.json:
-            print("Stop it with Ctrl-C", flush=True)
+            _say("Stop it with Ctrl-C")
 
     code = serve(arguments, say=say)
     if failures:
@@ -121,14 +136,14 @@ def _stay(options: argparse.Namespace, arguments: list[str]) -> int:
 
 def _tell(options: argparse.Namespace, profile: Path) -> None:
     if options.json:
-        print(json.dumps({"state": str(options.state), "endpoints": str(profile)}), flush=True)
+        _say(json.dumps({"state": str(options.state), "endpoints": str(profile)}))
         return
     endpoints = json.loads(profile.read_text("utf-8"))
-    print(f"Lab {options.topology} answers; its state is in {options.state}")
+    _say(f"Lab {options.topology} answers; its state is in {options.state}")
     for kind, title in (("storage", "storage cluster"), ("hyperv", "Hyper-V host")):
         for entry in endpoints[kind]:
-            print(f"  {title} {entry['name']}: https://{entry['host']}:{entry['port']} as {entry['user']}")
-    print(f"Passwords and the CA file are named in {profile}")
+            _say(f"  {title} {entry['name']}: https://{entry['host']}:{entry['port']} as {entry['user']}")
+    _say(f"Passwords and the CA file are named in {profile}")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -136,20 +151,20 @@ def _status(options: argparse.Namespace) -> int:
         status = attach(options.state).status()
     except LabError as error:
         if options.json:
-            print(json.dumps({"running": False, "reason": str(error)}))
+            _say(json.dumps({"running": False, "reason": str(error)}))
         else:
-            print(f"labenv: {error}", file=sys.stderr)
+            _say(f"labenv: {error}", error=True)
         return 3
     if options.json:
-        print(json.dumps({"running": True, **status}))
+        _say(json.dumps({"running": True, **status}))
         return 0
-    print(f"{status['topology']}: {status['title']}")
-    print(f"  lab time     {status['time']}")
-    print(f"  checkpoints  {', '.join(status['checkpoints']) or 'none'}")
+    _say(f"{status['topology']}: {status['title']}")
+    _say(f"  lab time     {status['time']}")
+    _say(f"  checkpoints  {', '.join(status['checkpoints']) or 'none'}")
     for name, state in status["vms"].items():
-        print(f"  VM {name:<10}{state}")
+        _say(f"  VM {name:<10}{state}")
     for failure in status["failures"]:
-        print(f"  FAILURE {failure}")
+        _say(f"  FAILURE {failure}")
     return 0
 
 
@@ -216,15 +231,28 @@ def _fault(options: argparse.Namespace) -> int:
         )
     rules = lab.faults.list()
     if options.json:
-        print(json.dumps({"faults": rules}))
+        _say(json.dumps({"faults": rules}))
         return 0
     for rule in rules:
         where = ", ".join(f"{name}={pattern}" for name, pattern in rule["match"].items())
         times = "always" if rule["times"] is None else f"{rule['acted']} of {rule['times']} times"
-        print(f"{rule['where']} ({where or 'any'}): {rule['effect']} {rule['code']} - acted {times}")
+        _say(f"{rule['where']} ({where or 'any'}): {rule['effect']} {rule['code']} - acted {times}")
     if not rules:
-        print("Nothing is broken on purpose")
+        _say("Nothing is broken on purpose")
     return 0
+
+
+def _host(options: argparse.Namespace) -> int:
+    door = attach(options.state).host(options.name)
+    if options.action in ("cut", "mend"):
+        if options.portal is None:
+            raise LabError(f"host {options.name} {options.action} needs the address of a portal; see: host NAME paths")
+        (door.cut_path if options.action == "cut" else door.mend_path)(options.portal)
+    elif options.action in _SWITCHES:
+        (door.power_off if options.action == "off" else door.power_on)()
+    paths = door.paths()
+    lines = [f"  {portal:<16}{'up' if up else 'down'}" for portal, up in paths.items()]
+    return _done(options, {"host": options.name, "paths": paths}, "\n".join([f"{options.name}: paths", *lines]))
 
 
 def _topologies(options: argparse.Namespace) -> int:
@@ -233,7 +261,7 @@ def _topologies(options: argparse.Namespace) -> int:
 
 
 def _done(options: argparse.Namespace, answer: dict[str, Any], text: str) -> int:
-    print(json.dumps(answer) if options.json else text)
+    _say(json.dumps(answer) if options.json else text)
     return 0
 
 

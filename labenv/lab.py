@@ -115,8 +115,12 @@ def attach(state: Path) -> Lab:
     Raises:
         LabError: there is no such folder, or no lab runs in it.
     """
-    if not (state / "endpoints.json").exists():
-        raise LabError(f"no lab in {state}: start one with `labenv up standalone --state {state}`")
+    try:
+        (state / "endpoints.json").stat()
+    except PermissionError as error:
+        raise LabError(f"{state} cannot be looked into ({error.strerror}): it is somebody else's lab") from None
+    except OSError:
+        raise LabError(f"no lab in {state}: start one with `labenv up standalone --state {state}`") from None
     lab = Lab(state)
     lab.status()
     return lab

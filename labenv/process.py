@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -328,10 +329,13 @@ def _socket(name: str, address: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         where = f"port {port} for {name} on {address}" if port else f"a port for {name} on {address}"
-        raise StartError(
-            f"{where} cannot be opened ({error.strerror}): stop whatever uses it, or choose another address with "
-            f"--bind, or delete endpoints.json in the state folder to get new ports"
-        ) from error
+        remedy = (
+            "give an address of this machine with --bind, such as 127.0.0.5"
+            if error.errno == errno.EADDRNOTAVAIL
+            else "stop whatever uses it, or choose another address with --bind, or delete endpoints.json in the state "
+            "folder to get new ports"
+        )
+        raise StartError(f"{where} cannot be opened ({error.strerror}): {remedy}") from error
     return listener
 
 
