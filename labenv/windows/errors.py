@@ -13,6 +13,7 @@ _STORAGE = {
     1: "Not Supported",
     4: "Failed",
     5: "Invalid Parameter",
+    6: "The disk is in use.",
     40000: "Not enough available capacity",
     40001: "Access denied",
     41000: "The disk has not been initialized.",

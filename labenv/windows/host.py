@@ -85,6 +85,7 @@ class Host:
             costs=costs,
             files=self.files,
             vhds=self.vhds,
+            disks=self.disks,
             events=self.events,
         )
         self.checkpoints = Checkpoints(

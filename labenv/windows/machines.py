@@ -20,10 +20,12 @@ from labenv.windows.disks.errors import FileSystemError, VirtualDiskError
 from labenv.windows.errors import FileProblem, hyperv, hyperv_file, problem, sharing_violation
 from labenv.windows.events import Events
 from labenv.windows.files import Files
+from labenv.windows.passthrough import PassThrough, open_physical
 from labenv.windows.records import DriveRecord, SnapshotRecord, VmRecord
 from labenv.windows.running import Running, VmDisk
 from labenv.windows.spec import HostSpec
-from labenv.windows.vhds import VirtualDisks
+from labenv.windows.storage import Disks
+from labenv.windows.vhds import OpenDisk, VirtualDisks
 from labenv.windows.vmconfig import is_active
 from labenv.windows.vmregistry import VmRegistry, shown_id
 
@@ -45,6 +47,7 @@ class Machines(VmRegistry):
         costs: Costs,
         files: Files,
         vhds: VirtualDisks,
+        disks: Disks,
         events: Events,
     ) -> None:
         super().__init__(spec=spec, state=state, ids=ids, files=files, events=events)
@@ -52,6 +55,7 @@ class Machines(VmRegistry):
         self._costs = costs
         self._files = files
         self._vhds = vhds
+        self._disks = disks
         self.running: dict[UUID, Running] = {}
         self._held: set[UUID] = set()
 
@@ -90,20 +94,26 @@ class Machines(VmRegistry):
     def _open_drive(self, vm: VmRecord, drive: DriveRecord, *, check: bool) -> VmDisk:
         name = f"'{vm.name}' failed to start. (Virtual machine ID {shown_id(vm)})"
         text = f"{name} Attachment '{drive.path}' cannot be opened. Error:"
-        if drive.disk is not None:
-            raise hyperv(
-                "OperationFailed", f"'{vm.name}' failed to start: this host does not pass physical disks through."
-            )
         try:
-            if check:
+            if check and drive.disk_id:
+                self._check_physical(vm, drive)
+            elif check:
                 for path in self._vhds.chain(drive.path):
                     leaf = path == drive.path
                     if leaf and self._files.in_use(path):
                         raise sharing_violation(path)
-            return VmDisk(drive, self._vhds.open(drive.path), lambda error: self._io_error(vm.id, drive, error))
+            return VmDisk(drive, self._opened(drive), lambda error: self._io_error(vm.id, drive, error))
         except FileProblem as error:
             self._log(12010, f"{text} {error.message}", vm, level=log.ERROR)
             raise hyperv_file(text, error) from error
+
+    def _opened(self, drive: DriveRecord) -> OpenDisk | PassThrough:
+        return open_physical(self._disks, drive) if drive.disk_id else self._vhds.open(drive.path)
+
+    def _check_physical(self, vm: VmRecord, drive: DriveRecord) -> None:
+        for other in self.vms.values():
+            if other.id != vm.id and is_active(other) and any(d.disk_id == drive.disk_id for d in other.drives):
+                raise sharing_violation(f"Disk {drive.disk}")
 
     def _boot(self, vm: VmRecord, disks: list[VmDisk]) -> Running:
         running = self.running[vm.id] = Running(disks)
@@ -285,7 +295,7 @@ class Machines(VmRegistry):
             try:
                 for disk in running.disks:
                     failed = partial(self._io_error, vm.id, disk.drive)
-                    disk.hand_over(self._vhds.open(disk.drive.path), failed)
+                    disk.hand_over(self._opened(disk.drive), failed)
             except FileProblem:
                 running.power_off()
                 return self._set(vm, state="Off", started=0, open_files=())
@@ -336,7 +346,7 @@ class Machines(VmRegistry):
         for disk in self._disks_of(vm):
             drive = places[_place(disk.drive)]
             disk.disk.close()
-            disk.disk, disk.drive = self._vhds.open(drive.path), drive
+            disk.disk, disk.drive = self._opened(drive), drive
         if is_active(current):
             self.note_files(vm)
         return self.vms[str(vm.id)]

@@ -64,13 +64,17 @@ class MountRecord:
 
 @dataclass(frozen=True)
 class DriveRecord:
-    """A virtual hard disk (``path``) or a pass-through disk (``disk``) at a place on a VM's controller."""
+    """A virtual hard disk (``path``) or a pass-through disk at a place on a VM's controller.
+
+    A pass-through disk is ``disk``, its number on the host where it was added, and ``disk_id``, its id on every host.
+    """
 
     controller_type: str
     controller_number: int
     controller_location: int
     path: str = ""
     disk: int | None = None
+    disk_id: str = ""
 
 
 @dataclass(frozen=True)

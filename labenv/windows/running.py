@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from labenv.devices import DeviceError, DeviceGone
 from labenv.guest.guest import Guest
 from labenv.windows.disks.errors import FileSystemError, VirtualDiskError
+from labenv.windows.passthrough import PassThrough
 from labenv.windows.records import DriveRecord
 from labenv.windows.vhds import OpenDisk
 
@@ -18,7 +19,7 @@ class VmDisk:
     ``failed`` is called with the first error; afterwards the disk answers nothing.
     """
 
-    def __init__(self, drive: DriveRecord, disk: OpenDisk, failed: Callable[[Exception], None]) -> None:
+    def __init__(self, drive: DriveRecord, disk: OpenDisk | PassThrough, failed: Callable[[Exception], None]) -> None:
         self.drive = drive
         self.disk = disk
         self._failed = failed
@@ -29,7 +30,7 @@ class VmDisk:
         """Capacity in bytes."""
         return self.disk.device.size
 
-    def hand_over(self, disk: OpenDisk, failed: Callable[[Exception], None]) -> None:
+    def hand_over(self, disk: OpenDisk | PassThrough, failed: Callable[[Exception], None]) -> None:
         """Go on with the same files on another host; the guest notices nothing."""
         self.disk = disk
         self._failed = failed

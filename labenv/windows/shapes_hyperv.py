@@ -10,6 +10,7 @@ from uuid import UUID
 from labenv.windows import enums
 from labenv.windows.disks.virtualdisk import VhdInfo
 from labenv.windows.objects import Int64, PsList, PsObject, UInt32, UInt64
+from labenv.windows.passthrough import find
 from labenv.windows.records import AdapterRecord, DriveRecord, SnapshotRecord, SwitchRecord, VmRecord
 from labenv.windows.running import Running
 
@@ -160,14 +161,26 @@ def virtual_machine(host: Host, vm: VmRecord) -> PsObject:
     return PsObject(types, properties, notes, text=f"VirtualMachine (Name = '{vm.name}') [Id = '{vm.id}']")
 
 
+def _disk_number(host: Host, drive: DriveRecord) -> int | None:
+    record = find(host.disks, drive) if drive.disk_id else None
+    return record.number if record is not None else None
+
+
+def _physical(host: Host, drive: DriveRecord) -> str:
+    record = find(host.disks, drive)
+    if record is None:
+        return "Physical disk not found"
+    return f"Disk {record.number} {record.size / (1 << 30):.2f} GB Bus 0 Lun {record.number} Target 0"
+
+
 def hard_drive(host: Host, vm: VmRecord, drive: DriveRecord, snapshot: SnapshotRecord | None = None) -> PsObject:
     """A HardDiskDrive."""
     kind, number, location = drive.controller_type, drive.controller_number, drive.controller_location
     owner = snapshot.id if snapshot is not None else vm.id
     name = f"Hard Drive on {kind} controller number {number} at location {location}"
     properties: dict[str, object] = {
-        "Path": drive.path or f"Disk {drive.disk}",
-        "DiskNumber": drive.disk,
+        "Path": drive.path or _physical(host, drive),
+        "DiskNumber": _disk_number(host, drive),
         "MaximumIOPS": UInt64(0),
         "MinimumIOPS": UInt64(0),
         "QoSPolicyID": _NO_ID,

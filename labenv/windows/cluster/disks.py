@@ -155,8 +155,18 @@ class ClusterDisks:
         changed = cluster.put_resource(replace(cluster.resource(resource.id), group=group.id))
         return self.bring_online(changed, group.owner) if online else changed
 
+    def pass_through(self, resource: ResourceRecord) -> ResourceRecord:
+        """A virtual machine has a disk for itself: no node mounts it."""
+        self.learn(resource)
+        changed = self._cluster.put_resource(replace(self._cluster.resource(resource.id), raw=True))
+        for host in self._cluster.hosts.values():
+            self.hide(changed, host)
+        return changed
+
     def give_back(self, resource: ResourceRecord) -> ResourceRecord:
         """Put a disk of a role that goes away into Available Storage; that follows the disk if it is empty."""
+        if resource.raw:
+            resource = self._cluster.put_resource(replace(resource, raw=False))
         available = self._cluster.available_storage()
         if not self.disks_of(available):
             owner = self._cluster.owner(resource)
@@ -190,6 +200,9 @@ class ClusterDisks:
         for other in cluster.hosts.values():
             if other is not host:
                 self.hide(resource, other)
+        if resource.raw:
+            self.hide(resource, host)
+            return cluster.put_resource(replace(cluster.resource(resource.id), state=ONLINE))
         if not resource.shared:
             for volume in self.identity(resource).volumes:
                 self._mount(host, volume)

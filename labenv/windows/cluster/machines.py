@@ -94,7 +94,7 @@ class ClusteredMachines:
         disks = self._storage(host, vm)
         group = cluster.add_group(name, "VirtualMachine", host.name, vm=vm.id)
         for disk in disks:
-            cluster.put_resource(replace(disk, group=group.id))
+            self._take(disk, group, vm)
         depends = "(" + " and ".join(f"[{d.name}]" for d in disks) + ")" if disks else ""
         configuration = cluster.add_resource(
             f"Virtual Machine Configuration {name}", VM_CONFIGURATION, group, state=ONLINE, depends=depends, vm=vm.id
@@ -105,16 +105,23 @@ class ClusteredMachines:
         host.machines.vms[str(vm.id)] = replace(vm, clustered=True)
         return group
 
+    def _take(self, disk: ResourceRecord, group: GroupRecord, vm: VmRecord) -> ResourceRecord:
+        taken = self._cluster.put_resource(replace(disk, group=group.id))
+        if any(d.disk_id == disk.disk for d in vm.drives):
+            taken = self._cluster.disks.pass_through(taken)
+        return taken
+
     def _storage(self, host: Host, vm: VmRecord) -> list[ResourceRecord]:
         """The cluster disks below a VM that have to move with it; raises if something is not on shared storage."""
         cluster = self._cluster
         found: list[ResourceRecord] = []
-        for path in (vm.path, *(d.path for d in vm.drives if d.path)):
+        places = [(path, "") for path in (vm.path, *(d.path for d in vm.drives if d.path))]
+        places += [(f"Disk {d.disk}", d.disk_id) for d in vm.drives if d.disk_id]
+        for path, disk in places:
             try:
-                volume = host.volumes.resolve(path)[0]
+                resource = cluster.disks.resource_of(disk or host.volumes.resolve(path)[0].disk)
             except FileProblem as error:
                 raise ClusterProblem(f"'{path}' cannot be reached: {error.message}") from error
-            resource = cluster.disks.resource_of(volume.disk)
             if resource is None:
                 raise ClusterProblem(
                     f"The virtual machine '{vm.name}' cannot be made highly available: '{path}' is not on storage "
@@ -144,7 +151,7 @@ class ClusteredMachines:
         vm = self.needed(group)
         have = cluster.disks.disks_of(group)
         host = self.host(group)
-        used = []
+        used = [cluster.disks.resource_of(d.disk_id) for d in vm.drives if d.disk_id]
         for path in (vm.path, *(d.path for d in vm.drives if d.path)):
             try:
                 used.append(cluster.disks.resource_of(host.volumes.resolve(path)[0].disk))
@@ -154,7 +161,7 @@ class ClusteredMachines:
             if disk is not None and not disk.shared and disk not in have:
                 if cluster.group_of(disk).kind != "AvailableStorage":
                     raise ClusterProblem(f"'{disk.name}' belongs to another clustered role.")
-                have.append(cluster.put_resource(replace(disk, group=group.id)))
+                have.append(self._take(disk, group, vm))
         depends = "(" + " and ".join(f"[{d.name}]" for d in have) + ")" if have else ""
         for resource in cluster.resources_of(group):
             if resource.kind == VM_CONFIGURATION:

@@ -85,6 +85,7 @@ class ResourceRecord:
         maintenance: whether a disk is in maintenance: its health is not checked, and it may be worked on.
         disk: unique id of a disk.
         shared: whether a disk is a cluster shared volume.
+        raw: whether a disk is passed through to a virtual machine; no node mounts its volumes.
         vm: id of the virtual machine.
         parameters: private properties that differ from their defaults.
         failures: how often it has failed since it was last online by somebody's hand.
@@ -100,6 +101,7 @@ class ResourceRecord:
     maintenance: bool = False
     disk: str = ""
     shared: bool = False
+    raw: bool = False
     vm: UUID | None = None
     parameters: dict[str, int | str] = field(default_factory=dict)
     failures: int = 0

@@ -14,6 +14,7 @@ from labenv.windows.cmdlets.targets import disks
 from labenv.windows.errors import storage
 from labenv.windows.objects import UInt16
 from labenv.windows.records import DiskRecord
+from labenv.windows.vmconfig import is_active
 
 if TYPE_CHECKING:
     from labenv.windows.host import Host
@@ -49,6 +50,10 @@ def _set(host: Host, call: Call, record: DiskRecord) -> None:
         raise storage(4, detail="The system disk cannot be taken offline.")
     if host.disks.held(record):
         raise storage(41018)
+    if "IsOffline" in call and any(
+        is_active(vm) and any(d.disk_id == record.unique_id for d in vm.drives) for vm in host.vms.values()
+    ):
+        raise storage(6)
     if "IsOffline" in call:
         if call["IsOffline"] != record.offline:
             if not call["IsOffline"]:

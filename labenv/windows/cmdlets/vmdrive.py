@@ -79,6 +79,20 @@ def _check(host: Host, call: Call, vm: VmRecord, path: str) -> None:
         raise hyperv("OperationFailed", f"{text} the virtual machine has this disk already.", target=vm.name)
 
 
+def _physical(host: Host, vm: VmRecord, drive: DriveRecord, number: int) -> DriveRecord:
+    """A pass-through drive: the disk has to be offline, or one of the cluster, whose role then takes it."""
+    record = host.disks.number(number)
+    text = f"Failed to add device 'Physical Disk Drive' to '{vm.name}'."
+    if record is None or record.kind != "iscsi":
+        raise hyperv("InvalidParameter", f"{text} The host has no disk {number} to pass through.", target=vm.name)
+    clustered = host.disks.owner is not None and host.disks.owner.clustered(record)
+    if not record.offline and not clustered:
+        raise hyperv("OperationFailed", f"{text} The disk {number} is online on the host.", target=vm.name)
+    if any(d.disk_id == record.unique_id for d in vm.drives):
+        raise hyperv("OperationFailed", f"{text} The virtual machine has this disk already.", target=vm.name)
+    return replace(drive, disk=number, disk_id=record.unique_id)
+
+
 async def add_vm_hard_disk_drive(host: Host, call: Call) -> Sequence[object] | None:
     """Add-VMHardDiskDrive: to IDE only while the VM is off; SCSI takes disks while it runs."""
     await host.spend("windows.vm.set")
@@ -92,7 +106,9 @@ async def add_vm_hard_disk_drive(host: Host, call: Call) -> Sequence[object] | N
                 raise hyperv("InvalidState", text, target=vm.name)
             if path:
                 _check(host, call, vm, path)
-            drive = DriveRecord(kind, number, location, path, None if path else call.get("DiskNumber"))
+            drive = DriveRecord(kind, number, location, path)
+            if "DiskNumber" in call and not path:
+                drive = _physical(host, vm, drive, int(call["DiskNumber"]))
             if is_active(vm):
                 host.machines.hot_add(vm, drive)
             else:

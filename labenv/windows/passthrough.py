@@ -1,0 +1,83 @@
+"""Pass-through disks: a disk of the host that a virtual machine has for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labenv.devices import BlockDevice, DeviceGone, data_ranges
+from labenv.windows.errors import FileProblem
+from labenv.windows.records import DiskRecord, DriveRecord
+from labenv.windows.storage import Disks
+
+
+class PhysicalDisk:
+    """The bytes of a host's disk as its VM sees them; gone if the host takes the disk for itself or loses it."""
+
+    def __init__(self, disks: Disks, unique_id: str) -> None:
+        self._disks = disks
+        self._unique_id = unique_id
+        self.closed = False
+
+    def _device(self) -> BlockDevice:
+        record = self._disks.records.get(self._unique_id)
+        if self.closed or record is None or record.number is None or not record.offline:
+            raise DeviceGone(f"the physical disk {self._unique_id} does not belong to a virtual machine now")
+        return self._disks.raw(record)
+
+    @property
+    def size(self) -> int:
+        """Capacity in bytes."""
+        return self._device().size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes at an offset."""
+        return self._device().read(offset, length)
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """The parts of a range that may hold data."""
+        return data_ranges(self._device(), offset, length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Store bytes."""
+        self._device().write(offset, data)
+
+    def unmap(self, offset: int, length: int) -> None:
+        """Give the space of a range back."""
+        self._device().unmap(offset, length)
+
+    def flush(self) -> None:
+        """Flush the device below."""
+        self._device().flush()
+
+
+class PassThrough:
+    """A pass-through disk in the place of an open chain of files (``vhds.OpenDisk``)."""
+
+    paths: tuple[str, ...] = ()
+
+    def __init__(self, device: PhysicalDisk) -> None:
+        self.device = device
+
+    def close(self) -> None:
+        """Let go of the disk."""
+        self.device.closed = True
+
+
+def find(disks: Disks, drive: DriveRecord) -> DiskRecord | None:
+    """The disk of a drive as this host has it; None if it is not there."""
+    record = disks.records.get(drive.disk_id)
+    return record if record is not None and record.number is not None else None
+
+
+def open_physical(disks: Disks, drive: DriveRecord) -> PassThrough:
+    """Open a drive's disk; raises ``FileProblem`` if it is not there, or if the host uses it itself."""
+    record = find(disks, drive)
+    if record is None:
+        raise FileProblem(0x80070002, "The system cannot find the physical disk.")
+    if not record.offline:
+        raise FileProblem(0x80070020, f"The disk {record.number} is online on the host, which uses it itself.")
+    try:
+        disks.raw(record)
+    except DeviceGone as error:
+        raise FileProblem(0x80070015, f"The device is not ready. : 'Disk {record.number}'") from error
+    return PassThrough(PhysicalDisk(disks, record.unique_id))
