@@ -231,15 +231,22 @@ class Files:
             reader.close()
 
     async def copy(
-        self, source: str, destination: str, *, progress: Callable[[int, int], None] = lambda done, size: None
+        self,
+        source: str,
+        destination: str,
+        *,
+        progress: Callable[[int, int], None] = lambda done, size: None,
+        shared: bool = False,
     ) -> None:
         """Copy a file's bytes in lab time (``windows.copy_gib``), replacing an existing destination.
 
-        ``progress`` is called with the bytes done and the size. What was copied so far stays if the copy is cancelled.
+        ``shared``: also one that is open, by whoever has opened it. ``progress`` is called with the bytes done and the
+        size. What was copied so far stays if the copy is cancelled.
         """
         if full_path(source).lower() == full_path(destination).lower():
             raise FileProblem(0x80070050, f"Cannot overwrite the item {source} with itself.")
-        self.guard(source)
+        if not shared:
+            self.guard(source)
         with windows_errors(destination):
             reader = self.open(source)
             try:

@@ -24,6 +24,7 @@ class VmDisk:
         self.disk = disk
         self._failed = failed
         self.stopped = False
+        self.writes = 0
 
     @property
     def size(self) -> int:
@@ -53,10 +54,12 @@ class VmDisk:
 
     def write(self, offset: int, data: bytes) -> None:
         """Store bytes."""
+        self.writes += 1
         self._run(lambda: self.disk.device.write(offset, data))
 
     def unmap(self, offset: int, length: int) -> None:
         """Give the space of a range back."""
+        self.writes += 1
         self._run(lambda: self.disk.device.unmap(offset, length))
 
     def flush(self) -> None:

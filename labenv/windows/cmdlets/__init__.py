@@ -26,6 +26,7 @@ from labenv.windows.cmdlets import (
     vmimport,
     vmnetwork,
     vmsnapshot,
+    vmstorage,
     volume,
 )
 from labenv.windows.cmdlets.guard import all_guarded
@@ -44,6 +45,7 @@ COMMANDS: Mapping[str, Cmdlet] = all_guarded(
     vmnetwork.COMMANDS,
     vmimport.COMMANDS,
     vmsnapshot.COMMANDS,
+    vmstorage.COMMANDS,
     system.COMMANDS,
     sqlcmd.COMMANDS,
     cluster.COMMANDS,
