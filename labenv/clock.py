@@ -119,8 +119,6 @@ class Clock:
             yield
         finally:
             self._parked -= 1
-            if not self._parked:
-                self._catch_up()
 
     def signal(self) -> Signal:
         """A new event on which lab tasks and parked requests wait."""
