@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -70,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         "--standard-ports", action="store_true", help="listen on 443 and 5986, for clients which know no port"
     )
     start.add_argument("--realtime", type=float, metavar="X", help="X lab seconds per real second; default: no waiting")
+    start.add_argument("--trace", type=Path, metavar="FILE", help="write all requests to an HTTP archive, no secrets")
+    start.add_argument("--delay", type=float, default=0.0, help="lab seconds that every request takes longer")
+    start.add_argument("--strict", action="store_true", help="the array refuses a PATCH that changes nothing")
     start.add_argument("--foreground", action="store_true", help="stay in this terminal; Ctrl-C stops the lab")
     verb("status", _status, "what runs, since when in lab time, and its VMs")
     verb("down", _down, "stop the lab; its state folder stays")
@@ -94,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     host.add_argument("action", choices=[*_SWITCHES, "cut", "mend", "paths"])
     host.add_argument("portal", nargs="?", help="address of the LIF of a path to cut or mend")
     verb("topologies", _topologies, "the sites that can be started")
+    covered = verb("coverage", _coverage, "the routes, fields and codes of the ONTAP REST API that the lab has")
+    covered.add_argument("--markdown", action="store_true", help="the page docs/coverage.md")
     return parser
 
 
@@ -105,6 +111,9 @@ def _up(options: argparse.Namespace) -> int:
         "bind": options.bind,
         "standard_ports": options.standard_ports,
         "realtime": options.realtime,
+        "trace": options.trace,
+        "delay": options.delay,
+        "strict": options.strict,
     }
     if options.foreground:
         return _stay(options, process_arguments(options.topology, **how))
@@ -258,6 +267,17 @@ def _host(options: argparse.Namespace) -> int:
 def _topologies(options: argparse.Namespace) -> int:
     titles = {name: topology.load(name).title for name in topology.names()}
     return _done(options, titles, "\n".join(f"{name}: {title}" for name, title in titles.items()))
+
+
+def _coverage(options: argparse.Namespace) -> int:
+    from labenv.ontap.rest import coverage  # all of the array: only where it is needed
+
+    if options.markdown:
+        print(coverage.markdown(), end="")
+        return 0
+    rows = [dataclasses.asdict(row) for row in coverage.coverage()]
+    lines = [f"{row['method']:<7}{row['path']}: {len(row['fields'])} fields, {len(row['codes'])} codes" for row in rows]
+    return _done(options, {"routes": rows}, "\n".join(lines))
 
 
 def _done(options: argparse.Namespace, answer: dict[str, Any], text: str) -> int:

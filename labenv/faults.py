@@ -64,12 +64,15 @@ EFFECTS = ("delay", "error", "drop", "lose-reply", "job-failure")
 
 
 class Faults:
-    """The rules that are set now."""
+    """The rules that are set now.
 
-    def __init__(self, clock: Clock, *, delay: float = 0.0) -> None:
-        """``delay``: lab seconds that every request takes longer, besides any rule."""
+    Attributes:
+        delay: lab seconds that every request takes longer, besides any rule; it is not a rule, ``clear`` leaves it.
+    """
+
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._delay = delay
+        self.delay = 0.0
         self._rules: list[tuple[Fault, int]] = []  # with the number of times it has acted
 
     def set(self, fault: Fault) -> None:
@@ -115,8 +118,8 @@ class Faults:
 
     async def at(self, where: str, **names: str) -> None:
         """Act before the effect of a request; raises ``FaultRaised`` or ``ConnectionDropped``."""
-        if self._delay and where in REQUESTS:
-            await self._clock.spend(self._delay)
+        if self.delay and where in REQUESTS:
+            await self._clock.spend(self.delay)
         while (fault := self._next(where, names, ("delay",))) is not None:
             await self._clock.spend(fault.seconds)
             if fault.times is None:

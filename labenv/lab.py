@@ -76,6 +76,9 @@ def up(
     bind: str = "127.0.0.1",
     standard_ports: bool = False,
     realtime: float | None = None,
+    trace: Path | None = None,
+    delay: float = 0.0,
+    strict: bool = False,
 ) -> Lab:
     """Start a lab that goes on after this process has ended; returns when everything answers.
 
@@ -83,7 +86,15 @@ def up(
         LabError: as ``start``.
     """
     arguments = process_arguments(
-        topology, state=state, seed=seed, bind=bind, standard_ports=standard_ports, realtime=realtime
+        topology,
+        state=state,
+        seed=seed,
+        bind=bind,
+        standard_ports=standard_ports,
+        realtime=realtime,
+        trace=trace,
+        delay=delay,
+        strict=strict,
     )
     process = _spawn([*arguments, "--detached"], stdin=subprocess.DEVNULL, detached=True)
     if process.stdout is not None:
@@ -100,12 +111,22 @@ def process_arguments(
     bind: str,
     standard_ports: bool = False,
     realtime: float | None,
+    trace: Path | None = None,
+    delay: float = 0.0,
+    strict: bool = False,
 ) -> list[str]:
-    """The command line of ``labenv.process``."""
+    """The command line of ``labenv.process``.
+
+    ``trace``: file for a record of all requests. ``delay``: lab seconds that each of them takes longer. ``strict``: the
+    arrays refuse a PATCH that changes nothing.
+    """
     arguments = ["--state", str(state), "--topology", topology, "--bind", bind]
     arguments += [] if seed is None else ["--seed", str(seed)]
     arguments += ["--standard-ports"] if standard_ports else []
     arguments += [] if realtime is None else ["--realtime", str(realtime)]
+    arguments += [] if trace is None else ["--trace", str(trace.absolute())]
+    arguments += ["--delay", str(delay)] if delay else []
+    arguments += ["--strict"] if strict else []
     return arguments
 
 

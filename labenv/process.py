@@ -31,6 +31,7 @@ from labenv.site import LabSite
 from labenv.state import StateFolderMismatch
 from labenv.statefolder import StateFolderUnusable, discard_unfinished, prepare, take
 from labenv.topology import Topology, TopologyError, load
+from labenv.trace import Trace
 from labenv.windows.remoting.transport import ConnectionProtocol
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -68,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bind", default="127.0.0.1")
     parser.add_argument("--standard-ports", action="store_true")
     parser.add_argument("--realtime", type=float, default=None)
+    parser.add_argument("--trace", type=Path, default=None)
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--strict", action="store_true")
     parser.add_argument("--until-stdin-closes", action="store_true")
     parser.add_argument("--temporary", action="store_true", help="delete the state folder at the end")
     parser.add_argument("--detached", action="store_true", help="messages go to lab.log in the state folder")
@@ -95,6 +99,8 @@ async def _run(options: argparse.Namespace, say: Say) -> None:
     topology = load(options.topology)
     if options.realtime is not None and not 0 < options.realtime < 1e6:
         raise StartError(f"--realtime {options.realtime:g}: lab seconds per real second, more than 0 and below 1000000")
+    if not 0 <= options.delay <= 3600:
+        raise StartError(f"--delay {options.delay:g}: lab seconds for each request, 0 to 3600")
     address = _address(options.bind)
     prepare(folder)
     with take(folder):
@@ -133,9 +139,19 @@ async def _open(
     for entry in (*endpoints["storage"], *endpoints["hyperv"]):
         entry["ca_file"] = str(ca_file)
     site = LabSite(folder, topology=topology, seed=options.seed, realtime=options.realtime, endpoints=endpoints)
+    trace: Trace | None = None
     try:
         await site.open()
-        server = _server(site, sockets, endpoints["control"]["token"], chain, key)
+        site.faults.delay = options.delay
+        if options.strict:
+            for array in site.arrays:
+                array.refuse_empty_changes()
+        apps: list[App] = list(site.apps())
+        if options.trace is not None:
+            trace = _trace(options.trace, site)
+            names = [entry["name"] for entry in (*endpoints["storage"], *endpoints["hyperv"])]
+            apps = [trace.of(app, name) for app, name in zip(apps, names, strict=True)]
+        server = _server(site, apps, sockets, endpoints["control"]["token"], chain, key)
         serving = asyncio.create_task(server.serve(sockets=sockets))
         _heed(options, server)
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn offers no event for it
@@ -145,10 +161,21 @@ async def _open(
             say({"ready": True, "state": str(folder)})
         await serving
     finally:
+        if trace is not None:
+            trace.close()
         await site.close()
 
 
-def _server(site: LabSite, sockets: list[socket.socket], token: str, chain: Path, key: Path) -> _Server:
+def _trace(path: Path, site: LabSite) -> Trace:
+    try:
+        return Trace(path, site.clock)
+    except OSError as error:
+        raise StartError(f"--trace {path}: cannot be written ({error.strerror}); name another file") from error
+
+
+def _server(
+    site: LabSite, apps_of_site: Sequence[App], sockets: list[socket.socket], token: str, chain: Path, key: Path
+) -> _Server:
     """One server on all sockets; which one a request came in by says whom it is for."""
 
     def stop() -> None:
@@ -156,7 +183,7 @@ def _server(site: LabSite, sockets: list[socket.socket], token: str, chain: Path
 
     apps: dict[tuple[str, int], App] = {}
     control: App = Control(site, token=token, stop=stop)
-    for listener, app in zip(sockets, [control, *site.apps()], strict=True):
+    for listener, app in zip(sockets, [control, *apps_of_site], strict=True):
         apps[listener.getsockname()[:2]] = app
 
     async def dispatch(scope: Any, receive: Any, send: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from labenv.ontap.array import Array
 from labenv.ontap.blocks.reader import FileReader
 from labenv.ontap.blocks.space import VolumeUsage
 from labenv.ontap.blocks.store import BlockStore
+from labenv.ontap.core import Login
 from labenv.ontap.spec import AggregateSpec, ClusterSpec, LifSpec, SvmSpec
 from labenv.populate import populate
 from labenv.state import State, StateFolderMismatch
@@ -80,6 +81,7 @@ class LabSite:
             self.fabric.attach(array)
         for array in self.arrays:
             array.before_snapshot(self._settle)
+            array.logins(self._logins)
         self.hosts = [self._host(h, entry) for h, entry in zip(topology.host, endpoints["hyperv"], strict=True)]
         self.failover = [self._failover(f) for f in topology.failover]
         self._remoting = [
@@ -213,6 +215,12 @@ class LabSite:
         """Before a Snapshot copy: the guests' load has run up to this moment."""
         for host in self.hosts:
             host.settle()
+
+    def _logins(self) -> Iterator[Login]:
+        """The iSCSI sessions of every host."""
+        for host in self.hosts:
+            for session in host.initiator.sessions.values():
+                yield Login(host.spec.iqn, session.target, session.portal, session.initiator_portal, session.identifier)
 
     def _failed(self, error: BaseException) -> None:
         log.error("a lab task failed", exc_info=error)

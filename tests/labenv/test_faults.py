@@ -148,8 +148,8 @@ def test_every_place_and_effect_can_be_set() -> None:
 def test_a_general_delay_acts_on_every_request() -> None:
     """A lab can be slower altogether: requests of both wires, not what happens inside a host."""
 
-    async def scenario(clock: Clock, _: Faults) -> None:
-        faults = Faults(clock, delay=2)
+    async def scenario(clock: Clock, faults: Faults) -> None:
+        faults.delay = 2
         start = clock.now
         await faults.at("ontap.request", **REQUEST)
         await faults.at("windows.cmdlet", host="hv1", cmdlet="Get-VM")
