@@ -102,6 +102,8 @@ DEFAULT_SETS = {
     "Register-ClusteredScheduledTask": "ByXml",
     "Import-VM": "Register",
     "Compare-VM": "Register",
+    "Stop-Cluster": "InputObject",
+    "Set-ClusterParameter": "NoMultiple",
     "Get-NetFirewallRule": "GetAll",
     "Get-NetFirewallPortFilter": "GetAll",
 }

@@ -108,7 +108,7 @@ USUAL: dict[str, Inventory] = {
     "2012": Inventory(
         software=(
             Software("SnapManager 1.2 for Hyper-V", "1.2.0.3082"),
-            Software("SnapDrive", "6.5.0.5163"),
+            Software("SnapDrive", "6.5.0.4917"),
             Software("NetApp Windows Host Utilities", "6.0.1.1"),
             Software("Microsoft .NET Framework 3.5", "3.5.30729.7903", "Microsoft Corporation"),
             Software("Microsoft .NET Framework 4.5", "4.5.50709.17929", "Microsoft Corporation"),

@@ -12,14 +12,17 @@ if TYPE_CHECKING:
 
 PROVIDER = "Microsoft-Windows-FailoverClustering"
 SYSTEM = "System"
+OPERATIONAL = "Microsoft-Windows-FailoverClustering/Operational"
 CRITICAL = 1
 
 
-def write(hosts: Iterable[Host], event: int, text: str, *, level: int, values: tuple[str, ...] = ()) -> None:
+def write(
+    hosts: Iterable[Host], event: int, text: str, *, level: int, values: tuple[str, ...] = (), log: str = SYSTEM
+) -> None:
     """One event on each host that is on."""
     for host in hosts:
         if host.powered:
-            host.events.write(SYSTEM, PROVIDER, event, text, level=level, values=values)
+            host.events.write(log, PROVIDER, event, text, level=level, values=values)
 
 
 def node_removed(hosts: Iterable[Host], node: str) -> None:
@@ -79,4 +82,4 @@ def volume_lost(hosts: Iterable[Host], path: str, disk: str, error: str) -> None
 def group_moved(hosts: Iterable[Host], group: str, source: str, target: str) -> None:
     """1641: a group is on its way to another node."""
     text = f"Clustered role '{group}' is moving from cluster node '{source}' to cluster node '{target}'."
-    write(hosts, 1641, text, level=INFORMATION, values=(group, source, target))
+    write(hosts, 1641, text, level=INFORMATION, values=(group, source, target), log=OPERATIONAL)

@@ -206,6 +206,13 @@ class ClusteredMachines:
         else:
             await self._run(machines.shutdown(vm))
 
+    async def save_if_running(self, group: GroupRecord) -> None:
+        """Save a role's virtual machine, which is to run again when the cluster does."""
+        vm = self.record(group)
+        if vm is not None and vm.state == "Running":
+            await self._run(self.host(group).machines.save(vm))
+            self._cluster.put_group(replace(self._cluster.group(group.id), resume=True))
+
     # -- moving ------------------------------------------------------------------------------------------------
 
     @staticmethod

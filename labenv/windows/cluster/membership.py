@@ -116,6 +116,14 @@ class Membership:
         self._left(node)
         cluster.volumes.refresh()
 
+    def stop_all(self) -> None:
+        """The cluster service stops on every node at once."""
+        cluster = self._cluster
+        self._stop_everything()
+        for node in list(cluster.nodes):
+            cluster.set_node(node, service=False, state="Down", vote=True)
+        cluster.volumes.refresh()
+
     async def _empty(self, node: str, *, live: bool, target: str = "") -> list[str]:
         """Move every group away; returns what went wrong."""
         cluster = self._cluster

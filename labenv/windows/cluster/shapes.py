@@ -368,6 +368,16 @@ def quorum(made: FailoverCluster) -> PsObject:
     return _object("ClusterQuorumSettings", values, made.spec.name)
 
 
+def access(user: str) -> PsObject:
+    """A ClusterAccessRule."""
+    values: dict[str, object] = {
+        "ClusterAccessMask": PsEnum(f"{_NS}.ClusterAccessMask", "Full", 2),
+        "ClusterRights": PsEnum(f"{_NS}.ClusterRights", "Full", 3),
+        "IdentityReference": user,
+    }
+    return _object("ClusterAccessRule", values, user)
+
+
 def network(made: FailoverCluster, spec: NetworkSpec) -> PsObject:
     """A ClusterNetwork."""
     roles = {0: "None", 1: "Cluster", 3: "ClusterAndClient"}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from labenv.windows.call import Cmdlet
 from labenv.windows.cmdlets import (
     cluster,
+    clusteradmin,
     clusterdisk,
     clustergroup,
     clusterresource,
@@ -52,6 +53,7 @@ COMMANDS: Mapping[str, Cmdlet] = all_guarded(
     clustergroup.COMMANDS,
     clusterresource.COMMANDS,
     clusterdisk.COMMANDS,
+    clusteradmin.COMMANDS,
     inventory.COMMANDS,
     native.COMMANDS,
 )

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from labenv.windows.call import Call, Cmdlet
-from labenv.windows.cluster import parameters
+from labenv.windows.cluster import log, parameters
 from labenv.windows.cluster import shapes as shape
 from labenv.windows.cluster.errors import ClusterProblem, not_found
 from labenv.windows.cluster.records import ADDRESS, DISK, NAME, ONLINE, VM, VM_CONFIGURATION, ResourceRecord
@@ -75,6 +75,10 @@ async def _maintain(host: Host, call: Call, *, on: bool) -> Sequence[object]:
             if not resource.shared:
                 raise ClusterProblem(f"'{resource.name}' is not a Cluster Shared Volume.", code=5899)
             made.volumes.change(resource, redirected=True)
+            if not made.spec.csvfs:  # version 1 says so on every other node, although nothing is wrong
+                others = [h for h in made.members() if h.name != made.owner(resource)]
+                for volume in made.volumes.of(resource):
+                    log.volume_redirected(others, volume.path.rstrip("\\"), resource.name)
         else:
             made.put_resource(replace(resource, maintenance=on))
             if not on:

@@ -66,6 +66,37 @@ def test_other_clusters_do_not_answer(bench: ClusterBench) -> None:
     asyncio.run(go())
 
 
+def test_resources_by_hand(bench: ClusterBench) -> None:
+    """Resources can be made in a group and depend on each other; types, groups and names are checked."""
+
+    async def go() -> None:
+        await bench.run("hv1", "Add-ClusterGroup", Name="g")
+        await bench.run("hv1", "Add-ClusterResource", Name="ip", Group="g", ResourceType="IP Address")
+        await bench.run("hv1", "Add-ClusterResource", Name="name", Group="g", ResourceType="Network Name")
+        await bench.run("hv1", "Add-ClusterResourceDependency", Resource="name", Provider="ip")
+        await bench.run("hv1", "Start-ClusterResource", Name="name")
+        assert await bench.show("hv1", "Get-ClusterGroup", "State", Name="g") == "Online"
+        await bench.run("hv1", "Stop-ClusterResource", Name="ip")
+        assert await bench.show("hv1", "Get-ClusterGroup", "State", Name="g") == "Offline"
+        await bench.run("hv1", "Remove-ClusterResourceDependency", Resource="name", Provider="ip")
+        await bench.run("hv1", "Set-ClusterResourceDependency", Resource="name", Dependency="([ip])")
+        (shown,) = await bench.run("hv1", "Get-ClusterResourceDependency", Resource="name")
+        assert shown.properties["DependencyExpression"] == "([ip])"
+        for parameters in ({"Group": "x", "ResourceType": "IP Address"}, {"Group": "g", "ResourceType": "Nothing"}):
+            error = await bench.fails("hv1", "Add-ClusterResource", Name="new", **parameters)
+            assert error.error_id == "ClusterObjectNotFound"
+        assert "exists" in await _refuse(bench, "Add-ClusterResource", Name="ip", Group="g", ResourceType="IP Address")
+        assert "same group" in await _refuse(
+            bench, "Add-ClusterResourceDependency", Resource="name", Provider="Cluster Name"
+        )
+        assert "depend" in await _refuse(bench, "Move-ClusterResource", Name="ip", Group="Cluster Group")
+        assert "depend" in await _refuse(bench, "Remove-ClusterResource", Name="ip", Confirm=False)
+        await bench.run("hv1", "Remove-ClusterGroup", Name="g", RemoveResources=True, Force=True)
+        assert len(await bench.run("hv1", "Get-ClusterAccess")) == 3
+
+    asyncio.run(go())
+
+
 async def _refuse(bench: ClusterBench, cmdlet: str, **parameters: object) -> str:
     error = await bench.fails("hv1", cmdlet, **parameters)
     assert (error.error_id, error.category) == (cmdlet, "NotSpecified")

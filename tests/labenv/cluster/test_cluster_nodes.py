@@ -143,6 +143,33 @@ def test_a_node_comes_back_before_the_others_notice(bench: ClusterBench) -> None
     asyncio.run(go())
 
 
+def test_the_whole_cluster_stops_and_starts(bench: ClusterBench) -> None:
+    """Stop-Cluster saves the VMs and stops every node's service; Start-Cluster brings everything back as it was."""
+
+    async def go() -> None:
+        folder = await bench.standard()
+        await bench.vm("a", folder)
+        rows = bench.guest("a").insert("aa1", 10)
+        await bench.run("hv1", "Stop-Cluster", Force=True)
+        for node in bench.names:
+            error = await bench.fails(node, "Get-Cluster")
+            assert error.error_id == "ClusterEndpointNotRegistered"
+            assert await bench.run(node, "Test-Path", LiteralPath=folder) == [False]
+        (shown,) = await bench.run("hv2", "Start-Cluster")
+        assert shown.properties["Name"] == "hvc1"
+        await bench.advance(60)
+        owners = await _owners(bench, "hv2")
+        assert owners["a"] == ("hv1", "Online")
+        assert owners["Cluster Group"] == ("hv1", "Online")
+        assert bench.guest("a").count("aa1") == rows
+        (written,) = await bench.run("hv2", "Get-ClusterLog", Node="hv1", Destination="C:\\Temp")
+        assert written.properties["Name"] == "hv1_cluster.log"
+        text = (await bench.run("hv2", "Get-Content", LiteralPath="C:\\Temp\\hv1_cluster.log", Raw=True))[0]
+        assert "Cluster hvc1 : hv1" in text
+
+    asyncio.run(go())
+
+
 def test_back_to_a_checkpoint(bench: ClusterBench) -> None:
     """A restore of the lab brings owners, shared volumes, VMs and bytes back as they were."""
 

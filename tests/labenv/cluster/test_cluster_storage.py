@@ -183,5 +183,9 @@ def test_version_1_of_shared_volumes(make: Make) -> None:
             (volume,) = await bench.run(node, "Get-Volume", FilePath="C:\\ClusterStorage\\Volume1")
             assert bench.value(volume, "FileSystem") == "NTFS"
             assert bench.value(volume, "Path") in before
+        await bench.run("hv1", "Suspend-ClusterResource", Name=disk, RedirectedAccess=True)
+        assert (bench.events("hv1", 5121), bench.events("hv2", 5121)) == ([], [5121])
+        (state,) = await bench.run("hv2", "Get-ClusterSharedVolumeState", Node="hv2")
+        assert bench.value(state, "StateInfo") == "FileSystemRedirected"
 
     asyncio.run(go())
