@@ -122,14 +122,22 @@ class ClusterDisks:
             raise ClusterProblem(f"The disk with the id {{{layout.disk_guid}}} is already a disk of this cluster.")
         if record.kind != "iscsi":
             raise ClusterProblem("The disk is not on a bus that the nodes share.")
+        group = cluster.available_storage()
+        if not self.seen(unique_id, group.owner):
+            if self.disks_of(group):
+                text = (
+                    f"Node '{group.owner}', which owns Available Storage, does not see the disk: move that group first."
+                )
+                raise ClusterProblem(text, code=5008)
+            group = cluster.put_group(replace(group, owner=finder.name))
         number = cluster.record.disks + 1
         while cluster.resource_named(f"Cluster Disk {number}") is not None:
             number += 1
         cluster.record = replace(cluster.record, disks=number)
-        group = cluster.available_storage()
-        if not any(r.kind == DISK for r in cluster.resources_of(group)) and not self.seen(unique_id, group.owner):
-            group = cluster.put_group(replace(group, owner=finder.name))
         resource = cluster.add_resource(f"Cluster Disk {number}", DISK, group, disk=unique_id)
+        seeing = tuple(node for node in cluster.nodes if self.seen(unique_id, node))
+        if len(seeing) < len(cluster.nodes):  # asymmetric storage: the others cannot have it
+            resource = cluster.put_resource(replace(resource, owners=seeing))
         cluster.identities[str(resource.id)] = DiskIdentity(layout.disk_guid, record.serial, record.size)
         self._learn(resource, finder)
         return self.bring_online(resource, group.owner)

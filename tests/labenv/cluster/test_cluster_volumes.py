@@ -53,7 +53,12 @@ def test_asymmetric_storage(bench: ClusterBench) -> None:
         await bench.run("hv1", "Set-Disk", Number=disk.properties["Number"], IsReadOnly=False)
         await bench.run("hv1", "Initialize-Disk", Number=disk.properties["Number"])
         assert await bench.run("hv1", "Get-ClusterAvailableDisk") == []
-        assert len(await bench.run("hv1", "Get-ClusterAvailableDisk", All=True)) == 1
+        (free,) = await bench.run("hv1", "Get-ClusterAvailableDisk", All=True)
+        (made,) = await bench.run("hv1", "Add-ClusterDisk", InputObject=[free])
+        (owners,) = await bench.run("hv2", "Get-ClusterOwnerNode", Resource=made.properties["Name"])
+        assert [n.text for n in owners.properties["OwnerNodes"].items] == ["hv1"]
+        error = await bench.fails("hv1", "Move-ClusterGroup", Name="Available Storage", Node="hv2")
+        assert error.error_id == "Move-ClusterGroup"
 
     asyncio.run(go())
 
