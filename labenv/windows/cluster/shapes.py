@@ -14,7 +14,6 @@ from labenv.windows.cluster.records import (
     GroupRecord,
     NodeRecord,
     ResourceRecord,
-    SharedVolumeRecord,
 )
 from labenv.windows.cluster.spec import NetworkSpec
 from labenv.windows.objects import PsEnum, PsList, PsObject, UInt32, UInt64
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
     from labenv.windows.cluster.cluster import FailoverCluster
     from labenv.windows.host import Host
 
-_NS = "Microsoft.FailoverClusters.PowerShell"
-_OBJECT = [f"{_NS}.ClusterObject", "System.Object"]
+NS = "Microsoft.FailoverClusters.PowerShell"
+_OBJECT = [f"{NS}.ClusterObject", "System.Object"]
 
 _NODE_STATES = {"Up": 0, "Down": 1, "Paused": 2, "Joining": 3}
 _GROUP_STATES = {"Online": 0, "Offline": 1, "Failed": 2, "PartialOnline": 3, "Pending": 4}
-_RESOURCE_STATES = {"Online": 2, "Offline": 3, "Failed": 4, "OnlinePending": 129, "OfflinePending": 130}
+RESOURCE_STATES = {"Online": 2, "Offline": 3, "Failed": 4, "OnlinePending": 129, "OfflinePending": 130}
 _GROUP_TYPES = {
     "Cluster": 1,
     "AvailableStorage": 2,
@@ -42,27 +41,26 @@ _GROUP_TYPES = {
     "VirtualMachine": 111,
     "Unknown": 9999,
 }
-_CLASSES = {DISK: 1, VM: 32768, VM_CONFIGURATION: 32768}
-_STATE_INFO = {"Unavailable": 0, "Paused": 1, "Direct": 2, "FileSystemRedirected": 3, "BlockRedirected": 4}
-_FILE_REASONS = {"NotFileSystemRedirected": 0, "UserRequest": 1}
-_BLOCK_REASONS = {"NotBlockRedirected": 0, "NoDiskConnectivity": 1}
 
 
-def _enum(kind: str, name: str, values: dict[str, int]) -> PsEnum:
-    return PsEnum(f"{_NS}.{kind}", name, values.get(name, 0))
+def enum(kind: str, name: str, values: dict[str, int]) -> PsEnum:
+    """A value of one of the module's enumerations."""
+    return PsEnum(f"{NS}.{kind}", name, values.get(name, 0))
 
 
-def _object(kind: str, properties: dict[str, object], text: str) -> PsObject:
-    return PsObject([f"{_NS}.{kind}", *_OBJECT], properties, text=text)
+def cluster_object(kind: str, properties: dict[str, object], text: str) -> PsObject:
+    """An object of the module."""
+    return PsObject([f"{NS}.{kind}", *_OBJECT], properties, text=text)
 
 
-def _strings(items: list[str] | tuple[str, ...]) -> PsList:
+def strings(items: list[str] | tuple[str, ...]) -> PsList:
+    """A StringCollection."""
     return PsList("System.Collections.Specialized.StringCollection", list(items))
 
 
 def _reference(kind: str, name: str) -> PsObject:
     """An object inside another, without what it holds itself."""
-    return _object(kind, {"Name": name}, name)
+    return cluster_object(kind, {"Name": name}, name)
 
 
 def cluster(made: FailoverCluster) -> PsObject:
@@ -84,7 +82,7 @@ def cluster(made: FailoverCluster) -> PsObject:
         "DefaultNetworkRole": UInt32(2),
         "Description": "",
         "DynamicQuorum": UInt32(1 if spec.dynamic_quorum else 0),
-        "EnableSharedVolumes": PsEnum(f"{_NS}.SharedVolumesEnabled", "Enabled", 1),
+        "EnableSharedVolumes": PsEnum(f"{NS}.SharedVolumesEnabled", "Enabled", 1),
         "FixQuorum": UInt32(0),
         "HangRecoveryAction": UInt32(3),
         "Id": str(made.record.id),
@@ -95,15 +93,15 @@ def cluster(made: FailoverCluster) -> PsObject:
         "RootMemoryReserved": UInt32(0xFFFFFFFF),
         "SameSubnetDelay": UInt32(1000),
         "SameSubnetThreshold": UInt32(int(spec.heartbeat)),
-        "SharedVolumeCompatibleFilters": _strings([]),
-        "SharedVolumeIncompatibleFilters": _strings([]),
+        "SharedVolumeCompatibleFilters": strings([]),
+        "SharedVolumeIncompatibleFilters": strings([]),
         "SharedVolumesRoot": "C:\\ClusterStorage",
         "ShutdownTimeoutInMinutes": UInt32(20),
         "WitnessDynamicWeight": UInt32(1 if made.record.quorum is not None else 0),
     }
     for name, value in properties.items():
         values[name] = UInt32(value) if isinstance(value, int) else value
-    return _object("Cluster", values, spec.name)
+    return cluster_object("Cluster", values, spec.name)
 
 
 def node(made: FailoverCluster, record: NodeRecord) -> PsObject:
@@ -117,7 +115,7 @@ def node(made: FailoverCluster, record: NodeRecord) -> PsObject:
         "CSDVersion": "Service Pack 1" if host.spec.era == "2008r2" else "",
         "Description": "",
         "DrainStatus": PsEnum(
-            f"{_NS}.NodeDrainStatus",
+            f"{NS}.NodeDrainStatus",
             record.drain,
             {"NotInitiated": 0, "InProgress": 1, "Completed": 2, "Failed": 3}[record.drain],
         ),
@@ -133,11 +131,11 @@ def node(made: FailoverCluster, record: NodeRecord) -> PsObject:
         "NodeLowestVersion": UInt32(made.spec.functional_level << 16),
         "NodeName": record.name,
         "NodeWeight": UInt32(1),
-        "State": _enum("ClusterNodeState", state, _NODE_STATES),
-        "StatusInformation": PsEnum(f"{_NS}.NodeStatusInformation", "Normal", 0),
-        "Type": PsEnum(f"{_NS}.NodeType", "Node", 0),
+        "State": enum("ClusterNodeState", state, _NODE_STATES),
+        "StatusInformation": PsEnum(f"{NS}.NodeStatusInformation", "Normal", 0),
+        "Type": PsEnum(f"{NS}.NodeType", "Node", 0),
     }
-    return _object("ClusterNode", values, record.name)
+    return cluster_object("ClusterNode", values, record.name)
 
 
 def _owner(made: FailoverCluster, name: str) -> PsObject:
@@ -146,16 +144,16 @@ def _owner(made: FailoverCluster, name: str) -> PsObject:
         "Id": str(record.number),
         "Name": record.name,
         "NodeName": record.name,
-        "State": _enum("ClusterNodeState", record.state, _NODE_STATES),
+        "State": enum("ClusterNodeState", record.state, _NODE_STATES),
     }
-    return _object("ClusterNode", values, record.name)
+    return cluster_object("ClusterNode", values, record.name)
 
 
 def group(made: FailoverCluster, record: GroupRecord, resources: Iterable[ResourceRecord] | None = None) -> PsObject:
     """A ClusterGroup; ``resources``: those it has, if they are known already."""
     status = 0x20 if record.moving else 0
     values: dict[str, object] = {
-        "AntiAffinityClassNames": _strings(record.anti_affinity),
+        "AntiAffinityClassNames": strings(record.anti_affinity),
         "AutoFailbackType": UInt32(1 if record.failback else 0),
         "Cluster": _reference("Cluster", made.spec.name),
         "DefaultOwner": UInt32(0xFFFFFFFF),
@@ -164,7 +162,7 @@ def group(made: FailoverCluster, record: GroupRecord, resources: Iterable[Resour
         "FailbackWindowStart": UInt32(0xFFFFFFFF),
         "FailoverPeriod": UInt32(record.failover_period),
         "FailoverThreshold": UInt32(record.failover_threshold),
-        "GroupType": _enum("GroupType", record.kind, _GROUP_TYPES),
+        "GroupType": enum("GroupType", record.kind, _GROUP_TYPES),
         "Id": str(record.id),
         "IsCoreGroup": record.core,
         "Name": record.name,
@@ -173,10 +171,10 @@ def group(made: FailoverCluster, record: GroupRecord, resources: Iterable[Resour
         "PreferredSite": None,
         "Priority": UInt32(record.priority),
         "ResiliencyPeriod": UInt32(240),
-        "State": _enum("ClusterGroupState", made.resources.group_state(record, resources), _GROUP_STATES),
+        "State": enum("ClusterGroupState", made.resources.group_state(record, resources), _GROUP_STATES),
         "StatusInformation": UInt64(status),
     }
-    return _object("ClusterGroup", values, record.name)
+    return cluster_object("ClusterGroup", values, record.name)
 
 
 def resource(made: FailoverCluster, record: ResourceRecord) -> PsObject:
@@ -201,7 +199,9 @@ def resource(made: FailoverCluster, record: ResourceRecord) -> PsObject:
         "MaintenanceMode": record.maintenance,
         "MonitorProcessId": UInt32(2000 + made.nodes[owner_group.owner].number),
         "Name": record.name,
-        "OwnerGroup": _object("ClusterGroup", {"Id": str(owner_group.id), "Name": owner_group.name}, owner_group.name),
+        "OwnerGroup": cluster_object(
+            "ClusterGroup", {"Id": str(owner_group.id), "Name": owner_group.name}, owner_group.name
+        ),
         "OwnerNode": _owner(made, owner_group.owner),
         "PendingTimeout": UInt32(180_000),
         "PersistentState": UInt32(1),
@@ -215,95 +215,10 @@ def resource(made: FailoverCluster, record: ResourceRecord) -> PsObject:
         "RestartThreshold": UInt32(1),
         "RetryPeriodOnFailure": UInt32(3_600_000),
         "SeparateMonitor": False,
-        "State": _enum("ClusterResourceState", made.resources.state(record), _RESOURCE_STATES),
+        "State": enum("ClusterResourceState", made.resources.state(record), RESOURCE_STATES),
         "StatusInformation": UInt64(0),
     }
-    return _object("ClusterResource", values, record.name)
-
-
-def shared_volume(made: FailoverCluster, record: ResourceRecord) -> PsObject:
-    """A ClusterSharedVolume: a disk with the volumes on it."""
-    values: dict[str, object] = {
-        "Id": str(record.id),
-        "Name": record.name,
-        "OwnerNode": _owner(made, made.owner(record)),
-        "SharedVolumeInfo": PsList(
-            f"System.Collections.Generic.List`1[[{_NS}.ClusterSharedVolumeInfo]]",
-            [_volume_info(made, record, v) for v in made.volumes.of(record)],
-        ),
-        "State": _enum("ClusterResourceState", made.resources.state(record), _RESOURCE_STATES),
-    }
-    return _object("ClusterSharedVolume", values, record.name)
-
-
-def _volume_info(made: FailoverCluster, record: ResourceRecord, volume: SharedVolumeRecord) -> PsObject:
-    online = record.state == "Online" and not volume.fault
-    fault = "NoFaults"
-    if not online:
-        fault = "NoAccess"
-    elif record.maintenance:
-        fault = "InMaintenance"
-    elif volume.redirected or volume.backup:
-        fault = "Redirected"
-    values: dict[str, object] = {
-        "FaultState": PsEnum(
-            f"{_NS}.SharedVolumeFaultState",
-            fault,
-            {"NoFaults": 0, "Redirected": 1, "NoAccess": 2, "InMaintenance": 4}[fault],
-        ),
-        "FriendlyVolumeName": volume.path.rstrip("\\"),
-        "MaintenanceMode": record.maintenance,
-        "Partition": _partition(made, volume),
-        "PartitionNumber": UInt32(volume.partition),
-        "RedirectedAccess": volume.redirected,
-        "VolumeOffset": UInt64(made.volumes.partition(volume).offset),
-    }
-    return _object("ClusterSharedVolumeInfo", values, volume.path.rstrip("\\"))
-
-
-def _partition(made: FailoverCluster, volume: SharedVolumeRecord) -> PsObject:
-    system = made.volumes.formatted(volume.guid)
-    size, free = (system.size, system.free) if system is not None else (0, 0)
-    values: dict[str, object] = {
-        "DriveLetter": None,
-        "DriveLetterMask": UInt32(0),
-        "FileSystem": ("CSVFS" if made.spec.csvfs else "NTFS") if system is not None else "",
-        "FileSystemFlags": UInt32(0),
-        "FreeSpace": UInt64(free),
-        "HasDriveLetter": False,
-        "IsCompressed": False,
-        "IsDirty": False,
-        "IsFormatted": system is not None,
-        "IsNtfs": system is not None,
-        "IsPartitionNumberValid": True,
-        "IsPortable": False,
-        "MountPoints": _strings([]),
-        "Name": f"\\\\?\\Volume{{{volume.guid}}}\\",
-        "PartitionNumber": UInt32(volume.partition),
-        "PercentFree": round(100 * free / size, 2) if size else 0.0,
-        "Size": UInt64(size),
-        "UsedSpace": UInt64(size - free),
-    }
-    return _object("ClusterDiskPartitionInfo", values, str(values["Name"]))
-
-
-def shared_volume_state(
-    made: FailoverCluster, record: ResourceRecord, volume: SharedVolumeRecord, host: Host
-) -> PsObject:
-    """A ClusterSharedVolumeStateInfo: how one node reaches one shared volume."""
-    state, file_reason, block_reason = made.volumes.access(record, volume, host)
-    values: dict[str, object] = {
-        "BlockRedirectedIOReason": _enum("ClusterSharedVolumeBlockRedirectedReason", block_reason, _BLOCK_REASONS),
-        "FileSystemRedirectedIOReason": _enum(
-            "ClusterSharedVolumeFileSystemRedirectedReason", file_reason, _FILE_REASONS
-        ),
-        "Name": record.name,
-        "Node": host.name,
-        "StateInfo": _enum("ClusterSharedVolumeState", state, _STATE_INFO),
-        "VolumeFriendlyName": volume.path.rstrip("\\").rpartition("\\")[2],
-        "VolumeName": f"\\\\?\\Volume{{{volume.guid}}}\\",
-    }
-    return _object("ClusterSharedVolumeStateInfo", values, f"{record.name} {host.name}")
+    return cluster_object("ClusterResource", values, record.name)
 
 
 def available_disk(made: FailoverCluster, record: DiskRecord, host: Host, number: int) -> PsObject:
@@ -315,13 +230,13 @@ def available_disk(made: FailoverCluster, record: DiskRecord, host: Host, number
         "Id": guid,
         "Name": f"Cluster Disk {number}",
         "Number": UInt32(record.number or 0),
-        "Partitions": _strings([]),
+        "Partitions": strings([]),
         "ScsiAddress": UInt32(record.number or 0),
         "SerialNumber": record.serial,
         "Size": UInt64(record.size),
         "UniqueId": record.unique_id,
     }
-    return _object("ClusterDisk", values, f"Cluster Disk {number}")
+    return cluster_object("ClusterDisk", values, f"Cluster Disk {number}")
 
 
 def parameter(record: ResourceRecord, name: str, value: object, *, kind: str = "") -> PsObject:
@@ -334,16 +249,16 @@ def parameter(record: ResourceRecord, name: str, value: object, *, kind: str = "
         "ParameterType": kind or types.get(type(value), "StringCollection"),
         "Value": value,
     }
-    return _object("ClusterParameter", values, name)
+    return cluster_object("ClusterParameter", values, name)
 
 
 def owner_nodes(name: str, kind: str, nodes: list[PsObject]) -> PsObject:
     """A ClusterOwnerNodeList."""
     values: dict[str, object] = {
         "ClusterObject": _reference(kind, name),
-        "OwnerNodes": PsList(f"System.Collections.Generic.List`1[[{_NS}.ClusterNode]]", list(nodes)),
+        "OwnerNodes": PsList(f"System.Collections.Generic.List`1[[{NS}.ClusterNode]]", list(nodes)),
     }
-    return _object("ClusterOwnerNodeList", values, name)
+    return cluster_object("ClusterOwnerNodeList", values, name)
 
 
 def owner_node(made: FailoverCluster, name: str) -> PsObject:
@@ -362,20 +277,20 @@ def quorum(made: FailoverCluster) -> PsObject:
         "Cluster": _reference("Cluster", made.spec.name),
         "QuorumResource": resource(made, record) if record is not None else None,
         "QuorumType": PsEnum(
-            f"{_NS}.QuorumType", kind, {"NodeMajority": 1, "NodeAndDiskMajority": 2, "Majority": 5}.get(kind, 0)
+            f"{NS}.QuorumType", kind, {"NodeMajority": 1, "NodeAndDiskMajority": 2, "Majority": 5}.get(kind, 0)
         ),
     }
-    return _object("ClusterQuorumSettings", values, made.spec.name)
+    return cluster_object("ClusterQuorumSettings", values, made.spec.name)
 
 
 def access(user: str) -> PsObject:
     """A ClusterAccessRule."""
     values: dict[str, object] = {
-        "ClusterAccessMask": PsEnum(f"{_NS}.ClusterAccessMask", "Full", 2),
-        "ClusterRights": PsEnum(f"{_NS}.ClusterRights", "Full", 3),
+        "ClusterAccessMask": PsEnum(f"{NS}.ClusterAccessMask", "Full", 2),
+        "ClusterRights": PsEnum(f"{NS}.ClusterRights", "Full", 3),
         "IdentityReference": user,
     }
-    return _object("ClusterAccessRule", values, user)
+    return cluster_object("ClusterAccessRule", values, user)
 
 
 def network(made: FailoverCluster, spec: NetworkSpec) -> PsObject:
@@ -390,10 +305,10 @@ def network(made: FailoverCluster, spec: NetworkSpec) -> PsObject:
         "Id": str(UUID(bytes=hashlib.sha256(f"{made.record.id} {spec.name}".encode()).digest()[:16], version=4)),
         "Metric": UInt32(spec.metric),
         "Name": spec.name,
-        "Role": PsEnum(f"{_NS}.ClusterNetworkRole", roles[spec.role], spec.role),
-        "State": PsEnum(f"{_NS}.ClusterNetworkState", "Up", 3),
+        "Role": PsEnum(f"{NS}.ClusterNetworkRole", roles[spec.role], spec.role),
+        "State": PsEnum(f"{NS}.ClusterNetworkState", "Up", 3),
     }
-    return _object("ClusterNetwork", values, spec.name)
+    return cluster_object("ClusterNetwork", values, spec.name)
 
 
 def network_interface(made: FailoverCluster, spec: NetworkSpec, record: NodeRecord) -> PsObject:
@@ -409,9 +324,9 @@ def network_interface(made: FailoverCluster, spec: NetworkSpec, record: NodeReco
         "Name": name,
         "Network": _reference("ClusterNetwork", spec.name),
         "Node": _owner(made, record.name),
-        "State": PsEnum(f"{_NS}.ClusterNetworkInterfaceState", "Up" if up else "Unreachable", 3 if up else 2),
+        "State": PsEnum(f"{NS}.ClusterNetworkInterfaceState", "Up" if up else "Unreachable", 3 if up else 2),
     }
-    return _object("ClusterNetworkInterface", values, name)
+    return cluster_object("ClusterNetworkInterface", values, name)
 
 
 def dependency(record: ResourceRecord) -> PsObject:
@@ -420,7 +335,7 @@ def dependency(record: ResourceRecord) -> PsObject:
         "DependencyExpression": record.depends,
         "Resource": _reference("ClusterResource", record.name),
     }
-    return _object("ClusterResourceDependency", values, record.name)
+    return cluster_object("ClusterResourceDependency", values, record.name)
 
 
 def resource_type(made: FailoverCluster, name: str) -> PsObject:
@@ -434,6 +349,6 @@ def resource_type(made: FailoverCluster, name: str) -> PsObject:
         "IsAlivePollInterval": UInt32(60_000),
         "LooksAlivePollInterval": UInt32(5_000),
         "Name": name,
-        "PossibleOwners": _strings(list(made.nodes)),
+        "PossibleOwners": strings(list(made.nodes)),
     }
-    return _object("ClusterResourceType", values, name)
+    return cluster_object("ClusterResourceType", values, name)

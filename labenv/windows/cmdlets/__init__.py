@@ -19,6 +19,7 @@ from labenv.windows.cmdlets import (
     native,
     partition,
     registry,
+    services,
     sqlcmd,
     system,
     vhd,
@@ -55,6 +56,7 @@ COMMANDS: Mapping[str, Cmdlet] = all_guarded(
     clusterdisk.COMMANDS,
     clusteradmin.COMMANDS,
     inventory.COMMANDS,
+    services.COMMANDS,
     native.COMMANDS,
 )
 """Every cmdlet of the host by its name; the session's own are in ``core``."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from labenv.windows.call import Call, Cmdlet
 from labenv.windows.cluster import shapes as shape
+from labenv.windows.cluster import shapes_volumes as csv_shape
 from labenv.windows.cluster.errors import ClusterProblem, not_found
 from labenv.windows.cluster.records import DISK
 from labenv.windows.cmdlets.clustertargets import cluster_of, node_name, one_resource, problem, resources, waited
@@ -44,7 +45,7 @@ async def add_cluster_disk(host: Host, call: Call) -> Sequence[object]:
 def get_cluster_shared_volume(host: Host, call: Call) -> Sequence[object]:
     """Get-ClusterSharedVolume."""
     made = cluster_of(host, call)
-    return [shape.shared_volume(made, r) for r in resources(made, call, shared=True)]
+    return [csv_shape.shared_volume(made, r) for r in resources(made, call, shared=True)]
 
 
 async def add_cluster_shared_volume(host: Host, call: Call) -> Sequence[object]:
@@ -58,7 +59,7 @@ async def add_cluster_shared_volume(host: Host, call: Call) -> Sequence[object]:
             call.error(not_found("resource", name))
             continue
         try:
-            output.append(shape.shared_volume(made, made.volumes.add(resource)))
+            output.append(csv_shape.shared_volume(made, made.volumes.add(resource)))
         except ClusterProblem as error:
             call.error(problem(call, error, target=name))
     return output
@@ -90,7 +91,7 @@ async def move_cluster_shared_volume(host: Host, call: Call) -> Sequence[object]
     except ClusterProblem as error:
         raise problem(call, error, target=resource.name) from error
     await waited(made, call, partial(made.groups.move, group, target))
-    return [shape.shared_volume(made, made.resource(resource.id))]
+    return [csv_shape.shared_volume(made, made.resource(resource.id))]
 
 
 def get_cluster_shared_volume_state(host: Host, call: Call) -> Sequence[object]:
@@ -101,7 +102,7 @@ def get_cluster_shared_volume_state(host: Host, call: Call) -> Sequence[object]:
         if made.node_named(name) is None:
             call.error(not_found("node", name))
     return [
-        shape.shared_volume_state(made, resource, volume, member)
+        csv_shape.shared_volume_state(made, resource, volume, member)
         for resource in resources(made, call, shared=True)
         for volume in made.volumes.of(resource)
         for member in made.members()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from labenv.windows.call import Call, Cmdlet
 from labenv.windows.cluster import log, parameters
 from labenv.windows.cluster import shapes as shape
+from labenv.windows.cluster import shapes_volumes as csv_shape
 from labenv.windows.cluster.errors import ClusterProblem, not_found
 from labenv.windows.cluster.records import ADDRESS, DISK, NAME, ONLINE, VM, VM_CONFIGURATION, ResourceRecord
 from labenv.windows.cluster.resources import providers
@@ -32,7 +33,7 @@ def get_cluster_resource(host: Host, call: Call) -> Sequence[object]:
 
 def _again(made: FailoverCluster, resource: ResourceRecord) -> Sequence[object]:
     current = made.resource(resource.id)
-    return [shape.shared_volume(made, current) if current.shared else shape.resource(made, current)]
+    return [csv_shape.shared_volume(made, current) if current.shared else shape.resource(made, current)]
 
 
 async def start_cluster_resource(host: Host, call: Call) -> Sequence[object]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from labenv.windows.call import Call, PsError
 from labenv.windows.cluster.errors import ClusterProblem, not_found, not_reachable, not_running, refused
@@ -163,11 +162,3 @@ async def guarded(call: Call, operation: Awaitable[None], *, target: object = No
         await operation
     except ClusterProblem as error:
         raise problem(call, error, target=target) from error
-
-
-def uuid_text(value: UUID) -> str:
-    """An id in braces, as the cluster's database has it."""
-    return f"{{{value}}}"
-
-
-Output = Sequence[object]
