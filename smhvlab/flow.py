@@ -82,10 +82,10 @@ class Flow(Generic[S]):
         """What the user has to accept by key before the first change."""
         return ()
 
-    def settle(self) -> None:
+    def settle(self, *, lost: bool) -> None:
         """Wait until the site does nothing more for requests whose end nobody saw: their effects would come too late.
 
-        Called before an undo and before a resume.
+        Called before an undo and before a resume. ``lost``: a process died within a step, or a reply was lost.
         """
 
     def result(self, state: S) -> object:

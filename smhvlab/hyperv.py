@@ -10,6 +10,9 @@ from smhvlab.wires.powershell import PowerShellWire, Record
 
 _ATTEMPTS = 60  # looks, five seconds apart, until a VM has reached a state
 
+_PASSING = frozenset({"Starting", "Stopping", "Saving", "FastSaving", "Pausing", "Resuming", "Reset"})
+"""States in which a VM takes no order: somebody, perhaps a process that is dead by now, has just given one."""
+
 
 @dataclass(frozen=True)
 class VmDisk:
@@ -146,14 +149,23 @@ class HyperV:
             raise
         return str(records[0]["State"])
 
+    def _resting(self, vm_id: str) -> str | None:
+        """As ``state``, once the VM has done what it was told before; whatever it is in after five minutes."""
+        for _ in range(_ATTEMPTS):
+            state = self.state(vm_id)
+            if state not in _PASSING:
+                break
+            self.host.sleep(5)
+        return state
+
     def ensure_off(self, vm_id: str) -> None:
         """The VM is switched off without asking its guest (as the Hyper-V writer does before a restore, TR 6.7)."""
-        if self.state(vm_id) not in (None, "Off"):
+        if self._resting(vm_id) not in (None, "Off"):
             self.host.pair(("Get-VM", {"Id": vm_id}), ("Stop-VM", {"TurnOff": True, "Force": True}))
 
     def ensure_running(self, vm_id: str) -> None:
         """The VM is on and its heartbeat answers. Raises NotFound when it does not come up in five minutes."""
-        if self.state(vm_id) != "Running":
+        if self._resting(vm_id) != "Running":
             self.host.pair(("Get-VM", {"Id": vm_id}), ("Start-VM", {}))
         for _ in range(_ATTEMPTS):
             records = self.host.run("Get-VM", {"Id": vm_id}, select=("State", "Heartbeat"))

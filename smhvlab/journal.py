@@ -133,6 +133,11 @@ class Journal:
         return [name for name in reversed(started) if name not in undone]
 
     @property
+    def interrupted(self) -> bool:
+        """Whether the process that wrote it died within a step or within its undo."""
+        return self.lines[-1].mark in (Mark.START, Mark.UNDO)
+
+    @property
     def pivoted(self) -> bool:
         return any(line.pivot for line in self.lines)
 

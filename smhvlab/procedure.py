@@ -27,12 +27,16 @@ class Procedure(Flow[S]):
         super().__init__(cast("Site", site), **parameters)
         self.state_folder = self.site.journals
 
-    def settle(self) -> None:
-        """Wait for what a killed run may have set in motion on the array, before anything is looked up.
+    def settle(self, *, lost: bool) -> None:
+        """Wait for what may still be under way on the site, before anything is looked up.
 
-        A request that ONTAP has accepted goes on after its sender has died; a look in between would find neither the
-        old nor the new. Strangers' jobs may run for hours, so the wait ends after a minute.
+        What ONTAP or a host has accepted goes on after its sender has died; a look in between would find neither the
+        old nor the new. A host does not tell what it does for a session whose client is gone, but nothing that a flow
+        sends takes it longer than a minute, except copies of files: these lock what they write. The array tells its
+        jobs; strangers' may run for hours, so that wait too ends after a minute.
         """
+        if lost:
+            self.host.sleep(_SETTLE_SECONDS)
         for _ in range(_SETTLE_SECONDS):
             if not self.storage.open_jobs():
                 return

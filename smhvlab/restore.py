@@ -8,7 +8,7 @@ from enum import StrEnum
 from html import escape
 
 from smhvlab.doctor import unfinished
-from smhvlab.errors import NotAllowed, NotFound
+from smhvlab.errors import NotAllowed, NotFound, PowerShellError
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm, differencing
 from smhvlab.procedure import Procedure
@@ -18,6 +18,11 @@ from smhvlab.site import stamp
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef
+
+IN_USE = "RemoveFileSystemItemIOError"
+"""What Remove-Item says of a file that somebody has open."""
+
+_ATTEMPTS = 60  # ten seconds apart
 
 
 class Method(StrEnum):
@@ -274,8 +279,17 @@ class RestoreVm(Procedure[RestoreState]):
             self._drop_copy(file)
 
     def _drop_copy(self, file: FileCopy) -> None:
-        if self.host.run("Test-Path", {"LiteralPath": file.partial})[0]:
-            self.host.run("Remove-Item", {"LiteralPath": file.partial, "Force": True})
+        """No half-made copy is there; the copying of a process that is dead by now may still have to end."""
+        if not self.host.run("Test-Path", {"LiteralPath": file.partial})[0]:
+            return
+        for attempt in range(_ATTEMPTS):
+            try:
+                self.host.run("Remove-Item", {"LiteralPath": file.partial, "Force": True})
+                return
+            except PowerShellError as error:
+                if error.error_id != IN_USE or attempt + 1 == _ATTEMPTS:
+                    raise
+                self.host.sleep(10)
 
     @step("Power off the VM", tr="6.7/1", items=lambda s: (s.vm.name,))
     def power_off(self, s: RestoreState) -> None:

@@ -20,6 +20,7 @@ from smhvlab.errors import (
     NotAllowed,
     PlanChanged,
     SmhvLabError,
+    UnknownOutcome,
 )
 from smhvlab.journal import Header, Journal, Mark
 
@@ -80,12 +81,12 @@ class Runner(Generic[S]):
     def resume(self, run: str) -> r.FlowRecord:
         with self._session(), closing(self._take_over(run, "resume")) as journal:
             with self._at("settle"):
-                self._flow.settle()
+                self._flow.settle(lost=journal.interrupted)
             return self._forward(journal)
 
     def undo(self, run: str) -> r.FlowRecord:
         with self._session(), closing(self._take_over(run, "undo")) as journal:
-            return self._back(journal, "")
+            return self._back(journal, "", lost=journal.interrupted)
 
     def cancel(self) -> None:
         with self._brake:
@@ -141,7 +142,7 @@ class Runner(Generic[S]):
                 self._conclude(journal, r.Outcome.STOPPED, text)
                 error.add_note(f"Run {journal.run} has passed its point of no return. Mend the cause, then resume it.")
             else:
-                self._back(journal, text)
+                self._back(journal, text, lost=isinstance(error, UnknownOutcome))
                 error.add_note(f"Run {journal.run}: every step that had started has been undone.")
             raise
         journal.write(Mark.CLOSE, text=r.Outcome.DONE)
@@ -167,7 +168,7 @@ class Runner(Generic[S]):
         journal.write(Mark.END, step.name, state=_plain(state if after is None else after))
         self._tell(r.StepFinished(step.name))
 
-    def _back(self, journal: Journal, error: str) -> r.FlowRecord:
+    def _back(self, journal: Journal, error: str, *, lost: bool) -> r.FlowRecord:
         """Undo what has started, the latest first. If an undo fails, the older ones stay: they may depend on it."""
         with self._brake:
             self._undoing = True
@@ -178,7 +179,7 @@ class Runner(Generic[S]):
             try:
                 if number == 0:
                     with self._at(name, "undo "):
-                        self._flow.settle()
+                        self._flow.settle(lost=lost)
                 if name not in steps:
                     raise JournalFormat(
                         f"This version has no step {name!r}", next_action="Use the one that began the run."

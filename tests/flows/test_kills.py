@@ -16,6 +16,8 @@ from smhvlab.flow import Flow
 from smhvlab.record import Outcome
 from smhvlab.site import Site
 from smhvlab.wires.control import Phase, WireRequest
+from smhvlab.wires.session import Session
+from smhvlab.wires.transport import Sent
 from tests.flows.checks import Picture, blocks_sound, picture, sound
 
 DATABASES = ("aa1", "bb1", "bb2", "bb3")
@@ -177,6 +179,56 @@ def test_killed_at_a_sample_of_requests(ready: labs.Lab, name: str) -> None:
     for number, (request, phase) in enumerate(dict.fromkeys([*near, *sample])):
         if kill_at(ready, case, request, phase):
             mend(ready, case, run, prefer=("undo", "resume")[number % 2])
+
+
+def kill_within(lab: labs.Lab, case: Case, title: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill the run while the host works on a command: it has been sent, and nobody hears of its end."""
+    lab.restore("ready")
+    for journal in (lab.state / "journals").rglob("*.jsonl"):
+        journal.unlink()
+    site = smhvlab.site.connect(lab.profile)
+    flow = case.make(site)
+    poll = Session.poll
+
+    def deaf(session: Session, pipeline: object, sent: Sent) -> bool:
+        if sent.title == title:
+            session.forget()  # a dead process closes nothing on the host
+            raise Killed
+        return poll(session, pipeline, sent)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "poll", deaf)
+        with pytest.raises(Killed):
+            flow.run_sync()
+    site.close()
+
+
+@pytest.mark.parametrize("prefer", ["undo", "resume"])
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("provision", "Rename-Item"),
+        ("provision", "New-VM"),
+        ("provision", "Get-VM | Start-VM"),
+        ("clone", "Get-VM | Stop-VM"),
+        ("clone", "Get-VM | Remove-VM"),
+        ("clone", "Import-VM"),
+        ("copy", "Add-PartitionAccessPath"),
+        ("copy", "Copy-Item"),
+    ],
+)
+def test_killed_while_the_host_works(
+    ready: labs.Lab, name: str, title: str, prefer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host goes on with the command of a dead process; the doctor looks when that has ended, not before."""
+    case = CASES[name]
+    run = course(ready, case)
+    kill_within(ready, case, title, monkeypatch)
+    mend(ready, case, run, prefer=prefer)
+    with smhvlab.site.connect(ready.profile) as site:
+        mended = picture(site)
+        ready.clock.advance(600)
+        assert picture(site) == mended
 
 
 @pytest.mark.long

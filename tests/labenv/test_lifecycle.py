@@ -9,14 +9,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from netapp_ontap.resources.snapshot import Snapshot
 
 import smhvlab.site
 from labenv import lab as labs
@@ -24,6 +26,7 @@ from labenv import process, topology
 from labenv.lab import Lab, LabError
 from labenv.state import FORMAT
 from labenv.statefolder import in_use
+from smhvlab.errors import SmhvLabError
 from tests.labenv.commands import ROOT, copied
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups as POSIX has them")
@@ -82,8 +85,13 @@ def until(condition: Callable[[], bool], what: str) -> None:
 def start_here(folder: Path, name: str = "standalone", **options: Any) -> str:
     """Why a lab cannot start there; tried in this process, because that is quicker."""
     said: list[Mapping[str, object]] = []
+
+    def say(message: Mapping[str, object]) -> None:
+        assert "error" in message, "the lab started"
+        said.append(message)
+
     how = {"seed": None, "bind": "127.0.0.1", "realtime": None, **options}
-    assert process.main(labs.process_arguments(name, state=folder, **how), say=said.append) == 2
+    assert process.main(labs.process_arguments(name, state=folder, **how), say=say) == 2
     assert len(said) == 1
     return str(said[0]["error"])
 
@@ -415,3 +423,28 @@ def test_a_kept_lab_outlives_its_connection(folder: Path) -> None:
             labs.profile_for(f"other@{folder}")
     finally:
         labs.attach(folder).down()
+
+
+def test_a_restore_ends_a_request_that_waits(folder: Path) -> None:
+    """In real time a change is under way for seconds: one that began before a restore does not happen after it."""
+    with labs.start("standalone", state=folder, realtime=1.0) as lab, smhvlab.site.connect(lab.profile) as site:
+        volume = site.tools().storage.volume("vm_shared", svm="svm1")
+        assert volume is not None
+        before = lab.clock.now
+
+        def late() -> None:
+            with suppress(SmhvLabError):
+                site.tools().rest.wait([site.tools().rest.create(Snapshot(volume.uuid, name="late"))])
+            site.release()
+
+        lab.faults.set("ontap.request", "delay", match={"method": "POST"}, seconds=2)
+        client = threading.Thread(target=late)
+        client.start()
+        until(lambda: lab.faults.list()[0]["acted"] == 1, "the request")
+        lab.restore("fresh")
+        client.join(60)
+        assert not client.is_alive()
+        lab.clock.advance(0.1)
+        assert "late" not in set(site.snapshots("vm_shared")["snapshot"])
+        assert (lab.clock.now - before).total_seconds() < 60
+        assert lab.status()["failures"] == []

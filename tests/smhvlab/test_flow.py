@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from toy_site import PivotFlow, ToyError, ToyFlow, ToySite, ToyState, events, fail_at, goal
+from toy_site import Kill, PivotFlow, ToyError, ToyFlow, ToySite, ToyState, events, fail_at, goal, quiet
 
 from smhvlab import record as r
 from smhvlab.doctor import unfinished
@@ -15,6 +15,7 @@ from smhvlab.errors import (
     JournalError,
     NotAllowed,
     PlanChanged,
+    UnknownOutcome,
 )
 from smhvlab.flow import Flow
 from smhvlab.steps import step
@@ -328,12 +329,33 @@ def test_an_undo_begins_after_the_site_has_settled(site: ToySite) -> None:
     assert site.world.things == set()
 
 
+def test_settling_knows_whether_a_reply_was_lost(site: ToySite) -> None:
+    """Nobody saw the end of a request: its reply was lost, or the process died within the step."""
+
+    def fail(problem: BaseException) -> ToyFlow:
+        def seam(where: str) -> None:
+            if where.startswith("after make"):
+                site.seam = quiet
+                raise problem
+
+        flow, site.seam = ToyFlow(site), seam
+        with pytest.raises(type(problem)):
+            flow.run_sync()
+        return flow
+
+    fail(ToyError())
+    fail(UnknownOutcome("The reply was lost", next_action="Look it up."))
+    fail(Kill()).undo_sync()
+    fail(Kill()).resume_sync()
+    assert site.lost == [False, True, True, True]
+
+
 def test_a_site_that_does_not_settle_is_undone_later(site: ToySite, monkeypatch: pytest.MonkeyPatch) -> None:
     """What prevents settling is told like a failed undo, and the doctor can undo the run afterwards."""
     flow = ToyFlow(site)
     site.seam = fail_at("after make info/copy1")
     with monkeypatch.context() as patched:
-        patched.setattr(ToyFlow, "settle", lambda _: site.read("jobs") or fail_at("now")("now"))
+        patched.setattr(ToyFlow, "settle", lambda _, *, lost: site.read("jobs") or fail_at("now")("now"))
         with pytest.raises(ToyError):
             flow.run_sync()
     assert flow.record is not None

@@ -85,6 +85,7 @@ class ToySite:
         self.log: list[tuple[str, str]] = []
         self.surveys = 0
         self.released: list[str] = []
+        self.lost: list[bool] = []
 
     def _request(self, what: str, effect: Callable[[], None]) -> None:
         if self.control.cancelled.is_set():
@@ -110,8 +111,9 @@ class ToySite:
         if thing in self.world.things:
             self._request(f"drop {thing}", lambda: self.world.things.discard(thing))
 
-    def settle(self) -> None:
+    def settle(self, *, lost: bool) -> None:
         """Let what was accepted earlier happen."""
+        self.lost.append(lost)
         late, self.world.late = self.world.late, []
         for thing in late:
             self._make(thing)
@@ -156,8 +158,8 @@ class ToyFlow(Flow[ToyState]):
     def confirmations(self, state: ToyState) -> list[Confirmation]:
         return [Confirmation(key=key, text=f"Really {key}?", tr="7.1") for key in self.ask]
 
-    def settle(self) -> None:
-        self.toy.settle()
+    def settle(self, *, lost: bool) -> None:
+        self.toy.settle(lost=lost)
 
     def result(self, state: ToyState) -> object:
         return state.serial
