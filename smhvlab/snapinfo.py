@@ -4,7 +4,9 @@ Layout below the SnapInfo folder::
 
     Datasets\\<dataset>\\<number>.toml       a dataset's versions; the highest number counts
     Backups\\<dataset>\\<backup>.json        one file per backup
-    Backups\\<dataset>\\<backup>.deleted     its backup was deleted
+    Backups\\<dataset>\\<backup>.deleted     its backup is being deleted: it is not offered any more
+    Backups\\<dataset>\\<backup>.verified    its backup was verified
+    Policies\\<policy>\\<number>.toml         a policy's versions; the highest number counts
 
 Every file carries a checksum, is written under another name and then moved without force: two consoles cannot
 overwrite each other, and a half-written file is never read.
@@ -113,6 +115,8 @@ class Backup:
         consistency: ``crash`` or ``application``.
         common_point: whether all volumes were taken at one instant.
         evidence: how consistent it is and why, in plain sentences.
+        policy: name of the policy that asked for it, "" for a backup on demand.
+        tag: the retention tag under which it is kept or deleted, "" if no policy deletes it (TR 6.3).
     """
 
     name: str
@@ -125,6 +129,8 @@ class Backup:
     luns: tuple[BackupLun, ...]
     evidence: tuple[str, ...] = ()
     excluded: tuple[str, ...] = field(default=())
+    policy: str = ""
+    tag: str = ""
 
     @property
     def registered_as(self) -> str:
@@ -142,6 +148,21 @@ class Backup:
             if vm.id == vm_id:
                 return vm
         raise NotFound(f"The backup {self.name} does not hold the VM {vm_id}", next_action="Choose another backup.")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What SnapInfo knows of backups.
+
+    Attributes:
+        backups: those that are offered, oldest first.
+        deleted: those whose deletion has begun and is not finished, oldest first.
+        verified: names of those that were verified.
+    """
+
+    backups: list[Backup]
+    deleted: list[Backup]
+    verified: frozenset[str]
 
 
 class SnapInfo:
@@ -179,12 +200,12 @@ class SnapInfo:
     def datasets(self) -> list[Dataset]:
         """The present version of every dataset, by name."""
         newest: dict[str, tuple[int, str]] = {}
-        for path in self._files("Datasets"):
+        for path in self.files("Datasets"):
             parts = path.rsplit("\\", 2)
             number = int(parts[2].removesuffix(".toml"))
             newest[parts[1]] = max(newest.get(parts[1], (0, "")), (number, path))
         chosen = [entry for _, entry in sorted(newest.items())]
-        texts = self._read([path for _, path in chosen], "#")
+        texts = self.read_all([path for _, path in chosen], "#")
         return [_dataset(text, number) for (number, _), text in zip(chosen, texts, strict=True)]
 
     def dataset(self, name: str) -> Dataset:
@@ -211,18 +232,55 @@ class SnapInfo:
             "vm": [{"name": m.name, "id": m.id} for m in dataset.members],
         }
         folder = f"{self.folder()}\\Datasets\\{dataset.name}"
-        self._write(folder, f"{version:06}.toml", tomli_w.dumps(document), "#")
+        self.write_once(folder, f"{version:06}.toml", tomli_w.dumps(document), "#")
         return Dataset(dataset.name, dataset.members, dataset.description, version)
 
     # --- backups
 
     def backups(self) -> list[Backup]:
         """Every backup that was not deleted, oldest first."""
-        files = self._files("Backups")
-        deleted = {path.removesuffix(".deleted") for path in files if path.endswith(".deleted")}
-        live = [p for p in files if p.endswith(".json") and p.removesuffix(".json") not in deleted]
-        found = [msgspec.json.decode(text, type=Backup) for text in self._read(live, "//")]
-        return sorted(found, key=lambda backup: (backup.time, backup.name))
+        return self.catalogue().backups
+
+    def catalogue(self) -> Catalogue:
+        """Every backup with what else is known of it; two requests and one for the contents."""
+        files = self.files("Backups")
+        marks = {
+            suffix: {path.removesuffix(suffix) for path in files if path.endswith(suffix)}
+            for suffix in (".deleted", ".verified")
+        }
+        known = [path for path in files if path.endswith(".json")]
+        found = {
+            path.removesuffix(".json"): msgspec.json.decode(text, type=Backup)
+            for path, text in zip(known, self.read_all(known, "//"), strict=True)
+        }
+        ordered = sorted(found.items(), key=lambda entry: (entry[1].time, entry[1].name))
+        return Catalogue(
+            backups=[backup for stem, backup in ordered if stem not in marks[".deleted"]],
+            deleted=[backup for stem, backup in ordered if stem in marks[".deleted"]],
+            verified=frozenset(backup.name for stem, backup in ordered if stem in marks[".verified"]),
+        )
+
+    def mark_verified(self, backup: Backup, evidence: str = "") -> None:
+        """Record that a backup was verified: retention keeps at least one such backup (TR 6.3)."""
+        leaf = f"{backup.name}.verified"
+        if not self.host.run("Test-Path", {"LiteralPath": f"{self._home(backup)}\\{leaf}"})[0]:
+            self.write_once(self._home(backup), leaf, evidence, "#")
+
+    def mark_deleted(self, backup: Backup) -> None:
+        """The backup is not offered any more; its Snapshot copies may still be there."""
+        leaf = f"{backup.name}.deleted"
+        if not self.host.run("Test-Path", {"LiteralPath": f"{self._home(backup)}\\{leaf}"})[0]:
+            self.write_once(self._home(backup), leaf, "", "#")
+
+    def forget(self, backup: Backup) -> None:
+        """No file of a backup is left, the mark last: a deletion that was interrupted goes on next time."""
+        for suffix in (".verified", ".json", ".deleted"):
+            path = f"{self._home(backup)}\\{backup.name}{suffix}"
+            if self.host.run("Test-Path", {"LiteralPath": path})[0]:
+                self.host.run("Remove-Item", {"LiteralPath": path, "Force": True})
+
+    def _home(self, backup: Backup) -> str:
+        return f"{self.folder()}\\Backups\\{backup.dataset}"
 
     def backup(self, name: str) -> Backup:
         """The backup of a name. Raises NotFound."""
@@ -240,7 +298,7 @@ class SnapInfo:
         """The backup's file is there, with these contents."""
         if not self.has_backup(backup.dataset, backup.name):
             text = msgspec.json.format(msgspec.json.encode(backup), indent=1).decode()
-            self._write(f"{self.folder()}\\Backups\\{backup.dataset}", f"{backup.name}.json", text, "//")
+            self.write_once(f"{self.folder()}\\Backups\\{backup.dataset}", f"{backup.name}.json", text, "//")
 
     def discard_backup(self, dataset: str, name: str) -> None:
         """The file of a backup that was never finished is gone."""
@@ -251,7 +309,8 @@ class SnapInfo:
 
     # --- files
 
-    def _files(self, part: str) -> list[str]:
+    def files(self, part: str) -> list[str]:
+        """Full names of the finished files below a part of the folder, sorted; empty if there is no such part."""
         folder = f"{self.folder()}\\{part}"
         if not self.host.run("Test-Path", {"LiteralPath": folder})[0]:
             return []
@@ -261,21 +320,23 @@ class SnapInfo:
         paths = [str(record["FullName"]) for record in records]
         return sorted(path for path in paths if not path.endswith(".new"))
 
-    def _write(self, folder: str, leaf: str, text: str, comment: str) -> None:
+    def write_once(self, folder: str, leaf: str, text: str, comment: str) -> None:
+        """Write a new file with its checksum. Raises NameTaken if it is there already."""
         digest = hashlib.sha256(text.encode()).hexdigest()
         target = f"{folder}\\{leaf}"
         self.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
         if self.host.run("Test-Path", {"LiteralPath": target})[0]:
-            raise NameTaken(
-                f"{target} is there already: somebody else wrote it meanwhile",
-                next_action="Read it again and repeat the change.",
-                tr="5.2",
-            )
+            raise _written_by_somebody(target)
         value = f"{comment} sha256 {digest}\r\n{text}"
         self.host.run("Set-Content", {"LiteralPath": f"{target}.new", "Value": value, "NoNewline": True, **_ENCODING})
-        self.host.run("Move-Item", {"LiteralPath": f"{target}.new", "Destination": target})
+        try:
+            self.host.run("Move-Item", {"LiteralPath": f"{target}.new", "Destination": target})
+        except PowerShellError as error:
+            if self.host.run("Test-Path", {"LiteralPath": target})[0]:
+                raise _written_by_somebody(target) from error
+            raise
 
-    def _read(self, paths: list[str], comment: str) -> list[str]:
+    def read_all(self, paths: list[str], comment: str) -> list[str]:
         """Contents of files in their order, in one request, each held against its checksum."""
         if not paths:
             return []
@@ -291,6 +352,14 @@ class SnapInfo:
                 )
             texts.append(text)
         return texts
+
+
+def _written_by_somebody(target: str) -> NameTaken:
+    return NameTaken(
+        f"{target} is there already: somebody else wrote it meanwhile",
+        next_action="Read it again and repeat the change.",
+        tr="5.2",
+    )
 
 
 def _dataset(text: str, version: int) -> Dataset:
