@@ -9,7 +9,7 @@ from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.rest.call import Call
 from labenv.ontap.rest.collection import Collection
-from labenv.ontap.rest.model import Body, Codes, Field, Links, Now
+from labenv.ontap.rest.model import Body, Codes, Field, Now
 from labenv.ontap.rest.snapmirror_fields import bytes_so_far, path_of, show_duration
 from labenv.ontap.rest.values import Kind, show_time
 from labenv.ontap.snapmirror import shown_state
@@ -35,7 +35,6 @@ class Transfers(Collection):
         "POST": ("4", "13303812", "13303844", "13303845", "13303846", "13303847"),
         "PATCH": ("4", "13303849"),
     }
-    links: ClassVar[Links] = {"relationship": "/api/snapmirror/relationships/{relationship.uuid}"}
     fields = (
         Field("relationship.uuid", read=lambda core, t: t.relationship),
         Field("relationship.destination.path", read=lambda core, t: path_of(core, _relationship(core, t).destination)),

@@ -13,8 +13,33 @@ import pytest
 import uvicorn
 
 from labenv.certs import ensure_certificates
+from labenv.ontap.rest.call import Call, Reply
+from labenv.ontap.rest.dispatch import Dispatcher
 
+from .conformance import Gate
 from .ontap_bench import Bench, Served, ServedBench
+
+
+@pytest.fixture(scope="session")
+def _gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture(autouse=True)
+def gate(_gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Every answer of every test in this folder is held against what the vendor has published."""
+    answer = Dispatcher.answer
+
+    async def watched(self: Dispatcher, call: Call) -> Reply:
+        reply = await answer(self, call)
+        if reply.raw is None:
+            _gate.look(self, call.method, tuple(call.segments), reply.status, reply.body)
+        return reply
+
+    monkeypatch.setattr(Dispatcher, "answer", watched)
+    _gate.violations.clear()
+    yield _gate
+    assert sorted(set(_gate.violations)) == []
 
 
 @pytest.fixture

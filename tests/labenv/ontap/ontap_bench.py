@@ -21,23 +21,24 @@ from labenv.ontap.spec import AggregateSpec, ClusterSpec, LifSpec, SvmSpec
 from labenv.state import State
 
 T = TypeVar("T")
-GENERIC = {
-    "1",
-    "2",
-    "3",
-    "4",
-    "6",
-    "8",
-    "262179",
-    "262188",
-    "262196",
-    "262197",
-    "262198",
-    "460770",
-    "917536",
-    "6691623",
+GENERAL = {
+    "1": "an entry of that name is there already",
+    "2": "a value is missing or makes no sense",
+    "3": "no such route, or not with this method",
+    "4": "no such entry",
+    "6": "not for this user",
+    "8": "the entry is in use",
+    "262179": "a parameter or field that the route does not have",
+    "262188": "a field given twice, nested and dotted",
+    "262196": "a field that the method does not set",
+    "262197": "a value that is not of the field's type or range",
+    "262198": "a body that is not JSON",
+    "460770": "a job that failed for a reason of its own; also what an injected fault gives if it names none",
+    "917536": "a job that failed because there is no space",
+    "6691623": "a login that is not accepted",
 }
-"""Codes that any operation can give."""
+"""Codes that any operation can give, of the framework around the operations: documented once, not for each."""
+GENERIC = set(GENERAL)
 MIB = 1 << 20
 GIB = 1 << 30
 PASSWORD = "admin-secret"
