@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from smhvlab.errors import NotFound, NotUnique, PowerShellError
-from smhvlab.wires.powershell import PowerShellWire, Record
+from smhvlab.wires.powershell import PowerShellWire, Record, Running
 
 _ATTEMPTS = 60  # looks, five seconds apart, until a VM has reached a state
 
@@ -40,6 +40,7 @@ class Vm:
         checkpoints: folder of its checkpoint files (the TR's VM snapshot location).
         parents: files that its virtual disks are based on; only ``HyperV.with_checkpoints`` knows them,
         checkpoint_ids: and the ids of its checkpoints.
+        host: the host on which it is registered.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Vm:
     disks: tuple[VmDisk, ...] = ()
     parents: tuple[str, ...] = ()
     checkpoint_ids: tuple[str, ...] = ()
+    host: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -82,6 +84,7 @@ _FIELDS = (
     "ConfigurationLocation",
     "SnapshotFileLocation",
 )
+_DRIVE_FIELDS = ("VMId", "Path", "ControllerType", "ControllerNumber", "ControllerLocation", "DiskNumber")
 
 
 class HyperV:
@@ -92,30 +95,26 @@ class HyperV:
 
     def vms(self) -> list[Vm]:
         """Every VM with its disks, by name; two requests whatever their number."""
-        records = self.host.run("Get-VM", select=_FIELDS)
-        drives = self.host.run(
-            "Get-VMHardDiskDrive",
-            {"VMName": "*"},
-            select=("VMId", "Path", "ControllerType", "ControllerNumber", "ControllerLocation", "DiskNumber"),
-        )
+        return self.collect_vms(self.begin_vms())
+
+    def begin_vms(self) -> tuple[Running, Running]:
+        """Start what ``vms`` asks, for a wave over several hosts; ``collect_vms`` has the answer."""
+        records = self.host.begin("Get-VM", select=_FIELDS)
+        return records, self.host.begin("Get-VMHardDiskDrive", {"VMName": "*"}, select=_DRIVE_FIELDS)
+
+    def collect_vms(self, running: tuple[Running, Running]) -> list[Vm]:
+        """The VMs that ``begin_vms`` asked for."""
+        records, drives = self.host.collect(running)
         by_vm: dict[str, list[VmDisk]] = {}
         for drive in drives:
             by_vm.setdefault(str(drive["VMId"]), []).append(_disk(drive))
-        found = [_vm(record, by_vm.get(str(record["Id"]), [])) for record in records]
+        name = self.host.endpoint.name
+        found = [_vm(record, by_vm.get(str(record["Id"]), []), host=name) for record in records]
         return sorted(found, key=lambda vm: (vm.name.casefold(), vm.id))
 
     def vm(self, name: str) -> Vm:
-        """The VM of a name. Raises NotFound, NotUnique."""
-        matches = [vm for vm in self.vms() if vm.name.casefold() == name.casefold()]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            raise NotUnique(
-                f"{len(matches)} VMs are named {name}",
-                next_action="Rename all but one of them: SMHV tells VMs apart by id, people do not.",
-                tr="5.2",
-            )
-        raise NotFound(f"There is no VM {name}", next_action="List the VMs with site.vms().", tr="5.2")
+        """The VM of a name on this host. Raises NotFound, NotUnique."""
+        return one_named(name, self.vms())
 
     def by_id(self, vm_id: str) -> Vm | None:
         """The VM of an id, or None."""
@@ -235,6 +234,20 @@ class HyperV:
         return [str(record["FullName"]) for record in records]
 
 
+def one_named(name: str, vms: Iterable[Vm]) -> Vm:
+    """The VM of a name among these. Raises NotFound, NotUnique."""
+    matches = [vm for vm in vms if vm.name.casefold() == name.casefold()]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise NotUnique(
+            f"{len(matches)} VMs are named {name}",
+            next_action="Rename all but one of them: SMHV tells VMs apart by id, people do not.",
+            tr="5.2",
+        )
+    raise NotFound(f"There is no VM {name}", next_action="List the VMs with site.vms().", tr="5.2")
+
+
 def differencing(path: str) -> bool:
     """Whether a virtual disk is the file of a checkpoint, which means nothing without the files it is based on."""
     return path.casefold().endswith((".avhd", ".avhdx"))
@@ -244,7 +257,7 @@ def _missing(error: PowerShellError) -> bool:
     return error.error_id == "InvalidParameter"
 
 
-def _vm(record: Record, disks: Iterable[VmDisk]) -> Vm:
+def _vm(record: Record, disks: Iterable[VmDisk], *, host: str) -> Vm:
     return Vm(
         id=str(record["Id"]),
         name=str(record["Name"]),
@@ -253,6 +266,7 @@ def _vm(record: Record, disks: Iterable[VmDisk]) -> Vm:
         configuration=str(record["ConfigurationLocation"]).rstrip("\\"),
         checkpoints=str(record["SnapshotFileLocation"]).rstrip("\\"),
         disks=tuple(sorted(disks, key=_position)),
+        host=host,
     )
 
 

@@ -8,6 +8,7 @@ from smhvlab.flow import Flow
 
 if TYPE_CHECKING:
     from smhvlab.hyperv import HyperV
+    from smhvlab.nodes import Nodes
     from smhvlab.site import Site
     from smhvlab.snapdrive import SnapDrive
     from smhvlab.snapinfo import SnapInfo
@@ -44,8 +45,13 @@ class Procedure(Flow[S]):
 
     @property
     def host(self) -> PowerShellWire:
-        """PowerShell on the host."""
+        """PowerShell on the site's own host, which has the SnapInfo disk."""
         return self.site.tools().host
+
+    @property
+    def nodes(self) -> Nodes:
+        """All hosts of the site."""
+        return self.site.tools().nodes
 
     @property
     def storage(self) -> Storage:
@@ -54,12 +60,12 @@ class Procedure(Flow[S]):
 
     @property
     def snapdrive(self) -> SnapDrive:
-        """LUNs as disks of the host."""
+        """LUNs as disks of that host."""
         return self.site.tools().snapdrive
 
     @property
     def hyperv(self) -> HyperV:
-        """VMs of the host."""
+        """VMs of that host."""
         return self.site.tools().hyperv
 
     @property

@@ -160,6 +160,7 @@ def from_endpoints(
     name: str | None = None,
     storage: str | None = None,
     hyperv: Sequence[str] | None = None,
+    site: str | None = None,
     read_only: bool = False,
 ) -> Profile:
     """The profile of a lab, from its ``endpoints.json`` or the same as a mapping.
@@ -170,6 +171,7 @@ def from_endpoints(
         storage: which storage cluster, if the lab has several; the first by default.
         hyperv: names of hosts or failover clusters to take. By default all; in a lab of two sites, whose entries carry
             ``"site"``, those of the storage cluster's site.
+        site: which site, in a lab of several; it becomes a part of the profile's name.
         read_only: refuse every change.
 
     Raises:
@@ -178,11 +180,15 @@ def from_endpoints(
     """
     data = _read_endpoints(source)
     try:
-        stores = [entry for entry in _entries(data, "storage") if storage is None or entry["name"] == storage]
+        known = _entries(data, "storage")
+        stores = [entry for entry in known if storage in (None, entry["name"]) and site in (None, entry.get("site"))]
         if not stores:
+            wanted_store = f" {storage}" if storage else ""
+            where = f" on a site {site}" if site else ""
+            sites = sorted({str(entry["site"]) for entry in known if entry.get("site")})
             raise NotFound(
-                f"The lab has no storage cluster {storage}" if storage else "The lab has no storage cluster",
-                next_action="Start a topology that has one, or name another.",
+                f"The lab has no storage cluster{wanted_store}{where}",
+                next_action=f"Its sites are {', '.join(sites)}." if site and sites else "Name another topology.",
             )
         store = stores[0]
         wanted = None if hyperv is None else {text.casefold() for text in hyperv}
@@ -210,7 +216,7 @@ def from_endpoints(
         svms = _entries(store, "svms")
         secrets |= {f"{store['name']}/{svm['name']}": Secret(str(svm["password"])) for svm in svms if "password" in svm}
         return Profile(
-            name=name or str(data.get("topology") or "lab"),
+            name=name or str(data.get("topology") or "lab") + (f"-{site}" if site else ""),
             storage=_storage(store),
             hyperv=tuple(_host({"configuration_name": LAB_CONFIGURATION, **entry}) for entry in hosts),
             proxy=_optional(data, "proxy"),

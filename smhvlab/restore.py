@@ -58,6 +58,7 @@ class RestoreLun:
             another mount: two plans that differ in nothing else are equal.
         mount: where the clone is mounted, with a final backslash.
         files: what is copied back.
+        image: path of the consistent image inside the Snapshot copy.
     """
 
     lun: LunRef
@@ -68,6 +69,7 @@ class RestoreLun:
     clone: str = field(default="", compare=False)
     mount: str = field(default="", compare=False)
     files: tuple[FileCopy, ...] = ()
+    image: str = ""
 
     def __str__(self) -> str:
         why = f", {self.others} file(s) of others are on it" if self.others else ""
@@ -212,7 +214,7 @@ class RestoreVm(Procedure[RestoreState]):
         own = _folded(disk.path for disk in then.disks) | _folded(file.partial for file in files)
         others = [path for path in self.snapdrive.files(access) if not now.owns(path) and path.casefold() not in own]
         if not others:
-            return RestoreLun(lun, place.snapshot, Method.LUN_CLONE, access)
+            return RestoreLun(lun, place.snapshot, Method.LUN_CLONE, access, image=place.path)
         if any(differencing(path) for path in wanted):
             raise NotAllowed(
                 f"{then.name} had checkpoints when {place.snapshot} was taken, and {lun} holds files of others",
@@ -230,6 +232,7 @@ class RestoreVm(Procedure[RestoreState]):
             clone=f"{lun.name}_restore_{mark}".replace(".", "_"),
             mount=f"C:\\smhvlab\\restore_{mark}_{number}\\",
             files=files,
+            image=place.path,
         )
 
     def confirmations(self, state: RestoreState) -> Sequence[Confirmation]:
@@ -246,7 +249,7 @@ class RestoreVm(Procedure[RestoreState]):
     )
     def mount(self, s: RestoreState) -> None:
         for lun in self.track(s.copied):
-            source = lun.lun.in_snapshot(lun.snapshot)
+            source = lun.lun.in_snapshot(lun.snapshot, lun.image)
             clone = self.storage.ensure_lun_clone(lun.clone, source=source, svm=lun.lun.svm)
             self.snapdrive.ensure_connected(clone, igroup=s.igroup, access_path=lun.mount)
 
@@ -315,7 +318,7 @@ class RestoreVm(Procedure[RestoreState]):
     def restore_luns(self, s: RestoreState) -> None:
         for lun in self.track(s.cloned):
             self.snapdrive.ensure_offline(lun.lun.unique_id)
-            self.storage.restore_lun(lun.lun, snapshot=lun.snapshot)
+            self.storage.restore_lun(lun.lun, snapshot=lun.snapshot, path=lun.image)
             disk = self.snapdrive.ensure_online(self.snapdrive.arrived(lun.lun))
             self.snapdrive.ensure_mounted(disk, lun.access_path)
 

@@ -1,4 +1,4 @@
-"""A site: one storage cluster and one Hyper-V host, as tables to look at and flows to run."""
+"""A site: one storage cluster and one Hyper-V host or failover cluster, as tables to look at and flows to run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from smhvlab import profile as profiles
 from smhvlab.errors import NotAllowed, ProfileError, SmhvLabError
 from smhvlab.frames import frame
-from smhvlab.hyperv import HyperV, Vm
-from smhvlab.profile import Profile
+from smhvlab.hyperv import HyperV, Vm, one_named
+from smhvlab.nodes import Node, Nodes
+from smhvlab.profile import HostEndpoint, Profile
 from smhvlab.secrets import Secrets
 from smhvlab.snapdrive import SnapDrive
-from smhvlab.snapinfo import Dataset, DatasetMember, SnapInfo
+from smhvlab.snapinfo import Dataset, DatasetMember
 from smhvlab.sql import Sql
 from smhvlab.storage import Storage
 from smhvlab.tables import SiteTables, Tools
@@ -104,14 +105,6 @@ class Site(SiteTables):
 
     def _open(self) -> Tools:
         profile = self.profile
-        host = PowerShellWire(
-            profile.hyperv[0],
-            self._secrets.of(profile.hyperv[0]),
-            log=self.log,
-            control=self.control,
-            read_only=profile.read_only,
-            proxy=profile.proxy,
-        )
         rest = OntapWire(
             profile.storage,
             self._secrets.of(profile.storage),
@@ -119,18 +112,22 @@ class Site(SiteTables):
             control=self.control,
             read_only=profile.read_only,
             proxy=profile.proxy,
-            sleep=host.sleep,
+            sleep=lambda seconds: nodes.own().host.sleep(seconds),
         )
         storage = Storage(rest)
-        return Tools(
-            rest,
-            host,
-            storage,
-            SnapDrive(host, storage),
-            HyperV(host),
-            SnapInfo(host),
-            Sql(host, profile.hyperv[0], self._secrets),
+        nodes = Nodes(profile.hyperv, lambda endpoint: self._node(endpoint, storage))
+        return Tools(rest, nodes, storage)
+
+    def _node(self, endpoint: HostEndpoint, storage: Storage) -> Node:
+        host = PowerShellWire(
+            endpoint,
+            self._secrets.of(endpoint),
+            log=self.log,
+            control=self.control,
+            read_only=self.profile.read_only,
+            proxy=self.profile.proxy,
         )
+        return Node(endpoint.name, host, SnapDrive(host, storage), HyperV(host), Sql(host, endpoint, self._secrets))
 
     def release(self) -> None:
         """Close the wires of the calling thread."""
@@ -165,7 +162,7 @@ class Site(SiteTables):
             except SmhvLabError as error:
                 rows.append((endpoint, wire, False, error.message, error.next_action))
 
-        storage, host = self.profile.storage.name, self.profile.hyperv[0].name
+        storage = self.profile.storage.name
 
         def version() -> str:
             record: Mapping[str, Any] = tools.rest.read(Cluster(), fields="version")
@@ -174,10 +171,13 @@ class Site(SiteTables):
 
         look(storage, "REST", "{}", version)
         look(storage, "REST", "{} aggregates visible", lambda: len(tools.rest.collect(Aggregate)))
-        look(host, "PowerShell", "time {}", lambda: self.now().isoformat(" ", "seconds"))
-        look(host, "PowerShell", "{} VMs", lambda: len(tools.hyperv.vms()))
-        look(host, "PowerShell", "initiator {}", tools.snapdrive.initiator)
-        look(host, "PowerShell", "SnapInfo in {}", tools.snapinfo.folder)
+        for endpoint in self.profile.hyperv:
+            node = tools.nodes[endpoint.name]
+            look(node.name, "PowerShell", "time {}", lambda of=node: of.host.now().isoformat(" ", "seconds"))
+            look(node.name, "PowerShell", "{} VMs", lambda of=node: len(of.hyperv.vms()))
+            look(node.name, "PowerShell", "initiator {}", node.snapdrive.initiator)
+        names = self.profile.hyperv[0].name if len(self.profile.hyperv) == 1 else self.profile.hyperv[0].cluster
+        look(str(names), "PowerShell", "SnapInfo in {}", tools.snapinfo.folder)
         types = {"endpoint": "str", "wire": "str", "ok": "bool", "finding": "str", "next": "str"}
         return frame([dict(zip(types, row, strict=True)) for row in rows], types)
 
@@ -250,7 +250,8 @@ class Site(SiteTables):
             raise NotAllowed(
                 "A dataset needs a list of at least one VM", next_action="Name its VMs, e.g. ['sql01'].", tr="5.2"
             )
-        found: list[Vm] = [self.tools().hyperv.vm(name) for name in dict.fromkeys(names)]
+        everything = self.tools().nodes.vms()
+        found: list[Vm] = [one_named(name, everything) for name in dict.fromkeys(names)]
         return tuple(DatasetMember(vm.id, vm.name) for vm in found)
 
     # --- flows
@@ -284,6 +285,7 @@ def connect(
     target: str | Path | Profile | Mapping[str, object],
     *,
     read_only: bool = False,
+    site: str | None = None,
     secrets: Secrets | None = None,
     seam: Seam | None = None,
 ) -> Site:
@@ -293,9 +295,11 @@ def connect(
         target: the name of a saved profile, a profile, a lab's ``endpoints.json``, or ``"lab:NAME"`` for a fresh lab of
             that topology (``"lab:NAME@STATE"`` for one that is kept in a state folder).
         read_only: refuse every change.
+        site: which site of a lab that has several (topology ``dr-pair``: ``"A"`` or ``"B"``); the first by default.
 
     Raises:
         ProfileError: there is no such profile, or it cannot be used.
+        NotFound: the lab has no such site.
     """
     keep: object = None
     if isinstance(target, str):
@@ -310,7 +314,7 @@ def connect(
     if isinstance(target, Profile):
         chosen = target
     else:
-        chosen = profiles.from_endpoints(target, read_only=read_only)
+        chosen = profiles.from_endpoints(target, read_only=read_only, site=site)
     if read_only and not chosen.read_only:
         chosen = replace(chosen, read_only=True)
     if not chosen.hyperv:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.storage import LunRef, Storage
-from smhvlab.wires.powershell import PowerShellWire, Record
+from smhvlab.wires.powershell import PowerShellWire, Record, Running
 
 BASIC_DATA = "{ebd0a0a2-b9e5-4433-87c0-68b6b72699c7}"
 """GPT type of an ordinary partition; a disk also has a small reserved one that is never mounted."""
 
+_DISK_FIELDS = ("Number", "UniqueId", "Guid", "PartitionStyle", "IsOffline")
+_FLAGS = ("IsHidden", "IsReadOnly", "IsShadowCopy", "NoDefaultDriveLetter")
+_PARTITION = ("DiskNumber", "PartitionNumber", "GptType", "AccessPaths", *_FLAGS)
 _ATTEMPTS = 12  # rescans of five seconds until a mapped LUN must have arrived
 
 
@@ -26,6 +29,8 @@ class HostDisk:
         access_paths: where its data partition is mounted (drive letters and folders, each with a final backslash).
         volume_path: ``\\\\?\\Volume{...}\\`` of its data partition, "" while it has none.
         partition: number of its data partition, 0 while it has none.
+        host: the host that shows it so; the other nodes of a cluster show it offline.
+        shadow: whether its data partition carries a shadow copy's attributes (hidden, read-only, no drive letter).
     """
 
     number: int
@@ -36,6 +41,8 @@ class HostDisk:
     access_paths: tuple[str, ...] = ()
     volume_path: str = ""
     partition: int = 0
+    host: str = ""
+    shadow: bool = False
 
 
 class SnapDrive:
@@ -63,13 +70,21 @@ class SnapDrive:
         return self._initiator
 
     def disks(self) -> list[HostDisk]:
-        """All disks of the host with their data partition; three requests whatever their number."""
-        found = self.host.run("Get-Disk", select=("Number", "UniqueId", "Guid", "PartitionStyle", "IsOffline"))
-        partitions = self.host.run("Get-Partition", select=("DiskNumber", "PartitionNumber", "GptType", "AccessPaths"))
+        """All disks of the host with their data partition; two requests whatever their number."""
+        return self.collect_disks(self.begin_disks())
+
+    def begin_disks(self) -> tuple[Running, Running]:
+        """Start what ``disks`` asks, for a wave over several hosts; ``collect_disks`` has the answer."""
+        return self.host.begin("Get-Disk", select=_DISK_FIELDS), self.host.begin("Get-Partition", select=_PARTITION)
+
+    def collect_disks(self, running: tuple[Running, Running]) -> list[HostDisk]:
+        """The disks that ``begin_disks`` asked for."""
+        found, partitions = self.host.collect(running)
         by_disk: dict[int, list[Record]] = {}
         for partition in partitions:
             by_disk.setdefault(int(partition["DiskNumber"]), []).append(partition)
-        return [_disk(record, by_disk.get(int(record["Number"]), [])) for record in found]
+        name = self.host.endpoint.name
+        return [_disk(record, by_disk.get(int(record["Number"]), []), host=name) for record in found]
 
     def disk(self, unique_id: str) -> HostDisk | None:
         """The disk of an identity, or None if the host does not see it."""
@@ -124,11 +139,18 @@ class SnapDrive:
         )
 
     def ensure_online(self, disk: HostDisk) -> HostDisk:
-        """The disk is online and writable; returns what the host then shows of it."""
+        """The disk is online and writable, its data partition no longer marked as a shadow copy's (TR 6.2).
+
+        Returns what the host then shows of it.
+        """
         if disk.offline:
             self.host.run("Set-Disk", {"Number": disk.number, "IsOffline": False})
         self.host.run("Set-Disk", {"Number": disk.number, "IsReadOnly": False})
         again = self.disk(disk.unique_id)
+        if again is not None and again.shadow and again.partition:
+            place = {"DiskNumber": again.number, "PartitionNumber": again.partition}
+            self.host.run("Set-Partition", {**place, **dict.fromkeys(_FLAGS, False)})
+            again = self.disk(disk.unique_id)
         if again is None or again.offline:
             raise NotFound(
                 f"Disk {disk.number} ({disk.unique_id}) did not come online",
@@ -197,27 +219,25 @@ def _is_systems_own(path: str) -> bool:
     return "\\system volume information\\" in path or "\\$recycle.bin\\" in path
 
 
-def _disk(record: Record, partitions: Iterable[Record]) -> HostDisk:
+def _disk(record: Record, partitions: Iterable[Record], *, host: str) -> HostDisk:
     disk = HostDisk(
         number=int(record["Number"]),
         unique_id=str(record["UniqueId"] or "").upper(),
         guid=str(record["Guid"] or ""),
         style=str(record["PartitionStyle"]),
         offline=bool(record["IsOffline"]),
+        host=host,
     )
     for partition in partitions:
         if str(partition["GptType"] or BASIC_DATA).casefold() != BASIC_DATA:
             continue
         paths = [str(path) for path in partition["AccessPaths"] or ()]
         volume = next((path for path in paths if path.startswith("\\\\?\\Volume")), "")
-        return HostDisk(
-            number=disk.number,
-            unique_id=disk.unique_id,
-            guid=disk.guid,
-            style=disk.style,
-            offline=disk.offline,
+        return replace(
+            disk,
             access_paths=tuple(path for path in paths if not path.startswith("\\\\?\\")),
             volume_path=volume,
             partition=int(partition["PartitionNumber"]),
+            shadow=any(bool(partition[flag]) for flag in _FLAGS),
         )
     return disk

@@ -24,10 +24,8 @@ import msgspec
 import tomli_w
 
 from smhvlab.errors import NameTaken, NotAllowed, NotFound, PowerShellError
+from smhvlab.nodes import REGISTRY, Nodes
 from smhvlab.wires.powershell import PowerShellWire
-
-REGISTRY = "HKLM:\\SOFTWARE\\NetApp\\SnapManager for Hyper-V\\Server"
-"""Registry key of the host that holds SMHV's settings; SnapInfoPath is one of its values."""
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,60}\Z")
 """What the name of a dataset may look like: it becomes a part of file and Snapshot copy names."""
@@ -59,8 +57,10 @@ class BackupLun:
 
     Attributes:
         snapshot: name of the Snapshot copy of ``volume``.
-        path: path of the image **inside** that Snapshot copy.
+        path: path of the **consistent** image inside that Snapshot copy. After auto-recovery that is a clone beside the
+            LUN, whose own path there holds what it would be after a crash (TR 6.2).
         access_path: where the host had it mounted.
+        shared: whether it was a cluster shared volume.
     """
 
     svm: str
@@ -73,6 +73,7 @@ class BackupLun:
     unique_id: str
     disk_guid: str
     access_path: str
+    shared: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,67 @@ class BackupDisk:
 
 
 @dataclass(frozen=True)
+class VmEvidence:
+    """How consistent one VM is in a backup, and why.
+
+    Attributes:
+        how: ``crash``, ``online`` (its guest made itself consistent), ``saved`` or ``off``.
+        why: one sentence.
+        set_id: shadow copy set, or name of the checkpoint, that holds it; "" for a crash-consistent backup.
+        quiesced: whether the guest's own writers took part.
+        frozen: seconds for which they held their writes, None if nobody has told.
+        downtime: seconds for which the VM did not run, None if it ran all the time or nobody has told.
+    """
+
+    how: str
+    why: str
+    set_id: str = ""
+    quiesced: bool = False
+    frozen: float | None = None
+    downtime: float | None = None
+
+
+@dataclass(frozen=True)
+class WriterState:
+    """The state of one VSS writer after a set, as its host told it."""
+
+    host: str
+    writer: str
+    state: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class SetEvidence:
+    """What hosts and array told of one shadow copy set, or of one round of checkpoints (TR 9).
+
+    Attributes:
+        id: the set's GUID, or the name of the checkpoints.
+        host: the requestor's.
+        event: the provider's event: 4089 in time, 4364 too late, 0 if there was none.
+        milliseconds: from the provider's start of the Snapshot copies to their end.
+        snapshots: what the array holds, as ``volume: Snapshot copy``.
+        others: VMs on the same volumes that were frozen with those of the dataset.
+    """
+
+    id: str
+    host: str
+    event: int = 0
+    milliseconds: int = 0
+    writers: tuple[WriterState, ...] = ()
+    snapshots: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class BackupVm:
     """A VM in a backup.
 
     Attributes:
+        host: the host on which it was; "" in a backup that did not record it.
+        evidence: how consistent it is and why.
+        leaves: the checkpoint's own disk by the disk it was put on, where the backup was made through a checkpoint: a
+            restore takes the disks below, never these.
         checkpoints: folder of its checkpoint files; "" in a backup that did not record it.
         parents: files that its disks are based on, if it had checkpoints.
     """
@@ -104,6 +162,9 @@ class BackupVm:
     disks: tuple[BackupDisk, ...]
     checkpoints: str = field(default="", repr=False)
     parents: tuple[str, ...] = field(default=(), repr=False)
+    host: str = field(default="", repr=False)
+    evidence: VmEvidence | None = field(default=None, repr=False)
+    leaves: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -114,9 +175,12 @@ class Backup:
         name: ``<Dataset>_MM-dd-yyyy_HH.mm.ss``; also the name of its Snapshot copies.
         consistency: ``crash`` or ``application``.
         common_point: whether all volumes were taken at one instant.
+        engine: what made it consistent: ``Snapshot copies``, ``DiskShadow``, ``ProductionOnly checkpoints``.
         evidence: how consistent it is and why, in plain sentences.
         policy: name of the policy that asked for it, "" for a backup on demand.
         tag: the retention tag under which it is kept or deleted, "" if no policy deletes it (TR 6.3).
+        sets: what hosts and array told while it was made.
+        failed: VMs of the dataset that are not in it, each with the reason.
     """
 
     name: str
@@ -131,6 +195,9 @@ class Backup:
     excluded: tuple[str, ...] = field(default=())
     policy: str = ""
     tag: str = ""
+    engine: str = ""
+    sets: tuple[SetEvidence, ...] = field(default=(), repr=False)
+    failed: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def registered_as(self) -> str:
@@ -166,11 +233,21 @@ class Catalogue:
 
 
 class SnapInfo:
-    """The SnapInfo folder of one host."""
+    """The SnapInfo folder of a site.
 
-    def __init__(self, host: PowerShellWire) -> None:
-        self.host = host
-        self._folder: str | None = None
+    Args:
+        nodes: the hosts; that which has the folder's disk is used.
+        folder: another folder than that of the hosts' settings, e.g. a mounted copy.
+    """
+
+    def __init__(self, nodes: Nodes, *, folder: str | None = None) -> None:
+        self.nodes = nodes
+        self._folder = folder
+
+    @property
+    def host(self) -> PowerShellWire:
+        """PowerShell on the host that has the folder's disk."""
+        return self.nodes.own().host
 
     def folder(self) -> str:
         """The SnapInfo folder from the host's settings. Raises NotFound: no VM can join a dataset without (TR 5.4)."""
@@ -188,12 +265,13 @@ class SnapInfo:
         return self._folder
 
     def set_folder(self, folder: str) -> None:
-        """Keep the SnapInfo folder in the host's settings. Files of an earlier folder are not moved (TR 5.4)."""
-        self.host.run("New-Item", {"Path": REGISTRY, "Force": True})
-        self.host.run(
-            "Set-ItemProperty", {"LiteralPath": REGISTRY, "Name": "SnapInfoPath", "Value": folder.rstrip("\\")}
-        )
+        """Keep the SnapInfo folder in every host's settings. Files of an earlier folder are not moved (TR 5.4)."""
+        value = {"LiteralPath": REGISTRY, "Name": "SnapInfoPath", "Value": folder.rstrip("\\")}
+        for node in self.nodes.up():
+            node.host.run("New-Item", {"Path": REGISTRY, "Force": True})
+            node.host.run("Set-ItemProperty", value)
         self._folder = None
+        self.nodes.look_again()
 
     # --- datasets
 
@@ -313,7 +391,11 @@ class SnapInfo:
         """Full names of the finished files below a part of the folder, sorted; empty if there is no such part."""
         folder = f"{self.folder()}\\{part}"
         if not self.host.run("Test-Path", {"LiteralPath": folder})[0]:
-            return []
+            if self.nodes.cluster is None:
+                return []
+            self.nodes.look_again()  # the disk may have moved to another node
+            if not self.host.run("Test-Path", {"LiteralPath": folder})[0]:
+                return []
         records = self.host.run(
             "Get-ChildItem", {"LiteralPath": folder, "Recurse": True, "File": True}, select=("FullName",)
         )

@@ -65,9 +65,12 @@ class LunRef:
         """Path inside the volume, e.g. ``/lun1``."""
         return "/" + self.name.split("/", 3)[3]
 
-    def in_snapshot(self, snapshot: str) -> str:
-        """Name of this LUN as it was in a Snapshot copy of its volume."""
-        return f"/vol/{self.volume.name}/.snapshot/{snapshot}{self.path}"
+    def in_snapshot(self, snapshot: str, path: str = "") -> str:
+        """Name of an image in a Snapshot copy of this LUN's volume: that at a path, or the LUN itself as it was then.
+
+        For a backup's image always give the path that SnapInfo recorded: the LUN's own may be the state of a crash.
+        """
+        return f"/vol/{self.volume.name}/.snapshot/{snapshot}{path or self.path}"
 
 
 class Storage:
@@ -276,12 +279,13 @@ class Storage:
         self.discard_map(lun.uuid)
         self.wire.wait([self.wire.remove(Lun.from_dict({"uuid": lun.uuid}))])
 
-    def restore_lun(self, lun: LunRef, *, snapshot: str) -> None:
-        """The LUN's contents go back to a Snapshot copy; uuid, serial number and maps stay, so hosts see the same disk.
+    def restore_lun(self, lun: LunRef, *, snapshot: str, path: str = "") -> None:
+        """The LUN's contents go back to an image in a Snapshot copy (``in_snapshot``).
 
-        Newer Snapshot copies survive. The host must have the disk offline. TR 6.7: LUN clone split restore.
+        UUID, serial number and maps stay, so hosts see the same disk; newer Snapshot copies survive. The host must have
+        the disk offline. TR 6.7: LUN clone split restore.
         """
-        change = {"clone": {"source": {"name": lun.in_snapshot(snapshot)}}}
+        change = {"clone": {"source": {"name": lun.in_snapshot(snapshot, path)}}}
         self.wire.wait([self.wire.modify(Lun(uuid=lun.uuid), change)])
 
     # --- LUN maps

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smhvlab.frames import SNAPSHOT_COLUMNS, frame
 from smhvlab.hyperv import HyperV
+from smhvlab.nodes import Nodes, home_of
 from smhvlab.snapdrive import SnapDrive
 from smhvlab.snapinfo import SnapInfo
 from smhvlab.sql import Sql
@@ -18,21 +18,42 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
 class Tools:
-    """Both wires and what stands on them; belongs to one thread."""
+    """Both wires and what stands on them; belongs to one thread.
 
-    rest: OntapWire
-    host: PowerShellWire
-    storage: Storage
-    snapdrive: SnapDrive
-    hyperv: HyperV
-    snapinfo: SnapInfo
-    sql: Sql
+    ``host``, ``snapdrive``, ``hyperv`` and ``sql`` are those of ``nodes.own()``, the host that has the SnapInfo disk;
+    every other host of a cluster has its own in ``nodes``.
+    """
+
+    def __init__(self, rest: OntapWire, nodes: Nodes, storage: Storage) -> None:
+        self.rest = rest
+        self.nodes = nodes
+        self.storage = storage
+        self.snapinfo = SnapInfo(nodes)
+
+    @property
+    def host(self) -> PowerShellWire:
+        """PowerShell on the site's own host."""
+        return self.nodes.own().host
+
+    @property
+    def snapdrive(self) -> SnapDrive:
+        """LUNs as disks of the site's own host."""
+        return self.nodes.own().snapdrive
+
+    @property
+    def hyperv(self) -> HyperV:
+        """VMs of the site's own host."""
+        return self.nodes.own().hyperv
+
+    @property
+    def sql(self) -> Sql:
+        """Databases in VMs, asked from the site's own host over the network."""
+        return self.nodes.own().sql
 
     def close(self) -> None:
         """End the sessions of both wires."""
-        self.host.close()
+        self.nodes.close()
         self.rest.close()
 
 
@@ -44,8 +65,16 @@ class SiteTables:
         raise NotImplementedError
 
     def vms(self) -> pd.DataFrame:
-        """VMs. Columns: name, id, state, generation, disks (number of VHDs), folder."""
-        types = {"name": "str", "id": "str", "state": "str", "generation": "int64", "disks": "int64", "folder": "str"}
+        """VMs of all hosts. Columns: name, id, state, generation, disks (number of VHDs), folder, host."""
+        types = {
+            "name": "str",
+            "id": "str",
+            "state": "str",
+            "generation": "int64",
+            "disks": "int64",
+            "folder": "str",
+            "host": "str",
+        }
         rows = [
             {
                 "name": vm.name,
@@ -54,8 +83,9 @@ class SiteTables:
                 "generation": vm.generation,
                 "disks": len(vm.disks),
                 "folder": vm.configuration,
+                "host": vm.host,
             }
-            for vm in self.tools().hyperv.vms()
+            for vm in self.tools().nodes.vms()
         ]
         return frame(rows, types)
 
@@ -131,7 +161,10 @@ class SiteTables:
         return frame(rows, SNAPSHOT_COLUMNS)
 
     def disks(self) -> pd.DataFrame:
-        """Disks of the host. Columns: number, unique_id, style, offline, paths, volume_path."""
+        """Disks of all hosts. Columns: number, unique_id, style, offline, paths, volume_path, host.
+
+        A disk of a cluster is there once for each node, and online on the one that owns it.
+        """
         types = {
             "number": "int64",
             "unique_id": "str",
@@ -139,6 +172,7 @@ class SiteTables:
             "offline": "bool",
             "paths": "str",
             "volume_path": "str",
+            "host": "str",
         }
         rows = [
             {
@@ -148,8 +182,9 @@ class SiteTables:
                 "offline": disk.offline,
                 "paths": ", ".join(disk.access_paths),
                 "volume_path": disk.volume_path,
+                "host": disk.host,
             }
-            for disk in self.tools().snapdrive.disks()
+            for disk in self.tools().nodes.disks()
         ]
         return frame(rows, types)
 
@@ -160,14 +195,15 @@ class SiteTables:
         """
         types = dict.fromkeys(("vm", "vhd", "disk", "path", "lun", "volume", "aggregate", "state"), "str")
         tools = self.tools()
-        disks = tools.snapdrive.disks()
+        nodes = tools.nodes.up()
+        disks, shared = tools.nodes.disks(nodes), tools.nodes.shared_volumes()
         luns = {lun.unique_id: lun for lun in tools.storage.luns()}
         volumes = self.volumes()
         aggregates = dict(zip(volumes["name"], volumes["aggregate"], strict=True))
         rows = []
-        for vm in tools.hyperv.vms():
+        for vm in tools.nodes.vms(nodes):
             for vhd in vm.disks:
-                disk = tools.snapdrive.folder_disk(vhd.path, disks)
+                disk = home_of(vhd.path, host=vm.host, disks=disks, shared=shared)
                 lun = luns.get(disk.unique_id) if disk else None
                 rows.append(
                     {

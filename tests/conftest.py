@@ -31,3 +31,24 @@ def site(lab: labs.Lab) -> Iterator[Site]:
     """The site of that lab, over both real wires."""
     with smhvlab.site.connect(lab.profile) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[labs.Lab]:
+    with labs.start("two-node-cluster") as lab:
+        yield lab
+
+
+@pytest.fixture
+def cluster_lab(_cluster: labs.Lab) -> Iterator[labs.Lab]:
+    """A lab of the topology ``two-node-cluster`` as it was when it was first started."""
+    _cluster.restore("fresh")
+    yield _cluster
+    assert _cluster.status()["failures"] == [], "the lab itself failed during this test"
+
+
+@pytest.fixture
+def cluster_site(cluster_lab: labs.Lab) -> Iterator[Site]:
+    """The site of that lab: a failover cluster of two hosts."""
+    with smhvlab.site.connect(cluster_lab.profile) as connected:
+        yield connected
