@@ -49,6 +49,8 @@ class Site(SiteTables):
         secrets: where passwords come from; by default the profile, the environment, the keyring, a prompt.
         seam: called around each request (kill tests).
         keep: something that has to live as long as the site (the lab it runs against).
+
+    ``partner`` is the other site of a pair (``smhvlab.dr.couple``), None for a site that stands alone.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Site(SiteTables):
         self.control = WireControl(seam=seam)
         self._secrets = secrets or Secrets(profile)
         self._keep = keep
+        self.partner: Site | None = None
         self._threads: dict[int, Tools] = {}
         self._lock = threading.Lock()
 
@@ -130,11 +133,13 @@ class Site(SiteTables):
         return Node(endpoint.name, host, SnapDrive(host, storage), HyperV(host), Sql(host, endpoint, self._secrets))
 
     def release(self) -> None:
-        """Close the wires of the calling thread."""
-        with self._lock:
-            tools = self._threads.pop(threading.get_ident(), None)
-        if tools is not None:
-            tools.close()
+        """Close the wires of the calling thread, the partner's too."""
+        for site in (self, self.partner):
+            if site is not None:
+                with site._lock:
+                    tools = site._threads.pop(threading.get_ident(), None)
+                if tools is not None:
+                    tools.close()
 
     def close(self) -> None:
         """Close every connection, and end a lab that was started for this site."""
@@ -293,7 +298,8 @@ def connect(
 
     Args:
         target: the name of a saved profile, a profile, a lab's ``endpoints.json``, or ``"lab:NAME"`` for a fresh lab of
-            that topology (``"lab:NAME@STATE"`` for one that is kept in a state folder).
+            that topology (``"lab:NAME@STATE"`` for one that is kept in a state folder). A lab of several sites:
+            ``#B`` at the end takes the site B; without it the first.
         read_only: refuse every change.
         site: which site of a lab that has several (topology ``dr-pair``: ``"A"`` or ``"B"``); the first by default.
 
@@ -302,7 +308,9 @@ def connect(
         NotFound: the lab has no such site.
     """
     keep: object = None
+    chosen_site = ""
     if isinstance(target, str):
+        target, _, chosen_site = target.partition("#")
         scheme, colon, rest = target.partition(":")
         providers = {e.name: e for e in entry_points(group="smhvlab.sites")}
         if colon and scheme in providers:
@@ -314,7 +322,7 @@ def connect(
     if isinstance(target, Profile):
         chosen = target
     else:
-        chosen = profiles.from_endpoints(target, read_only=read_only, site=site)
+        chosen = profiles.from_endpoints(target, read_only=read_only, site=chosen_site or site)
     if read_only and not chosen.read_only:
         chosen = replace(chosen, read_only=True)
     if not chosen.hyperv:

@@ -188,6 +188,45 @@ class SiteTables:
         ]
         return frame(rows, types)
 
+    def mirrors(self) -> pd.DataFrame:
+        """SnapMirror relationships that end or begin here (TR 8).
+
+        Columns: source, destination, direction (``in`` or ``out``), state, healthy, lag (seconds, -1: none),
+        transferred (bytes of the last transfer), total (bytes), snapshot (newest common copy), problem. Of those that
+        go out the cluster knows both ends only.
+        """
+        from smhvlab.replication import Replication
+
+        types = {
+            "source": "str",
+            "destination": "str",
+            "direction": "str",
+            "state": "str",
+            "healthy": "bool",
+            "lag": "int64",
+            "transferred": "int64",
+            "total": "int64",
+            "snapshot": "str",
+            "problem": "str",
+        }
+        here = Replication(self.tools().storage)
+        rows = [
+            {
+                "source": str(mirror.source),
+                "destination": str(mirror.destination),
+                "direction": "in" if mirror.here else "out",
+                "state": mirror.state,
+                "healthy": mirror.healthy,
+                "lag": -1 if mirror.lag is None else mirror.lag,
+                "transferred": mirror.transferred,
+                "total": mirror.total,
+                "snapshot": mirror.snapshot,
+                "problem": mirror.problem,
+            }
+            for mirror in (*here.mirrors(), *here.outgoing())
+        ]
+        return frame(rows, types)
+
     def storage_map(self) -> pd.DataFrame:
         """The way of each virtual disk down to its aggregate (TR 2.2, 5.1).
 
