@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = verb("demo", _demo, "the SQL Server test of the TR's appendix, on a fresh lab")
     demo.add_argument("--site", default="lab:standalone", help="default: %(default)s")
     on_site(verb("check", _check, "what of a site is reachable and permitted"))
-    for table in ("vms", "volumes", "luns", "snapshots", "datasets", "backups", "disks"):
+    for table in ("vms", "volumes", "luns", "snapshots", "datasets", "backups", "disks", "mirrors"):
         on_site(verb(table, _table(table), f"list the {table} of a site"))
     provision = on_site(verb("provision", _provision, "a new VM from the golden image (TR 2.2)"), changes=True)
     provision.add_argument("vm")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from netapp_ontap.resources.cluster import Cluster
 from netapp_ontap.resources.cluster_peer import ClusterPeer
@@ -122,7 +123,7 @@ def ensure_svm_peers(near: OntapWire, svm: str, far: OntapWire, peer: str, *, cl
         )
 
 
-def _svm_peers(wire: OntapWire, svm: str) -> list[dict[str, str | dict[str, dict[str, str]]]]:
+def _svm_peers(wire: OntapWire, svm: str) -> list[dict[str, Any]]:
     records = wire.collect(SvmPeer, fields="uuid,state,svm.name,peer.svm.name,applications", **{"svm.name": svm})
     return [record for record in records if record.get("peer")]
 

@@ -121,7 +121,8 @@ class Replication:
 
     def copies(self, volume: VolumeRef) -> dict[str, str]:
         """Names of a volume's Snapshot copies, oldest first, by version: the same copy has one version everywhere."""
-        records = self.wire.collect(Snapshot, volume.uuid, fields="name,version_uuid,create_time")
+        fields = "name,version_uuid,create_time"
+        records = self.wire.collect(Snapshot, volume.uuid, fields=fields, order_by="create_time")
         return {str(r["version_uuid"]): str(r["name"]) for r in records}
 
     # --- making
@@ -266,7 +267,7 @@ class Replication:
 
 def common_copy(near: Mapping[str, str], far: Mapping[str, str]) -> str:
     """Name of the newest Snapshot copy that two volumes have in common (see ``Replication.copies``), "" if none."""
-    return next((name for version, name in reversed(near.items()) if version in far), "")
+    return next((name for version, name in reversed(list(near.items())) if version in far), "")
 
 
 def update_after_backup(replications: Iterable[Callable[[], Replication]], volumes: Iterable[VolumeRef]) -> list[str]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from smhvlab.backup import CrashConsistentBackup
+    from smhvlab.dr_flows import DisasterRecovery
     from smhvlab.flow import Flow
     from smhvlab.panels.stepper import StepperPanel
     from smhvlab.panels.storagemap import StorageMap
@@ -260,6 +261,13 @@ class Site(SiteTables):
         return tuple(DatasetMember(vm.id, vm.name) for vm in found)
 
     # --- flows
+
+    @property
+    def dr(self) -> DisasterRecovery:
+        """The flows of disaster recovery (TR 8): replicate, fail over, fail back, rehearse."""
+        from smhvlab.dr_flows import DisasterRecovery
+
+        return DisasterRecovery(self)
 
     def provision(self, vm: str, *, golden: str = "golden", folder: str = "C:\\VMs") -> ProvisionVm:
         """A new VM from the golden image (TR 2.2): a Flow; nothing has happened yet."""

@@ -1,0 +1,109 @@
+"""Replication between the clusters of two sites and inside one cluster (TR 8)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from labenv.lab import Lab
+from smhvlab.dr import SitePair
+from smhvlab.dr_protect import ProtectReplication
+from smhvlab.errors import NotAllowed, OntapError
+from smhvlab.replication import Replication, common_copy, seconds, update_after_backup
+from smhvlab.site import Site, connect
+from smhvlab.storage import VolumeRef
+
+
+def volumes(site: Site, *names: str) -> list[VolumeRef]:
+    """Volumes by name."""
+    found = [site.tools().storage.volume(name, svm="svm1") for name in names]
+    return [volume for volume in found if volume is not None]
+
+
+@pytest.mark.tr("R-8-05", "R-8-17")
+def test_data_and_snapinfo_are_replicated_and_updated_after_a_backup(pair: SitePair, lab: Lab) -> None:
+    """Clusters and SVMs are peered, volumes mirrored; an update after a backup carries its copies, SnapInfo's too."""
+    site, there = pair.primary, Replication(pair.secondary.tools().storage)
+    site.create_dataset("All", ["sql01", "app01"])
+    done = site.dr.protect().run_sync().result
+    assert {str(m) for m in done.mirrors} == {
+        "svm1:snapinfo -> svm2:snapinfo",
+        "svm1:vm_shared -> svm2:vm_shared",
+        "svm1:vm_sql01 -> svm2:vm_sql01",
+    }
+    assert {m.state for m in done.mirrors} == {"snapmirrored"}
+    backup = site.backup("All").run_sync().result.backup
+    lab.guest("sql01").insert("aa1", 50)
+    lab.guest("sql01").flush()
+    sent = update_after_backup([lambda: there], volumes(site, "vm_sql01", "vm_shared", "snapinfo"))
+    assert len(sent) == 3
+    copies = pair.secondary.snapshots()
+    assert sorted(copies[copies["snapshot"] == backup.name]["volume"]) == ["snapinfo", "vm_shared", "vm_sql01"]
+    assert (pair.secondary.mirrors()["lag"] >= 0).all()
+    mirror = there.of_source("vm_sql01")
+    assert mirror.transferred % 4096 == 0
+    assert 0 < mirror.transferred < mirror.total
+    assert list(site.mirrors()["direction"]) == ["out", "out", "out"]
+    near, far = volumes(site, "vm_sql01")[0], there.storage.volume("vm_sql01", svm="svm2")
+    assert far is not None
+    here = Replication(site.tools().storage)
+    assert common_copy(here.copies(near), there.copies(far)).startswith("snapmirror.")
+
+
+def test_replication_again_changes_nothing_and_inside_a_cluster_needs_no_partner(pair: SitePair) -> None:
+    """A second run finds everything there; with ``inside`` the destinations are other volumes of the same SVM."""
+    site = pair.primary
+    site.create_dataset("One", ["sql01"])
+    site.dr.protect().run_sync()
+    again = site.dr.protect().plan()
+    assert [s.skipped != "" for s in again.steps] == [True, True, False, False]
+    assert all(link.existed for link in again.state.links)
+    site.partner = None
+    done = site.dr.protect(inside=True).run_sync().result
+    assert {str(m) for m in done.mirrors} == {
+        "svm1:snapinfo -> svm1:snapinfo_dr",
+        "svm1:vm_sql01 -> svm1:vm_sql01_dr",
+    }
+
+
+@pytest.mark.tr("R-8-16", "R-8-17")
+def test_what_replication_lacks_is_told_before_anything_is_made(pair: SitePair, lab: Lab) -> None:
+    """No dataset, a Vserver without credentials, no partner, an unknown volume: one clear error each, no peer made."""
+    site = pair.primary
+    with pytest.raises(NotAllowed, match="nothing to replicate"):
+        site.dr.protect().plan()
+    with pytest.raises(NotAllowed, match="no volume nonsense"):
+        site.dr.protect(volumes=["nonsense"]).plan()
+    site.create_dataset("One", ["sql01"])
+    profile = site.profile
+    bare = dataclasses.replace(profile, storage=dataclasses.replace(profile.storage, svms=()))
+    with connect(bare) as poor:
+        poor.partner = pair.secondary
+        with pytest.raises(NotAllowed) as caught:
+            ProtectReplication(poor).plan()
+    assert "Vserver svm1" in (caught.value.why or "")
+    site.partner = None
+    with pytest.raises(NotAllowed, match="no partner"):
+        site.dr.protect().plan()
+    assert len(pair.secondary.mirrors()) == 0
+
+
+def test_an_update_that_cannot_be_made_is_told_and_fails(pair: SitePair, lab: Lab) -> None:
+    """With the link cut an update raises what the cluster says; the function for backups tells it in a sentence."""
+    site, there = pair.primary, Replication(pair.secondary.tools().storage)
+    site.create_dataset("One", ["sql01"])
+    site.dr.protect().run_sync()
+    lab.storage("cluster1").cut_link("cluster2")
+    with pytest.raises(OntapError) as caught:
+        there.update(there.mirrors())
+    assert caught.value.code == "13303844"
+    (told,) = update_after_backup([lambda: there], volumes(site, "vm_sql01"))
+    assert told.startswith("not updated: ")
+
+
+def test_durations_are_read() -> None:
+    """ONTAP's lag is an ISO 8601 duration; anything else is refused."""
+    assert [seconds(text) for text in ("PT0S", "PT8H35M42S", "P1DT1S", None)] == [0, 30942, 86401, None]
+    with pytest.raises(ValueError, match="no duration"):
+        seconds("8 hours")
