@@ -78,14 +78,10 @@ def connect_pair(
         ProfileError: the lab cannot be reached.
         NotFound: it has no such site.
     """
-    from smhvlab.profile import from_endpoints
-
-    first = connect(f"{target}#{primary}" if isinstance(target, str | Path) else target, seam=seam)
-    source = target if isinstance(target, Mapping) else first.profile.journals
-    assert source is not None
-    if isinstance(source, Path):
-        source = source.parent / "endpoints.json"
-    return couple(first, connect(from_endpoints(source, site=secondary)))
+    first = connect(target, site=primary, seam=seam)
+    folder = first.profile.journals
+    second = target if isinstance(target, Mapping) or folder is None else folder.parent / "endpoints.json"
+    return couple(first, connect(second, site=secondary))
 
 
 @dataclass(frozen=True)
