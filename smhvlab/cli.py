@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from smhvlab import cli_images
 from smhvlab.errors import Cancelled, ConfirmationNeeded, SmhvLabError
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     restore = on_site(verb("restore", _restore, "restore one VM from a backup (TR 6.7)"), changes=True)
     restore.add_argument("backup")
     restore.add_argument("vm")
-    doctor = on_site(verb("doctor", _doctor, "runs that were killed: list them, finish or undo them"))
+    cli_images.add(cli_images.Verbs(verb, on_site, _connect, _carry_out, _table))
+    doctor = on_site(verb("doctor", _doctor, "runs that were killed: list them, finish or undo them; leftovers"))
     what = doctor.add_mutually_exclusive_group()
     what.add_argument("--resume", metavar="RUN", help="go on with a run")
     what.add_argument("--undo", metavar="RUN", help="undo a run")
@@ -308,6 +310,7 @@ def _recorded(record: FlowRecord, error: SmhvLabError | None) -> dict[str, objec
 
 def _doctor(options: argparse.Namespace) -> int:
     from smhvlab.doctor import unfinished
+    from smhvlab.leftovers import leftovers
 
     with _connect(options) as site:
         waiting = unfinished(site.name, folder=site.journals)
@@ -318,12 +321,14 @@ def _doctor(options: argparse.Namespace) -> int:
             action = "undo" if options.undo else "resume"
             record, error = _mended(site, options.undo or options.resume, action)
             return _report(record, options, error)
+        remains = leftovers(site.tools(), pending=bool(waiting))
     if options.json:
-        told = [
+        told: list[dict[str, object]] = [
             {"run": w.run, "flow": w.header.flow, "parameters": w.header.parameters, "allowed": w.allowed}
             | {"alive": w.alive, "step": w.step, "error": w.error, "since": w.since}
             for w in waiting
         ]
+        told += [{"leftover": left.kind, "name": left.name, "why": left.why, "next": left.next} for left in remains]
         _say(json.dumps(told))
         return 0
     for entry in waiting:
@@ -332,6 +337,8 @@ def _doctor(options: argparse.Namespace) -> int:
         flow = entry.header.flow.rpartition(":")[2]
         _say(f"{entry.run}: {flow} ({what}) at {entry.step or 'its start'}; allowed: {allowed}")
     _say("Mend one with --undo RUN or --resume RUN, all with --all." if waiting else "No run waits for anybody.")
+    for left in remains:
+        _say(left)
     return 0
 
 

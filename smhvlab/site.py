@@ -18,11 +18,12 @@ from smhvlab.hyperv import HyperV, Vm, one_named
 from smhvlab.nodes import Node, Nodes
 from smhvlab.profile import HostEndpoint, Profile
 from smhvlab.secrets import Secrets
+from smhvlab.siteimages import SiteImages
 from smhvlab.snapdrive import SnapDrive
 from smhvlab.snapinfo import Dataset, DatasetMember
 from smhvlab.sql import Sql
 from smhvlab.storage import Storage
-from smhvlab.tables import SiteTables, Tools
+from smhvlab.tables import Tools
 from smhvlab.wires.control import Seam, WireControl
 from smhvlab.wires.log import WireLog
 from smhvlab.wires.ontap import OntapWire
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from smhvlab.restore import RestoreVm
 
 
-class Site(SiteTables):
+class Site(SiteImages):
     """One site. Tables read it, flows change it; ``log`` has every request of both wires.
 
     Args:

@@ -6,6 +6,7 @@ Layout below the SnapInfo folder::
     Backups\\<dataset>\\<backup>.json        one file per backup
     Backups\\<dataset>\\<backup>.deleted     its backup is being deleted: it is not offered any more
     Backups\\<dataset>\\<backup>.verified    its backup was verified
+    Mounts\\<mount>.json                    a backup that is mounted now (TR 6.8)
     Policies\\<policy>\\<number>.toml         a policy's versions; the highest number counts
 
 Every file carries a checksum, is written under another name and then moved without force: two consoles cannot

@@ -104,6 +104,18 @@ class Storage:
             return VolumeRef(record["uuid"], record["name"], record["svm"]["name"])
         return None
 
+    def present(self, uuid: str, *, name: str, svm: str) -> VolumeRef:
+        """The volume of an identity under its present name, else the one that has the name now (a mirror's other side).
+
+        Raises NotFound.
+        """
+        for record in self.wire.collect(Volume, fields="uuid,name,svm.name", uuid=uuid):
+            return VolumeRef(record["uuid"], record["name"], record["svm"]["name"])
+        found = self.volume(name, svm=svm)
+        if found is None:
+            raise NotFound(f"The volume {name} of SVM {svm} is gone", next_action="Look at site.volumes().")
+        return found
+
     def volume_details(self, volume: VolumeRef, fields: str) -> Mapping[str, Any]:
         """Fields of one volume. Raises NotFound."""
         for record in self.wire.collect(Volume, fields=fields, uuid=volume.uuid):
@@ -131,6 +143,35 @@ class Storage:
             next_action="Leave the initiator in one group of the SVM.",
             tr="6.8",
         )
+
+    def igroups(self, svm: str) -> dict[str, frozenset[str]]:
+        """The initiator groups of an SVM and the initiators in each."""
+        records = self.wire.collect(Igroup, fields="name,initiators.name", **{"svm.name": svm})
+        return {r["name"]: frozenset(i["name"] for i in r.get("initiators", ())) for r in records}
+
+    def companions(self, initiator: str) -> list[str]:
+        """The initiators that share an initiator group with this one, itself included: the nodes of its cluster."""
+        records = self.wire.collect(Igroup, fields="initiators.name", **{"initiators.name": initiator})
+        return sorted({initiator} | {i["name"] for r in records for i in r.get("initiators", ())})
+
+    def ensure_igroup(self, name: str, initiators: Iterable[str], *, svm: str) -> None:
+        """An initiator group of this name for Hyper-V hosts over iSCSI."""
+        if name not in self.igroups(svm):
+            body = {
+                "name": name,
+                "svm": {"name": svm},
+                "os_type": "hyper_v",
+                "protocol": "iscsi",
+                "initiators": [{"name": initiator} for initiator in initiators],
+            }
+            self.wire.wait([self.wire.create(Igroup.from_dict(body))])
+
+    def discard_igroup(self, name: str, *, svm: str) -> None:
+        """No initiator group of this name, unless LUNs are still mapped to it."""
+        query = {"svm.name": svm}
+        for record in self.wire.collect(Igroup, fields="uuid", name=name, **query):
+            if not self.wire.collect(LunMap, fields="igroup.uuid", **query, **{"igroup.name": name}):
+                self.wire.wait([self.wire.remove(Igroup.from_dict({"uuid": record["uuid"]}))])
 
     def open_jobs(self) -> list[str]:
         """Descriptions of the unfinished jobs on volumes, LUNs, Snapshot copies and consistency groups."""

@@ -105,7 +105,9 @@ def test_without_yes_only_the_plan_is_shown(command: Command, site: Site) -> Non
     assert picture(site) == before
 
 
-@pytest.mark.parametrize("table", ["vms", "volumes", "luns", "snapshots", "datasets", "backups", "disks", "check"])
+@pytest.mark.parametrize(
+    "table", ["vms", "volumes", "luns", "snapshots", "datasets", "backups", "disks", "mounts", "check"]
+)
 def test_tables_as_text_and_as_json(command: Command, site: Site, table: str) -> None:
     """The rows are those of the site; an empty table says so."""
     frame = getattr(site, table)()

@@ -1,0 +1,113 @@
+"""Disks of a failover cluster: a connected LUN becomes a resource of a group, or a cluster shared volume (TR 6.8/4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from smhvlab.errors import NotFound, PowerShellError
+from smhvlab.wires.powershell import PowerShellWire, Record
+
+_DISK = "Physical Disk"
+
+
+class ClusterDisks:
+    """The disks of the cluster of which a host is a node; resources are found by their disk's GUID."""
+
+    def __init__(self, host: PowerShellWire) -> None:
+        self.host = host
+        self._clustered: bool | None = None
+
+    def clustered(self) -> bool:
+        """Whether the host is a node of a cluster that runs."""
+        if self._clustered is None:
+            try:
+                self._clustered = bool(self.host.run("Get-Cluster", select=("Name",)))
+            except PowerShellError:
+                self._clustered = False  # no cluster service: a stand-alone host
+        return self._clustered
+
+    def groups(self) -> dict[str, str]:
+        """The cluster's groups and the node that owns each."""
+        records = self.host.run("Get-ClusterGroup", select=("Name", "OwnerNode"))
+        return {str(record["Name"]): _name(record["OwnerNode"]) for record in records}
+
+    def resource(self, guid: str) -> str | None:
+        """Name of the disk resource with this GPT GUID, None if the cluster has none."""
+        found = self.host.run("Get-ClusterResource", select=("Name", "ResourceType"))
+        names = [str(r["Name"]) for r in found if _name(r["ResourceType"]) == _DISK]
+        return self._named(names, "Get-ClusterResource", guid) or self._named(
+            self._shared_names(), "Get-ClusterSharedVolume", guid
+        )
+
+    def _shared_names(self) -> list[str]:
+        return [str(r["Name"]) for r in self.host.run("Get-ClusterSharedVolume", select=("Name",))]
+
+    def _named(self, names: Iterable[str], getter: str, guid: str) -> str | None:
+        for name in names:
+            values = self.host.pair((getter, {"Name": name}), ("Get-ClusterParameter", {"Name": "DiskIdGuid"}))
+            if any(isinstance(v, Record) and _same(str(v["Value"]), guid) for v in values):
+                return name
+        return None
+
+    def group_of(self, guid: str) -> str:
+        """The group of the disk with this GPT GUID, "" if it is no disk of the cluster, or shared by all nodes."""
+        found = self.host.run("Get-ClusterResource", select=("Name", "ResourceType", "OwnerGroup"))
+        groups = {str(r["Name"]): _name(r["OwnerGroup"]) for r in found if _name(r["ResourceType"]) == _DISK}
+        name = self._named(groups, "Get-ClusterResource", guid)
+        return groups[name] if name is not None else ""
+
+    def ensure_added(self, unique_id: str, guid: str) -> str:
+        """The disk is a resource of the cluster; returns the resource's name."""
+        name = self.resource(guid)
+        if name is None:
+            self.host.pair(("Get-Disk", {"UniqueId": unique_id}), ("Add-ClusterDisk", {}))
+            name = self.resource(guid)
+        if name is None:
+            raise NotFound(
+                "The disk did not become a resource of the cluster",
+                next_action="Look at Get-ClusterAvailableDisk: all nodes have to see the disk.",
+                tr="6.8",
+            )
+        return name
+
+    def ensure_grouped(self, resource: str, group: str, *, new: bool) -> None:
+        """The resource is in a group, which is made if it is to be a new one."""
+        if new and group not in self.groups():
+            self.host.run("Add-ClusterGroup", {"Name": group})
+        found = self.host.run("Get-ClusterResource", {"Name": resource}, select=("OwnerGroup",))
+        if _name(found[0]["OwnerGroup"]) != group:
+            self.host.run("Move-ClusterResource", {"Name": resource, "Group": group})
+
+    def ensure_shared(self, resource: str, path: str) -> None:
+        """The resource is a cluster shared volume whose folder has this path."""
+        if resource not in self._shared_names():
+            self.host.run("Add-ClusterSharedVolume", {"Name": resource})
+        present = self._shared_path(resource)
+        if present.casefold() != path.rstrip("\\").casefold():
+            leaf = path.rstrip("\\").rpartition("\\")[2]
+            self.host.run("Rename-Item", {"LiteralPath": present, "NewName": leaf})
+
+    def _shared_path(self, resource: str) -> str:
+        found = self.host.run("Get-ClusterSharedVolume", {"Name": resource}, select=("SharedVolumeInfo",))
+        info = found[0]["SharedVolumeInfo"]
+        first = info[0] if isinstance(info, list) else info
+        return str(first["FriendlyVolumeName"])
+
+    def discard(self, guid: str, *, group: str = "") -> None:
+        """The cluster does not have the disk; ``group``: one that was made for it goes too."""
+        name = self.resource(guid)
+        if name is not None:
+            if name in self._shared_names():
+                self.host.run("Remove-ClusterSharedVolume", {"Name": name})
+            self.host.run("Remove-ClusterResource", {"Name": name, "Force": True})
+        if group and group in self.groups():
+            self.host.run("Remove-ClusterGroup", {"Name": group, "RemoveResources": True, "Force": True})
+
+
+def _name(value: object) -> str:
+    """The name of an object that a property holds, or the text itself."""
+    return str(value["Name"]) if isinstance(value, Record) and "Name" in value else str(value)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.strip("{}").casefold() == other.strip("{}").casefold()

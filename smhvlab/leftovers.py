@@ -1,0 +1,127 @@
+"""What holds Snapshot copies, and what interrupted work has left on a site that no run will ever take away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netapp_ontap.resources.volume import Volume
+
+from smhvlab.image import FOLDER, PREFIX
+from smhvlab.mounts import Mounts
+from smhvlab.storage import VolumeRef
+from smhvlab.tables import Tools
+
+_CLONE = "name,uuid,svm.name,clone.parent_volume.name,clone.parent_snapshot.name"
+_OWNERS = {
+    "volume_clone": "a FlexClone volume depends on it",
+    "lun_clone": "a LUN clone is being split from it",
+    "snapmirror": "SnapMirror needs it as its base",
+    "vserver_dr": "SVM disaster recovery needs it",
+    "snapdiff": "a comparison of Snapshot copies is under way",
+}
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A Snapshot copy that cannot be deleted, why, and what would free it."""
+
+    volume: str
+    snapshot: str
+    owners: str
+    why: str
+    next: str
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that nobody will take away.
+
+    Attributes:
+        kind: ``FlexClone volume``, ``mount`` or ``folder``.
+        name: what it is called.
+        why: how it is known to be left over.
+        next: what to do.
+    """
+
+    kind: str
+    name: str
+    why: str
+    next: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: {self.why}. {self.next}"
+
+
+def busy(tools: Tools) -> list[Busy]:
+    """Every busy Snapshot copy of the array, by volume and name."""
+    mounts = {mount.image.clone: mount for mount in Mounts(tools.snapinfo).all()}
+    volumes = tools.rest.collect(Volume, fields=_CLONE)
+    clones: dict[tuple[str, str], list[str]] = {}
+    for record in volumes:
+        if parent := record.get("clone", {}).get("parent_volume", {}).get("name"):
+            key = parent, record["clone"]["parent_snapshot"]["name"]
+            clones.setdefault(key, []).append(record["name"])
+    found = []
+    for record in volumes:
+        volume = VolumeRef(record["uuid"], record["name"], record["svm"]["name"])
+        for copy in tools.storage.snapshots(volume):
+            if not (owners := copy.get("owners", ())):
+                continue
+            holders = sorted(clones.get((volume.name, copy["name"]), ()))
+            mounted = [mounts[name] for name in holders if name in mounts]
+            if mounted:
+                why = "; ".join(f"{mount.backup} is mounted at {mount.image.access_path}" for mount in mounted)
+                action = "; ".join(f'site.unmount("{mount.name}")' for mount in mounted)
+            else:
+                why = "; ".join(_OWNERS.get(owner, f"ONTAP says {owner}") for owner in owners)
+                why += f": {', '.join(holders)}" if holders else ""
+                action = (
+                    "Split the clone, or delete it if no VM lives on it."
+                    if holders
+                    else "Wait for its end, or break the relationship."
+                )
+            found.append(Busy(volume.name, copy["name"], ", ".join(owners), why, action))
+    return sorted(found, key=lambda entry: (entry.volume, entry.snapshot))
+
+
+def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
+    """What is left of mounts and verifications.
+
+    Args:
+        pending: whether runs wait for the doctor; what they have made is theirs then, and nothing is told but mounts
+            whose FlexClone volume somebody has deleted.
+    """
+    mounts = Mounts(tools.snapinfo).all()
+    names = {record["name"] for record in tools.rest.collect(Volume, fields="name")}
+    found = [
+        Leftover(
+            "mount",
+            mount.name,
+            f"its FlexClone volume {mount.image.clone} is gone",
+            f'site.unmount("{mount.name}") takes it out of SnapInfo',
+        )
+        for mount in mounts
+        if mount.image.clone not in names
+    ]
+    if pending:
+        return found
+    known = {mount.image.clone for mount in mounts}
+    found += [
+        Leftover(
+            "FlexClone volume",
+            name,
+            "no mount in SnapInfo and no unfinished run knows it",
+            "Unmap its LUNs and delete it; it keeps a Snapshot copy busy",
+        )
+        for name in sorted(names)
+        if name.startswith(PREFIX) and name not in known
+    ]
+    paths = {mount.image.access_path.rstrip("\\").casefold() for mount in mounts}
+    if tools.host.run("Test-Path", {"LiteralPath": FOLDER})[0]:
+        folders = tools.host.run("Get-ChildItem", {"LiteralPath": FOLDER, "Directory": True}, select=("FullName",))
+        found += [
+            Leftover("folder", path, "nothing is mounted there", "Remove it if it is empty")
+            for path in sorted(str(record["FullName"]) for record in folders)
+            if path.casefold() not in paths
+        ]
+    return found

@@ -1,0 +1,422 @@
+"""Mounting a backup on a host, and unmounting it (TR 6.8: SnapDrive's Connect Disk wizard, sdcli snap mount)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+
+from smhvlab.errors import NotAllowed, NotFound, NotUnique
+from smhvlab.flow import CHOSEN
+from smhvlab.image import FOLDER, SHARED_FOLDER, Image, Images, Placement, access_path, clone_name, disk_guid
+from smhvlab.mounts import Mount, Mounts
+from smhvlab.procedure import Procedure
+from smhvlab.record import Confirmation
+from smhvlab.site import stamp
+from smhvlab.snapinfo import Backup, BackupLun
+from smhvlab.steps import step
+
+RECOVERED = "_backup"
+"""Suffix of the Snapshot copy that holds the recovered images of an application-consistent backup (TR 6.8/2)."""
+
+
+@dataclass(frozen=True)
+class MountState:
+    """What one mount shows, and where.
+
+    Attributes:
+        question: why the image is not a recovered one, "" if it is.
+        source: volume, Snapshot copy and path of the image.
+    """
+
+    backup: str
+    dataset: str
+    host: str
+    question: str
+    source: str
+    igroup: str
+    name: str = field(metadata=CHOSEN)
+    time: str = field(metadata=CHOSEN)
+    image: Image = field(metadata=CHOSEN)
+
+    @property
+    def mount(self) -> Mount:
+        """What SnapInfo keeps."""
+        return Mount(self.name, self.backup, self.dataset, self.time, self.host, not self.question, self.image)
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A backup that was mounted (``mounted``) or unmounted."""
+
+    mount: Mount
+    mounted: bool = True
+
+    def __str__(self) -> str:
+        mount, image = self.mount, self.mount.image
+        if not self.mounted:
+            return f"{mount.backup} is no longer at {image.access_path}; {image.snapshot} of {image.parent} is free"
+        return (
+            f"{mount.backup} is at {image.access_path} on {mount.host} ({image.placement.value}) as {mount.name}\n"
+            f"  The Snapshot copy {image.snapshot} of {image.parent} is busy until it is unmounted"
+        )
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{escape(line.strip())}</p>" for line in str(self).splitlines())
+
+
+class MountBackup(Procedure[MountState]):
+    """Mount a backup."""
+
+    tr = "6.8"
+
+    def __init__(
+        self,
+        site: object,
+        *,
+        backup: str,
+        lun: str = "",
+        at: str = "",
+        copy: str = "recovered",
+        initiator: str = "",
+        igroup: str = "",
+        group: str = "",
+        new_group: bool = False,
+        csv: bool = False,
+    ) -> None:
+        super().__init__(
+            site,
+            backup=backup,
+            lun=lun,
+            at=at,
+            copy=copy,
+            initiator=initiator,
+            igroup=igroup,
+            group=group,
+            new_group=new_group,
+            csv=csv,
+        )
+        self.backup = backup
+        self.lun = lun
+        self.at = at
+        self.copy = copy
+        self.initiator = initiator
+        self.igroup = igroup
+        self.group = group
+        self.new_group = new_group
+        self.csv = csv
+
+    @property
+    def images(self) -> Images:
+        """What shows images on the host."""
+        return Images(self.storage, self.snapdrive)
+
+    def survey(self) -> MountState:
+        """Find the image, and choose its names and its place.
+
+        Raises:
+            NotFound: no such backup, LUN, Snapshot copy, initiator, initiator group or cluster group.
+            NotUnique: the backup has several LUNs and none was named.
+            NameTaken: the drive letter or folder is in use.
+            NotAllowed: a place that this host cannot offer.
+        """
+        backup = self.snapinfo.backup(self.backup)
+        place, question = self._copy(backup, self._chosen(backup))
+        images = self.images
+        parent = images.place(place)
+        now = self.site.now()
+        name = f"mount_{stamp(now)}"
+        path, placement, group = self._place(images, name)
+        initiators = self._initiators(images, placement)
+        igroup, made_for = images.igroup(parent.svm, initiators, name=self.igroup)
+        clone = clone_name(name)
+        return MountState(
+            backup=backup.name,
+            dataset=backup.dataset,
+            host=self.host.endpoint.name,
+            question=question,
+            source=f"{parent}/{place.snapshot}{place.path}",
+            igroup=igroup,
+            name=name,
+            time=now.isoformat(),
+            image=Image(
+                parent,
+                place.snapshot,
+                place.path,
+                clone,
+                igroup,
+                path,
+                disk_guid(clone, place.path),
+                made_for=made_for,
+                placement=placement,
+                group=group,
+                new_group=self.new_group and placement is Placement.GROUP,
+            ),
+        )
+
+    def _chosen(self, backup: Backup) -> BackupLun:
+        """The LUN that was named: by volume, LUN, access path, or a VM that lies on it alone."""
+        if not self.lun and len(backup.luns) == 1:
+            return backup.luns[0]
+        wanted = self.lun.rstrip("\\").casefold()
+        of_vm = {d.unique_id for vm in backup.vms if vm.name.casefold() == wanted for d in vm.disks}
+        found = [
+            lun
+            for lun in backup.luns
+            if lun.unique_id in of_vm
+            or wanted
+            in (
+                lun.volume.casefold(),
+                f"/vol/{lun.volume}{lun.path}".casefold(),
+                lun.access_path.rstrip("\\").casefold(),
+            )
+        ]
+        if len(found) == 1:
+            return found[0]
+        listed = ", ".join(f"{lun.volume} ({lun.access_path})" for lun in found or backup.luns)
+        if self.lun and not found:
+            raise NotFound(
+                f"The backup {backup.name} holds no LUN {self.lun!r}",
+                next_action=f"It holds {listed}.",
+                tr="6.8/1",
+            )
+        raise NotUnique(
+            f"{backup.name} holds {len(found or backup.luns)} LUNs",
+            next_action=f"Name one with lun=: {listed}.",
+            tr="6.8/1",
+        )
+
+    def _copy(self, backup: Backup, place: BackupLun) -> tuple[BackupLun, str]:
+        """Where the image is that was asked for, and why it is not a recovered one."""
+        if self.copy == "recovered":
+            if backup.consistency == "application":
+                return place, ""
+            return place, f"{backup.name} is crash-consistent: its guests look as after a loss of power"
+        if self.copy != "first":
+            raise NotAllowed(
+                f"{self.copy!r} is no copy of a backup",
+                next_action='Use copy="recovered" (the one with the suffix _backup) or copy="first".',
+                tr="6.8/2",
+            )
+        live = next((lun for lun in self.storage.luns() if lun.uuid == place.lun_uuid), None)
+        first = place.snapshot.removesuffix(RECOVERED)
+        path = place.path if live is None else live.path
+        return (
+            replace(place, snapshot=first, path=path),
+            f"the Snapshot copy {first} was not recovered: the image in it is from the middle of the backup",
+        )
+
+    def _place(self, images: Images, name: str) -> tuple[str, Placement, str]:
+        """Path, placement and cluster group (TR 6.8/4 and 5)."""
+        wants_cluster = bool(self.csv or self.group)
+        if wants_cluster and not images.cluster.clustered():
+            raise NotAllowed(
+                f"{self.host.endpoint.name} is not a node of a failover cluster",
+                next_action="Mount the backup as a dedicated disk: leave group and csv out.",
+                tr="6.8/4",
+            )
+        if self.csv:
+            if self.at or self.group:
+                raise NotAllowed(
+                    "A cluster shared volume has neither a group nor a drive letter to choose",
+                    next_action="Give csv alone; its folder is below C:\\ClusterStorage.",
+                    tr="6.8/4",
+                )
+            return f"{SHARED_FOLDER}{name}\\", Placement.SHARED, ""
+        path = access_path(self.at) if self.at else f"{FOLDER}{name}\\"
+        images.need_free(path)
+        group = self._group(images, path)
+        return path, Placement.GROUP if group else Placement.DEDICATED, group
+
+    def _group(self, images: Images, path: str) -> str:
+        """The cluster group: for a mount point the one that owns the disk below it (TR 6.8/4, Note)."""
+        if not images.cluster.clustered():
+            return ""
+        root = self.snapdrive.folder_disk(path, self.snapdrive.disks()) if len(path) > 3 else None
+        owner = images.cluster.group_of(root.guid) if root is not None and root.guid else ""
+        group = self.group or owner
+        if owner and group != owner:
+            raise NotAllowed(
+                f"The mount point {path} lies on a disk of the cluster group {owner}",
+                next_action=f"Leave the group out, or choose a drive letter for a disk in {self.group}.",
+                tr="6.8/4",
+            )
+        groups = images.cluster.groups()
+        if group and not self.new_group and group not in groups:
+            raise NotFound(
+                f"The cluster has no group {group}",
+                next_action=f"It has {', '.join(sorted(groups))}; new_group=True makes one.",
+                tr="6.8/4",
+            )
+        here = self.host.endpoint.name
+        if group in groups and groups[group].casefold() != here.casefold():
+            raise NotAllowed(
+                f"The cluster group {group} is on the node {groups[group]}, not on {here}",
+                next_action=f"Mount the backup from {groups[group]}, or move the group.",
+                tr="6.8/4",
+            )
+        return group
+
+    def _initiators(self, images: Images, placement: Placement) -> list[str]:
+        """The initiators that shall see the disk (TR 6.8/6)."""
+        mine = images.initiators()
+        chosen = self.initiator or next(iter(mine), "")
+        if chosen not in mine:
+            raise NotFound(
+                f"The host has no iSCSI initiator {self.initiator}".rstrip(),
+                next_action=f"It has {', '.join(mine) or 'none: start the service MSiSCSI'}.",
+                tr="6.8/6",
+            )
+        if placement is Placement.DEDICATED:
+            return [chosen]
+        return self.storage.companions(chosen)
+
+    def confirmations(self, state: MountState) -> Sequence[Confirmation]:
+        """That the image was not recovered, if so."""
+        return (Confirmation(key="not-recovered", text=state.question, tr="6.8/2"),) if state.question else ()
+
+    @step(
+        "FlexClone volume from the Snapshot copy",
+        tr="6.8/2",
+        items=lambda s: (f"{s.image.clone} from {s.source}",),
+        counts=lambda s: {"ontap.volume.clone": 1},
+    )
+    def clone(self, s: MountState) -> None:
+        self.images.ensure_clone(s.image)
+
+    @clone.undo
+    def drop_clone(self, s: MountState) -> None:
+        self.images.discard_clone(s.image)
+
+    @step("Disk signature of its own for the clone", tr="6.8", items=lambda s: (s.image.disk_guid,))
+    def identity(self, s: MountState) -> None:
+        self.images.ensure_own_identity(s.image)
+
+    @step(
+        "Initiator group",
+        tr="6.8/7",
+        items=lambda s: (s.igroup,),
+        when=lambda s: bool(s.image.made_for),
+        otherwise="it exists",
+    )
+    def initiators(self, s: MountState) -> None:
+        self.images.ensure_igroup(s.image)
+
+    @initiators.undo
+    def drop_initiators(self, s: MountState) -> None:
+        self.images.discard_igroup(s.image)
+
+    @step(
+        "Connect the disk",
+        tr="6.8/4-6",
+        items=lambda s: (f"{s.image.lun} to {s.igroup}: {s.image.placement.value} {s.image.group}".rstrip(),),
+        counts=lambda s: {"windows.rescan": 1},
+    )
+    def connect(self, s: MountState) -> None:
+        self.images.ensure_disk(s.image)
+
+    @connect.undo
+    def disconnect(self, s: MountState) -> None:
+        self.images.discard_disk(s.image)
+
+    @step("Drive letter or mount point", tr="6.8/5", items=lambda s: (s.image.access_path,))
+    def path(self, s: MountState) -> None:
+        self.images.ensure_mounted(s.image)
+
+    @step("Write the mount down in SnapInfo", tr="6.8", items=lambda s: (f"{s.name}.json",))
+    def register(self, s: MountState) -> None:
+        Mounts(self.snapinfo).ensure(s.mount)
+
+    @register.undo
+    def unregister(self, s: MountState) -> None:
+        Mounts(self.snapinfo).discard(s.name)
+
+    def result(self, state: MountState) -> Mounted:
+        """Where the backup is."""
+        return Mounted(state.mount)
+
+
+@dataclass(frozen=True)
+class UnmountState:
+    """The mount that goes."""
+
+    mount: Mount
+
+
+class UnmountBackup(Procedure[UnmountState]):
+    """Unmount a backup."""
+
+    tr = "6.8"
+
+    def __init__(self, site: object, *, mount: str) -> None:
+        super().__init__(site, mount=mount)
+        self.mount = mount
+
+    def survey(self) -> UnmountState:
+        """Find the mount and see that nobody uses it.
+
+        Raises:
+            NotFound: nothing is mounted under this name or path. NotUnique: several mounts of the backup are.
+            NotAllowed: a VM, or the host itself, uses a virtual disk of it; or it is mounted on another host.
+        """
+        mount = Mounts(self.snapinfo).one(self.mount)
+        here = self.host.endpoint.name
+        if mount.host != here and mount.image.placement is Placement.DEDICATED:
+            raise NotAllowed(
+                f"{mount} is mounted on {mount.host}, not on {here}",
+                next_action=f"Connect to {mount.host} and unmount it there.",
+                tr="6.8",
+            )
+        path = mount.image.access_path.casefold()
+        for vm in self.hyperv.vms():
+            if used := [disk.path for disk in vm.disks if disk.path.casefold().startswith(path)]:
+                raise NotAllowed(
+                    f"The VM {vm.name} uses {used[0]} of the mounted backup",
+                    next_action=f'Take the disk away from it first: site.detach("{mount.name}").',
+                    tr="6.8",
+                )
+        shown = [str(r["Location"] or "") for r in self.host.run("Get-Disk", select=("Number", "Location"))]
+        if attached := [place for place in shown if place.casefold().startswith(path)]:
+            raise NotAllowed(
+                f"{attached[0]} of the mounted backup is attached to the host",
+                next_action=f"Detach it first: Dismount-VHD -Path '{attached[0]}'.",
+                tr="6.8",
+            )
+        return UnmountState(mount)
+
+    @property
+    def images(self) -> Images:
+        """What shows images on the host."""
+        return Images(self.storage, self.snapdrive)
+
+    @step(
+        "Disconnect the disk",
+        tr="6.8/5",
+        items=lambda s: (s.mount.image.access_path,),
+        counts=lambda s: {"windows.rescan": 1},
+        pivot=True,
+    )
+    def disconnect(self, s: UnmountState) -> None:
+        self.images.discard_disk(s.mount.image)
+
+    @step("Delete the FlexClone volume", tr="6.8", items=lambda s: (s.mount.image.clone,))
+    def drop_clone(self, s: UnmountState) -> None:
+        self.images.discard_clone(s.mount.image)
+
+    @step(
+        "Delete the initiator group that was made for it",
+        tr="6.8/7",
+        items=lambda s: (s.mount.image.igroup,),
+        when=lambda s: bool(s.mount.image.made_for),
+        otherwise="the one in use existed before",
+    )
+    def drop_initiators(self, s: UnmountState) -> None:
+        self.images.discard_igroup(s.mount.image)
+
+    @step("Take the mount out of SnapInfo", tr="6.8", items=lambda s: (f"{s.mount.name}.json",))
+    def unregister(self, s: UnmountState) -> None:
+        Mounts(self.snapinfo).discard(s.mount.name)
+
+    def result(self, state: UnmountState) -> Mounted:
+        """What is free again."""
+        return Mounted(state.mount, mounted=False)

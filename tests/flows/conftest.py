@@ -1,0 +1,41 @@
+"""A site with one backup that the tests of this folder share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+import smhvlab.site
+from labenv import lab as labs
+from smhvlab.site import Site
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A site, its lab, and the name of its backup of sql01 (alone on its LUN) and app01 (on a shared one)."""
+
+    site: Site
+    lab: labs.Lab
+    backup: str
+
+
+@pytest.fixture(scope="session")
+def _backed_up() -> Iterator[tuple[labs.Lab, str]]:
+    with labs.start("standalone") as lab:
+        with smhvlab.site.connect(lab.profile) as site:
+            site.create_dataset("Set", ["sql01", "app01"])
+            name: str = site.backup("Set").run_sync().result.backup.name
+        lab.checkpoint("backed-up")
+        yield lab, name
+
+
+@pytest.fixture
+def stock(_backed_up: tuple[labs.Lab, str]) -> Iterator[Stock]:
+    """The site as it was right after the backup."""
+    lab, name = _backed_up
+    lab.restore("backed-up")
+    with smhvlab.site.connect(lab.profile) as site:
+        yield Stock(site, lab, name)
+    assert lab.status()["failures"] == [], "the lab itself failed during this test"

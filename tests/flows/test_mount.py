@@ -1,0 +1,212 @@
+"""Mounting a backup and unmounting it, over both wires (TR 6.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import smhvlab.site
+from labenv import lab as labs
+from smhvlab.errors import ConfirmationNeeded, NameTaken, NotAllowed, NotFound, NotUnique, OntapError, SmhvLabError
+from smhvlab.leftovers import leftovers
+from smhvlab.site import Site
+from tests.flows.checks import Picture, blocks_sound, picture
+from tests.flows.conftest import Stock
+
+ACCEPT = frozenset({"not-recovered"})
+
+
+def backed_up(site: Site) -> str:
+    """A backup of two VMs that lie on two volumes; its name."""
+    site.create_dataset("Set", ["sql01", "app01"])
+    name: str = site.backup("Set").run_sync().result.backup.name
+    return name
+
+
+@pytest.mark.tr("R-6.8-01", "R-6.8-05", "R-6.8-07", "R-6.8-10")
+def test_a_mounted_backup_is_browsed_at_its_letter_and_keeps_its_snapshot_copy_busy(stock: Stock) -> None:
+    """The VM's files as of the backup appear at the letter; the copy cannot be deleted before the unmount."""
+    site, name = stock.site, stock.backup
+    before = picture(site)
+    flow = site.mount(name, lun="app01", at="m:")
+    flow.run_sync(accept=ACCEPT)
+    assert "M:\\app01\\app01_vhd0.vhd" in site.tools().snapdrive.files("M:\\")
+    assert list(site.mounts()["path"]) == ["M:\\"]
+    held = site.busy().set_index("volume").loc["vm_shared"]
+    assert (held["snapshot"], held["next"]) == (name, f'site.unmount("{flow.record.state.name}")')
+    volume = flow.record.state.image.parent
+    with pytest.raises(OntapError) as caught:
+        site.tools().storage.discard_snapshots([volume], name)
+    assert caught.value.code == "1638555"
+    site.unmount("M:").run_sync()
+    assert picture(site) == before
+    assert "vm_shared" not in set(site.busy()["volume"])
+    site.tools().storage.discard_snapshots([volume], name)
+    blocks_sound(stock.lab)
+
+
+@pytest.mark.tr("R-6.8-02")
+def test_an_image_that_was_not_recovered_is_a_warning(stock: Stock) -> None:
+    """A crash-consistent copy is mounted only after its warning was accepted; nothing happens before."""
+    site, name = stock.site, stock.backup
+    before = picture(site)
+    with pytest.raises(ConfirmationNeeded) as caught:
+        site.mount(name, lun="sql01").run_sync()
+    assert caught.value.needed == ("not-recovered",)
+    assert picture(site) == before
+
+
+def test_two_mounts_of_one_backup_stand_side_by_side(stock: Stock) -> None:
+    """Each has a path, a disk signature and a clone of its own; a name that fits both is refused."""
+    site, name = stock.site, stock.backup
+    before = picture(site)
+    for _ in range(2):
+        site.mount(name, lun="app01").run_sync(accept=ACCEPT)
+        site.sleep(1)
+    mounts = site.mounts()
+    assert mounts["path"].nunique() == mounts["clone"].nunique() == 2
+    guids = [disk.guid for disk in site.tools().snapdrive.disks()]
+    assert len(set(guids)) == len(guids)
+    with pytest.raises(NotUnique):
+        site.unmount(name).plan()
+    for mount in mounts["name"]:
+        site.unmount(mount).run_sync()
+    assert picture(site) == before
+
+
+@pytest.mark.tr("R-6.8-06")
+def test_initiator_groups_are_managed_automatically_or_by_hand(stock: Stock) -> None:
+    """Automatic takes the group that holds exactly the host, else makes one, which goes with the mount."""
+    site, name = stock.site, stock.backup
+    storage = site.tools().storage
+    iqn = site.tools().snapdrive.initiator()
+    assert site.mount(name, lun="app01").plan().state.igroup == "hv1"
+    storage.ensure_igroup("by_hand", [iqn], svm="svm1")
+    assert site.mount(name, lun="app01", igroup="by_hand").plan().state.igroup == "by_hand"
+    with pytest.raises(NotFound, match="no initiator group nothing"):
+        site.mount(name, lun="app01", igroup="nothing").plan()
+    storage.discard_igroup("by_hand", svm="svm1")
+    storage.ensure_igroup("others", ["iqn.1991-05.com.microsoft:other"], svm="svm1")
+    with pytest.raises(NotAllowed, match="does not hold"):
+        site.mount(name, lun="app01", igroup="others").plan()
+
+
+REFUSED: tuple[tuple[dict[str, object], type[SmhvLabError]], ...] = (
+    ({}, NotUnique),
+    ({"lun": "nothing"}, NotFound),
+    ({"lun": "app01", "at": "V:"}, NameTaken),
+    ({"lun": "app01", "at": "S:\\SnapInfo"}, NameTaken),
+    ({"lun": "app01", "at": "X:\\folder"}, NotFound),
+    ({"lun": "app01", "at": "elsewhere"}, NotAllowed),
+    ({"lun": "app01", "copy": "second"}, NotAllowed),
+    ({"lun": "app01", "initiator": "iqn.nobody"}, NotFound),
+    ({"lun": "app01", "csv": True}, NotAllowed),
+    ({"lun": "app01", "group": "Available Storage"}, NotAllowed),
+)
+
+
+def test_what_cannot_be_mounted_is_refused(stock: Stock) -> None:
+    """One error that names the argument and what there is; nothing is changed."""
+    site = stock.site
+    before = site.log.counts().changes
+    for arguments, error in REFUSED:
+        with pytest.raises(error) as caught:
+            site.mount(stock.backup, **arguments).run_sync(accept=ACCEPT)  # type: ignore[arg-type]
+        assert caught.value.next_action
+    assert site.log.counts().changes == before
+
+
+def test_a_mount_whose_disk_does_not_arrive_leaves_nothing(stock: Stock) -> None:
+    """Everything is taken back: no clone, no map, no folder."""
+    site, name = stock.site, stock.backup
+    before = picture(site)
+    stock.lab.faults.set("windows.cmdlet", "error", match={"cmdlet": "Add-PartitionAccessPath"}, code="x", times=1)
+    with pytest.raises(SmhvLabError):
+        site.mount(name, lun="app01").run_sync(accept=ACCEPT)
+    assert picture(site) == before
+    assert leftovers(site.tools(), pending=False) == []
+
+
+def test_a_mounted_backup_that_a_vm_uses_is_not_unmounted(stock: Stock) -> None:
+    """The refusal names the VM and the file."""
+    site, name = stock.site, stock.backup
+    site.mount(name, lun="app01", at="M:").run_sync(accept=ACCEPT)
+    host = site.tools().host
+    host.run("New-VHD", {"Path": "M:\\leaf.vhd", "ParentPath": "M:\\app01\\app01_vhd1.vhd", "Differencing": True})
+    host.run("Add-VMHardDiskDrive", {"VMName": "web01", "ControllerType": "SCSI", "Path": "M:\\leaf.vhd"})
+    with pytest.raises(NotAllowed, match="web01"):
+        site.unmount("M:").plan()
+
+
+def test_what_nobody_will_take_away_is_found(stock: Stock) -> None:
+    """A mount whose clone was deleted by hand, a clone and a folder that nobody knows of."""
+    site, name = stock.site, stock.backup
+    flow = site.mount(name, lun="app01")
+    flow.run_sync(accept=ACCEPT)
+    tools = site.tools()
+    tools.storage.discard_volume(flow.record.state.image.clone, svm="svm1")
+    volume = flow.record.state.image.parent
+    tools.storage.ensure_volume_clone("smhvlab_stray", parent=volume, snapshot=name)
+    tools.host.run("New-Item", {"Path": "C:\\smhvlab\\stray", "ItemType": "Directory", "Force": True})
+    found = {(left.kind, left.name) for left in leftovers(tools, pending=False)}
+    assert found == {
+        ("mount", flow.record.state.name),
+        ("FlexClone volume", "smhvlab_stray"),
+        ("folder", "C:\\smhvlab\\stray"),
+    }
+    site.unmount(flow.record.state.name).run_sync()
+    assert site.mounts().empty
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Site]:
+    """A node of a cluster with a backup of VMs on a shared volume."""
+    with labs.start("two-node-cluster") as lab, smhvlab.site.connect(lab.profile) as site:
+        backed_up(site)
+        yield site
+
+
+def clustered(site: Site) -> tuple[Picture, list[str], list[str]]:
+    """What a mount could leave behind on a cluster."""
+    host = site.tools().host
+    resources = sorted(str(r["Name"]) for r in host.run("Get-ClusterResource", select=("Name",)))
+    shared = sorted(str(r["Name"]) for r in host.run("Get-ClusterSharedVolume", select=("Name",)))
+    return picture(site), resources, shared
+
+
+@pytest.mark.tr("R-6.8-03", "R-6.8-04")
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ({}, "C:\\smhvlab\\"),
+        ({"csv": True}, "C:\\ClusterStorage\\"),
+        ({"group": "extra", "new_group": True, "at": "M:"}, "M:\\"),
+        ({"at": "S:\\inside"}, "S:\\inside\\"),
+    ],
+    ids=["dedicated", "csv", "new group", "mount point"],
+)
+def test_a_cluster_s_node_takes_the_disk_as_asked(cluster: Site, arguments: dict[str, str], path: str) -> None:
+    """Dedicated, shared volume, new group, or the group that owns the mount point's root; nothing is left of it."""
+    name = cluster.backups().iloc[0]["name"]
+    before = clustered(cluster)
+    flow = cluster.mount(name, **arguments)  # type: ignore[arg-type]
+    flow.run_sync(accept=ACCEPT)
+    image = flow.record.state.image
+    assert image.access_path.startswith(path)
+    assert [p for p in cluster.tools().snapdrive.files(image.access_path) if p.endswith("sql01_vhd0.vhd")]
+    if path == "S:\\inside\\":
+        assert image.group == "smhv_snapinfo"
+    cluster.unmount(flow.record.state.name).run_sync()
+    assert clustered(cluster) == before
+
+
+def test_a_group_of_another_node_or_of_nobody_is_refused(cluster: Site) -> None:
+    """The refusal says which node has the group; the path of a mount point decides its group."""
+    name = cluster.backups().iloc[0]["name"]
+    with pytest.raises(NotAllowed, match="hv2"):
+        cluster.mount(name, group="file01", at="M:").plan()
+    with pytest.raises(NotFound, match="nothing"):
+        cluster.mount(name, group="nothing", at="M:").plan()
+    with pytest.raises(NotAllowed, match="smhv_snapinfo"):
+        cluster.mount(name, group="sql01", at="S:\\inside").plan()
