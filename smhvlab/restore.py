@@ -208,7 +208,7 @@ class RestoreVm(Procedure[RestoreState]):
     ) -> RestoreLun:
         access = place.access_path
         wanted = [disk.path for disk in then.disks if disk.unique_id == place.unique_id]
-        if backup.lun_of(then.configuration_file) == place:
+        if backup.lun_of(then.configuration_file, then.id) == place:
             wanted.append(then.configuration_file)
         files = tuple(FileCopy(path[len(access) :], path) for path in wanted)
         own = _folded(disk.path for disk in then.disks) | _folded(file.partial for file in files)
@@ -399,8 +399,10 @@ def _places(backup: Backup, vm: BackupVm) -> list[BackupLun]:
     paths = [vm.configuration_file, *vm.parents]
     if vm.parents:
         paths.append(vm.checkpoints + "\\")
-    used = {disk.unique_id for disk in vm.disks} | {lun.unique_id for path in paths if (lun := backup.lun_of(path))}
-    return [lun for lun in backup.luns if lun.unique_id in used]
+    used = {disk.unique_id for disk in vm.disks} | {
+        lun.unique_id for path in paths if (lun := backup.lun_of(path, vm.id))
+    }
+    return [lun for lun in backup.luns_of(vm.id) if lun.unique_id in used]
 
 
 def _folded(texts: Iterable[str]) -> set[str]:

@@ -62,6 +62,8 @@ class BackupLun:
             LUN, whose own path there holds what it would be after a crash (TR 6.2).
         access_path: where the host had it mounted.
         shared: whether it was a cluster shared volume.
+        vms: ids of the VMs for which this image is the consistent one; empty: for all that lie on the LUN. A shared
+            volume has one image for each node where every node makes a set of its own (TR 12).
     """
 
     svm: str
@@ -75,6 +77,7 @@ class BackupLun:
     disk_guid: str
     access_path: str
     shared: bool = field(default=False, repr=False)
+    vms: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -148,8 +151,9 @@ class BackupVm:
     Attributes:
         host: the host on which it was; "" in a backup that did not record it.
         evidence: how consistent it is and why.
-        leaves: the checkpoint's own disk by the disk it was put on, where the backup was made through a checkpoint: a
-            restore takes the disks below, never these.
+        checkpoint: id of the VM's checkpoint that the backup was made through, "" if it was not (era 2022). The VM
+            configuration in the image then starts from the checkpoint's leaves, which hold the state of a crash.
+        leaves: these leaves by the disk below, which is the consistent one and the only one that a restore may take.
         checkpoints: folder of its checkpoint files; "" in a backup that did not record it.
         parents: files that its disks are based on, if it had checkpoints.
     """
@@ -165,6 +169,7 @@ class BackupVm:
     parents: tuple[str, ...] = field(default=(), repr=False)
     host: str = field(default="", repr=False)
     evidence: VmEvidence | None = field(default=None, repr=False)
+    checkpoint: str = field(default="", repr=False)
     leaves: dict[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -205,10 +210,14 @@ class Backup:
         """The backup type as SMHV shows it (TR 6.2)."""
         return {"crash": "Crash-consistent", "application": "Application-consistent"}[self.consistency]
 
-    def lun_of(self, path: str) -> BackupLun | None:
-        """The LUN that held a path of the host, None: none of this backup."""
-        matches = [lun for lun in self.luns if path.casefold().startswith(lun.access_path.casefold())]
+    def lun_of(self, path: str, vm_id: str = "") -> BackupLun | None:
+        """The image that holds a path of the host, consistent for a VM; None: none of this backup."""
+        matches = [lun for lun in self.luns_of(vm_id) if path.casefold().startswith(lun.access_path.casefold())]
         return max(matches, key=lambda lun: len(lun.access_path), default=None)
+
+    def luns_of(self, vm_id: str) -> list[BackupLun]:
+        """The images that may be taken for a VM; every one without an id."""
+        return [lun for lun in self.luns if not vm_id or not lun.vms or vm_id in lun.vms]
 
     def vm(self, vm_id: str) -> BackupVm:
         """The VM of an id in this backup. Raises NotFound."""
