@@ -17,6 +17,7 @@ from smhvlab.frames import frame
 from smhvlab.hyperv import HyperV, Vm, one_named
 from smhvlab.nodes import Node, Nodes
 from smhvlab.profile import HostEndpoint, Profile
+from smhvlab.protection import Protection
 from smhvlab.secrets import Secrets
 from smhvlab.siteimages import SiteImages
 from smhvlab.snapdrive import SnapDrive
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from smhvlab.restore import RestoreVm
 
 
-class Site(SiteImages):
+class Site(SiteImages, Protection):
     """One site. Tables read it, flows change it; ``log`` has every request of both wires.
 
     Args:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -354,18 +355,32 @@ class SnapInfo:
         if not self.host.run("Test-Path", {"LiteralPath": f"{self._home(backup)}\\{leaf}"})[0]:
             self.write_once(self._home(backup), leaf, evidence, "#")
 
-    def mark_deleted(self, backup: Backup) -> None:
-        """The backup is not offered any more; its Snapshot copies may still be there."""
-        leaf = f"{backup.name}.deleted"
-        if not self.host.run("Test-Path", {"LiteralPath": f"{self._home(backup)}\\{leaf}"})[0]:
-            self.write_once(self._home(backup), leaf, "", "#")
+    def mark_deleted(self, backups: Sequence[Backup]) -> None:
+        """The backups are not offered any more; their Snapshot copies may still be there."""
+        marks = [f"{self._home(backup)}\\{backup.name}.deleted" for backup in backups]
+        if not marks:
+            return
+        there = self.host.run("Test-Path", {"LiteralPath": marks})
+        missing = [mark for mark, is_there in zip(marks, there, strict=True) if not is_there]
+        if missing:
+            self.host.run("New-Item", {"Path": missing, "ItemType": "File"})
 
-    def forget(self, backup: Backup) -> None:
-        """No file of a backup is left, the mark last: a deletion that was interrupted goes on next time."""
-        for suffix in (".verified", ".json", ".deleted"):
-            path = f"{self._home(backup)}\\{backup.name}{suffix}"
-            if self.host.run("Test-Path", {"LiteralPath": path})[0]:
-                self.host.run("Remove-Item", {"LiteralPath": path, "Force": True})
+    def unmark_deleted(self, backups: Sequence[Backup]) -> None:
+        """The backups are offered again."""
+        self._gone([f"{self._home(backup)}\\{backup.name}.deleted" for backup in backups])
+
+    def forget(self, backups: Sequence[Backup]) -> None:
+        """No file of the backups is left; the marks go last, so that a deletion that stopped here goes on next time."""
+        stems = [f"{self._home(backup)}\\{backup.name}" for backup in backups]
+        self._gone([stem + suffix for suffix in (".verified", ".json", ".deleted") for stem in stems])
+
+    def _gone(self, paths: Sequence[str]) -> None:
+        if not paths:
+            return
+        there = self.host.run("Test-Path", {"LiteralPath": list(paths)})
+        found = [path for path, is_there in zip(paths, there, strict=True) if is_there]
+        if found:
+            self.host.run("Remove-Item", {"LiteralPath": found, "Force": True})
 
     def _home(self, backup: Backup) -> str:
         return f"{self.folder()}\\Backups\\{backup.dataset}"

@@ -1,0 +1,138 @@
+"""What a site offers for its datasets' protection: policies, schedules, retention (TR 5.2, 6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from smhvlab.errors import NotAllowed
+from smhvlab.frames import frame
+from smhvlab.policy import Policy, from_toml
+from smhvlab.policystore import PolicyStore
+from smhvlab.tables import SiteTables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from smhvlab.retaining import ApplyRetention
+
+_TIME = "datetime64[us, UTC]"
+
+
+class Protection(SiteTables):
+    """The part of a site that is about policies."""
+
+    def now(self) -> datetime:
+        """The site's time."""
+        raise NotImplementedError
+
+    # --- policies
+
+    def _policies(self) -> PolicyStore:
+        return PolicyStore(self.tools().snapinfo)
+
+    def policies(self) -> pd.DataFrame:
+        """Policies (TR 5.2). Columns: name, dataset, consistency, schedule, retention, tag, enabled, version."""
+        types = dict.fromkeys(("name", "dataset", "consistency", "schedule", "retention", "tag"), "str")
+        rows = [
+            {
+                "name": policy.name,
+                "dataset": policy.dataset,
+                "consistency": policy.consistency,
+                "schedule": "on demand" if policy.schedule is None else str(policy.schedule),
+                "retention": str(policy.retention),
+                "tag": policy.tag.value,
+                "enabled": policy.enabled,
+                "version": policy.version,
+            }
+            for policy in self._policies().policies()
+        ]
+        return frame(rows, {**types, "enabled": "bool", "version": "int64"})
+
+    def policy(self, name: str) -> Policy:
+        """The present version of a policy. Raises NotFound."""
+        return self._policies().policy(name)
+
+    def policy_history(self, name: str) -> list[Policy]:
+        """Every version of a policy, oldest first."""
+        return self._policies().history(name)
+
+    def set_policy(self, policy: Policy | str) -> Policy:
+        """Save a policy, given as an object or as TOML, as the next version of the one that it was made from (TR 5.2).
+
+        Raises:
+            NotAllowed: a field does not fit, or two policies of a dataset have one tag and different retention.
+            NotFound: the dataset does not exist.
+            NameTaken: another console has saved that version meanwhile.
+        """
+        given = from_toml(policy) if isinstance(policy, str) else policy
+        dataset = self.tools().snapinfo.dataset(given.dataset)
+        store = self._policies()
+        agree(given, store.policies())
+        return store.write(replace(given, dataset=dataset.name), now=self.now())
+
+    def remove_policy(self, name: str) -> Policy:
+        """Take a policy away; its backups stay, and its versions too. Raises NotFound, NameTaken."""
+        store = self._policies()
+        return store.remove(store.policy(name), now=self.now())
+
+    # --- schedules
+
+    def schedule(self, *, days: float = 7, policies: Collection[str] | None = None) -> pd.DataFrame:
+        """The runs of the coming days in their order (TR 6.3). Columns: time (UTC), policy, dataset, consistency."""
+        begin = self.now()
+        end = begin + timedelta(days=days)
+        rows = [
+            {"time": run, "policy": p.name, "dataset": p.dataset, "consistency": p.consistency}
+            for p in self._policies().policies()
+            if p.schedule is not None and p.enabled and (policies is None or p.name in policies)
+            for run in p.schedule.runs(begin, end)
+        ]
+        rows.sort(key=lambda row: (row["time"], row["policy"]))
+        return frame(rows, {"time": _TIME, "policy": "str", "dataset": "str", "consistency": "str"})
+
+    # --- retention
+
+    def retention(self, dataset: str | None = None) -> pd.DataFrame:
+        """What retention would do now; nothing is changed (TR 6.3).
+
+        Columns: backup, dataset, tag, time (UTC), verdict (keep, delete, held, last verified), why.
+        """
+        from smhvlab.retaining import preview
+
+        types = {"backup": "str", "dataset": "str", "tag": "str", "time": _TIME, "verdict": "str", "why": "str"}
+        rows = [
+            {
+                "backup": judged.backup.name,
+                "dataset": judged.backup.dataset,
+                "tag": judged.backup.tag or "on demand",
+                "time": judged.backup.time,
+                "verdict": judged.verdict.value,
+                "why": judged.why,
+            }
+            for judged in preview(self.tools(), self._policies().policies(), now=self.now(), dataset=dataset)
+        ]
+        return frame(rows, types)
+
+    def retain(self, dataset: str) -> ApplyRetention:
+        """Retention of a dataset as a flow (TR 6.3); nothing has happened yet. Every backup runs it by itself."""
+        from smhvlab.retaining import ApplyRetention
+
+        return ApplyRetention(self, dataset=dataset)
+
+
+def agree(policy: Policy, others: Sequence[Policy]) -> None:
+    """Refuse a second retention for backups of one dataset and tag: nobody could tell which of them counts."""
+    for other in others:
+        if other.name.casefold() == policy.name.casefold() or other.dataset.casefold() != policy.dataset.casefold():
+            continue
+        mine, theirs = policy.retention, other.retention
+        if other.tag is policy.tag and (mine.keep, mine.days) != (theirs.keep, theirs.days):
+            raise NotAllowed(
+                f"Policy {policy.name}: retention differs from that of {other.name}, which has the tag {other.tag} too",
+                why=f"backups of one tag are counted together: {mine} here, {theirs} there",
+                next_action=f"Keep {theirs} here too, or give this policy another retention.tag.",
+                tr="6.3",
+            )
