@@ -15,8 +15,11 @@ from smhvlab.secrets import Secrets
 from smhvlab.wires.powershell import PowerShellWire, Record
 
 LIST_DATABASES = "SELECT name, state_desc FROM sys.databases WHERE database_id > 4 ORDER BY name"
+LIST_DRIVES = "EXEC master.dbo.xp_fixeddrives"
 COUNT_ROWS = "SELECT COUNT(*) AS RowTotal FROM [{database}].dbo.ledger"
 CHECKDB = "DBCC CHECKDB (N'{database}') WITH NO_INFOMSGS"
+ATTACH_DATABASE = "CREATE DATABASE [{database}] ON (FILENAME = N'{data}'), (FILENAME = N'{log}') FOR ATTACH"
+DETACH_DATABASE = "EXEC master.dbo.sp_detach_db @dbname = N'{database}'"
 
 INSERT_ROWS = """
 SET NOCOUNT ON; SET XACT_ABORT ON;
@@ -45,12 +48,13 @@ SELECT COUNT(*) AS RowTotal FROM [{database}].dbo.ledger
 """Adds ledger lines as one transaction; each entry is chained to the one before, so that lost ones are noticed."""
 
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
+_PATH = re.compile(r"[A-Za-z]:\\[^'\"*?<>|]+\Z")
 MAX_ROWS = 100_000
 
 
 @dataclass(frozen=True)
 class Check:
-    """What DBCC CHECKDB found; ``finding`` is empty when the database is sound."""
+    """What the engine found of a database; ``finding`` is empty when the database is sound."""
 
     database: str
     ok: bool
@@ -69,6 +73,20 @@ class Sql:
         """State (``ONLINE``, ``SUSPECT``, ...) of each database in a VM, by name."""
         return {str(row["name"]): str(row["state_desc"]) for row in self._query(vm, LIST_DATABASES)}
 
+    def drives(self, vm: str) -> set[str]:
+        """Drive letters of a VM's guest."""
+        return {str(row["drive"]).upper() for row in self._query(vm, LIST_DRIVES)}
+
+    def attach(self, vm: str, database: str, *, data: str, log: str) -> Check:
+        """Attach a database's files, which recovers it; tells what the engine says if they do not belong together."""
+        text = ATTACH_DATABASE.format(database=_checked(database), data=_path(data), log=_path(log))
+        return self._checking(vm, database, text)
+
+    def discard(self, vm: str, database: str) -> None:
+        """The engine does not know the database; its files stay."""
+        if _checked(database).casefold() in {name.casefold() for name in self.databases(vm)}:
+            self._query(vm, DETACH_DATABASE.format(database=database))
+
     def count(self, vm: str, database: str) -> int:
         """Committed rows of a database's ledger."""
         return int(self._query(vm, COUNT_ROWS.format(database=_checked(database)))[0]["RowTotal"])
@@ -82,8 +100,11 @@ class Sql:
 
     def checkdb(self, vm: str, database: str) -> Check:
         """DBCC CHECKDB of a database."""
+        return self._checking(vm, database, CHECKDB.format(database=_checked(database)))
+
+    def _checking(self, vm: str, database: str, text: str) -> Check:
         try:
-            self._query(vm, CHECKDB.format(database=_checked(database)))
+            self._query(vm, text)
         except PowerShellError as error:
             if error.error_id != "SqlError":
                 raise
@@ -108,3 +129,12 @@ def _checked(database: str) -> str:
             next_action="Use letters, digits and underscores, with a letter or underscore first.",
         )
     return database
+
+
+def _path(path: str) -> str:
+    if not _PATH.match(path):
+        raise NotAllowed(
+            f"{path!r} cannot be given to a database engine as the path of a file",
+            next_action="Rename the file: a full path without quotation marks and wildcards is needed.",
+        )
+    return path

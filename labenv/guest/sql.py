@@ -27,6 +27,9 @@ from labenv.windows.disks.errors import DiskFull
 LIST_DATABASES = "SELECT name, state_desc FROM sys.databases WHERE database_id > 4 ORDER BY name"
 """The user databases and their states. Columns: name, state_desc."""
 
+LIST_DRIVES = "EXEC master.dbo.xp_fixeddrives"
+"""The server's drive letters and what is free on each. Columns: drive, MB free."""
+
 COUNT_ROWS = "SELECT COUNT(*) AS RowTotal FROM [{database}].dbo.ledger"
 """Number of committed ledger lines. Column: RowTotal."""
 
@@ -121,6 +124,7 @@ class Template(Enum):
     """The closed list; the value is the template's text."""
 
     LIST_DATABASES = LIST_DATABASES
+    LIST_DRIVES = LIST_DRIVES
     COUNT_ROWS = COUNT_ROWS
     CHECKDB = CHECKDB
     CREATE_DATABASE = CREATE_DATABASE
@@ -257,6 +261,8 @@ def _carry_out(guest: Guest, statement: Statement) -> list[dict[str, object]]:
     match statement.template:
         case Template.LIST_DATABASES:
             return [{"name": each, "state_desc": guest.database_state(each)[0].value} for each in guest.databases()]
+        case Template.LIST_DRIVES:
+            return [{"drive": drive, "MB free": volume.free >> 20} for drive, volume in sorted(guest.volumes.items())]
         case Template.COUNT_ROWS:
             _need_ledger(guest, name)
             return [{"RowTotal": guest.count(name)}]

@@ -34,7 +34,7 @@ _DELEGATION = frozenset(
 )
 """Documented as needing credentials that can travel on to a second computer (CredSSP)."""
 
-_READING_STATEMENTS = ("SELECT ", "DBCC CHECKDB")
+_READING_STATEMENTS = ("SELECT ", "DBCC CHECKDB", "EXEC MASTER.DBO.XP_FIXEDDRIVES")
 
 
 @dataclass(frozen=True)

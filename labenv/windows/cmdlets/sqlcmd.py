@@ -59,7 +59,7 @@ async def invoke_sqlcmd(host: Host, call: Call) -> Sequence[object]:
     try:
         rows = sql.run(guest, str(call.get("Query") or ""))
     except (GuestError, DeviceError) as error:
-        raise _refused(str(error)) from error
+        raise _refused(str(error), error_id="SqlError") from error
     types = ["System.Data.DataRow", "System.Object"]
     return [PsObject(types, row, text="System.Data.DataRow") for row in rows]
 

@@ -98,6 +98,7 @@ def test_insert_count_and_checks(guest: Guest) -> None:
     assert set(row.values()) == {0}
     assert [f"AS {column}" in sql.CHECK_LEDGER for column in row] == [True] * 6
     assert run(guest, sql.LIST_DATABASES)[0] == {"name": "aa1", "state_desc": "ONLINE"}
+    assert [row["drive"] for row in run(guest, sql.LIST_DRIVES)] == sorted(guest.volumes)
 
 
 def test_create_attach_and_detach(guest: Guest) -> None:
