@@ -66,6 +66,7 @@ def add(to: Verbs) -> None:
     mount.add_argument("--group", default="", help="cluster group for the disk")
     mount.add_argument("--new-group", action="store_true", help="make that cluster group")
     mount.add_argument("--csv", action="store_true", help="add the disk to the cluster shared volumes")
+    mount.add_argument("--host", default="", help="a node of the cluster (default: that which has the SnapInfo disk)")
     unmount = to.on_site(to.verb("unmount", flow(_unmount), "unmount a backup (TR 6.8)"), changes=True)
     unmount.add_argument("mount", help="name of the mount, its path, or its backup")
 
@@ -81,6 +82,7 @@ def _mount(site: Site, options: argparse.Namespace) -> Flow[Any]:
         group=options.group,
         new_group=options.new_group,
         csv=options.csv,
+        host=options.host,
     )
 
 

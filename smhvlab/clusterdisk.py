@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from smhvlab.errors import NotFound, PowerShellError
+from smhvlab.errors import NotFound
 from smhvlab.wires.powershell import PowerShellWire, Record
 
 _DISK = "Physical Disk"
 
 
 class ClusterDisks:
-    """The disks of the cluster of which a host is a node; resources are found by their disk's GUID."""
+    """The disks of the cluster, asked from one of its nodes; resources are found by their disk's GUID."""
 
     def __init__(self, host: PowerShellWire) -> None:
         self.host = host
-        self._clustered: bool | None = None
-
-    def clustered(self) -> bool:
-        """Whether the host is a node of a cluster that runs."""
-        if self._clustered is None:
-            try:
-                self._clustered = bool(self.host.run("Get-Cluster", select=("Name",)))
-            except PowerShellError:
-                self._clustered = False  # no cluster service: a stand-alone host
-        return self._clustered
 
     def groups(self) -> dict[str, str]:
         """The cluster's groups and the node that owns each."""

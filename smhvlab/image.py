@@ -15,7 +15,8 @@ from uuid import UUID, uuid5
 from smhvlab.clusterdisk import ClusterDisks
 from smhvlab.errors import NameTaken, NotAllowed, NotFound
 from smhvlab.gpt import renew
-from smhvlab.snapdrive import BASIC_DATA, HostDisk, SnapDrive
+from smhvlab.nodes import Node, Nodes
+from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import BackupLun
 from smhvlab.storage import LunRef, Storage, VolumeRef
 
@@ -26,7 +27,6 @@ FOLDER = "C:\\smhvlab\\"
 """Folder of the host below which images are mounted that nobody gave another place."""
 
 SHARED_FOLDER = "C:\\ClusterStorage\\"
-_FLAGS = ("IsHidden", "IsReadOnly", "IsShadowCopy", "NoDefaultDriveLetter")
 _LETTER = re.compile(r"[A-Za-z]:\\?\Z")
 _GUIDS = UUID("6d5a9d34-4e0f-5c3b-9f7e-8c1f0e5b2a61")  # of the disks that clones become
 
@@ -104,13 +104,19 @@ def access_path(text: str) -> str:
 
 
 class Images:
-    """Shows images on one host and takes them away."""
+    """Shows images on one host and takes them away.
 
-    def __init__(self, storage: Storage, snapdrive: SnapDrive) -> None:
+    Args:
+        node: the host.
+        nodes: all hosts of the site; those of a cluster have to see a disk that becomes one of its resources.
+    """
+
+    def __init__(self, storage: Storage, node: Node, nodes: Nodes) -> None:
         self.storage = storage
-        self.snapdrive = snapdrive
-        self.host = snapdrive.host
-        self.cluster = ClusterDisks(snapdrive.host)
+        self.nodes = nodes
+        self.snapdrive = node.snapdrive
+        self.host = node.host
+        self.cluster = ClusterDisks(node.host)
 
     # --- choosing
 
@@ -144,9 +150,11 @@ class Images:
             return exact[0], ()
         return f"viaRPC.{min(wanted)}", tuple(sorted(wanted))
 
-    def initiators(self) -> list[str]:
-        """Every iSCSI initiator of the host (TR 6.8/6)."""
-        ports = self.host.run("Get-InitiatorPort", select=("NodeAddress", "ConnectionType"))
+    def initiators(self, *, everywhere: bool = False) -> list[str]:
+        """The iSCSI initiators of the host, or of all nodes (TR 6.8/6)."""
+        hosts = [node.host for node in self.nodes.up()] if everywhere else [self.host]
+        running = [host.begin("Get-InitiatorPort", select=("NodeAddress", "ConnectionType")) for host in hosts]
+        ports = [port for host, one in zip(hosts, running, strict=True) for port in host.collect([one])[0]]
         return sorted({name for port in ports if (name := str(port["NodeAddress"])).startswith("iqn.")})
 
     def need_free(self, path: str) -> None:
@@ -193,13 +201,14 @@ class Images:
             self.storage.ensure_igroup(image.igroup, image.made_for, svm=image.parent.svm)
 
     def ensure_disk(self, image: Image) -> HostDisk:
-        """The disk is on the host, online and writable, without the flags that VSS leaves on a shadow copy's disk."""
+        """The disk is on the host, online and writable."""
         lun = self.storage.lun(image.lun, svm=image.parent.svm)
         self.storage.ensure_map(lun, image.igroup)
         disk = self.snapdrive.arrived(lun)
         if image.placement is Placement.DEDICATED:
             disk = self.snapdrive.ensure_online(disk)
         else:
+            self._rescan()
             name = self.cluster.ensure_added(disk.unique_id, image.disk_guid)
             if image.placement is Placement.SHARED:
                 self.cluster.ensure_shared(name, image.access_path)
@@ -212,15 +221,13 @@ class Images:
                 next_action="Look at Get-Partition on the host; the LUN may never have been formatted.",
                 tr="6.8",
             )
-        self._clear_flags(disk)
         return disk
 
-    def _clear_flags(self, disk: HostDisk) -> None:
-        select = ("PartitionNumber", "GptType", *_FLAGS)
-        for record in self.host.run("Get-Partition", {"DiskNumber": disk.number}, select=select):
-            if str(record["GptType"] or BASIC_DATA).casefold() == BASIC_DATA and any(record[f] for f in _FLAGS):
-                where = {"DiskNumber": disk.number, "PartitionNumber": int(record["PartitionNumber"])}
-                self.host.run("Set-Partition", where | dict.fromkeys(_FLAGS, False))
+    def _rescan(self) -> None:
+        """Every node sees the disks that the array shows it."""
+        running = [(node.host, node.host.begin("Update-HostStorageCache", {})) for node in self.nodes.up()]
+        for host, one in running:
+            host.collect([one])
 
     def ensure_mounted(self, image: Image) -> None:
         """The image can be reached at its path, and at no drive letter that nobody asked for."""
@@ -252,6 +259,8 @@ class Images:
             self.cluster.discard(image.disk_guid, group=image.made_group)
         path = "" if image.placement is Placement.SHARED else image.access_path
         self.snapdrive.discard_connection(lun, igroup=image.igroup, access_path=path)
+        if image.placement is not Placement.DEDICATED:
+            self._rescan()
 
     def discard_clone(self, image: Image) -> None:
         """The FlexClone volume is gone, and the Snapshot copy free again."""

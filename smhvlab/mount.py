@@ -83,6 +83,7 @@ class MountBackup(Procedure[MountState]):
         group: str = "",
         new_group: bool = False,
         csv: bool = False,
+        host: str = "",
     ) -> None:
         super().__init__(
             site,
@@ -95,7 +96,9 @@ class MountBackup(Procedure[MountState]):
             group=group,
             new_group=new_group,
             csv=csv,
+            host=host,
         )
+        self.on = host
         self.backup = backup
         self.lun = lun
         self.at = at
@@ -106,10 +109,9 @@ class MountBackup(Procedure[MountState]):
         self.new_group = new_group
         self.csv = csv
 
-    @property
-    def images(self) -> Images:
-        """What shows images on the host."""
-        return Images(self.storage, self.snapdrive)
+    def _images(self, host: str) -> Images:
+        """What shows images on a host, by default the site's own."""
+        return Images(self.storage, self.nodes[host] if host else self.nodes.own(), self.nodes)
 
     def survey(self) -> MountState:
         """Find the image, and choose its names and its place.
@@ -122,7 +124,7 @@ class MountBackup(Procedure[MountState]):
         """
         backup = self.snapinfo.backup(self.backup)
         place, question = self._copy(backup, self._chosen(backup))
-        images = self.images
+        images = self._images(self.on)
         parent = images.place(place)
         now = self.site.now()
         name = f"mount_{stamp(now)}"
@@ -133,7 +135,7 @@ class MountBackup(Procedure[MountState]):
         return MountState(
             backup=backup.name,
             dataset=backup.dataset,
-            host=self.host.endpoint.name,
+            host=images.host.endpoint.name,
             question=question,
             source=f"{parent}/{place.snapshot}{place.path}",
             igroup=igroup,
@@ -209,9 +211,9 @@ class MountBackup(Procedure[MountState]):
     def _place(self, images: Images, name: str) -> tuple[str, Placement, str]:
         """Path, placement and cluster group (TR 6.8/4 and 5)."""
         wants_cluster = bool(self.csv or self.group)
-        if wants_cluster and not images.cluster.clustered():
+        if wants_cluster and self.nodes.cluster is None:
             raise NotAllowed(
-                f"{self.host.endpoint.name} is not a node of a failover cluster",
+                f"{images.host.endpoint.name} is not a node of a failover cluster",
                 next_action="Mount the backup as a dedicated disk: leave group and csv out.",
                 tr="6.8/4",
             )
@@ -230,9 +232,9 @@ class MountBackup(Procedure[MountState]):
 
     def _group(self, images: Images, path: str) -> str:
         """The cluster group: for a mount point the one that owns the disk below it (TR 6.8/4, Note)."""
-        if not images.cluster.clustered():
+        if self.nodes.cluster is None:
             return ""
-        root = self.snapdrive.folder_disk(path, self.snapdrive.disks()) if len(path) > 3 else None
+        root = images.snapdrive.folder_disk(path, images.snapdrive.disks()) if len(path) > 3 else None
         owner = images.cluster.group_of(root.guid) if root is not None and root.guid else ""
         group = self.group or owner
         if owner and group != owner:
@@ -248,11 +250,11 @@ class MountBackup(Procedure[MountState]):
                 next_action=f"It has {', '.join(sorted(groups))}; new_group=True makes one.",
                 tr="6.8/4",
             )
-        here = self.host.endpoint.name
+        here = images.host.endpoint.name
         if group in groups and groups[group].casefold() != here.casefold():
             raise NotAllowed(
                 f"The cluster group {group} is on the node {groups[group]}, not on {here}",
-                next_action=f"Mount the backup from {groups[group]}, or move the group.",
+                next_action=f'Mount the backup there: host="{groups[group]}"; or move the group.',
                 tr="6.8/4",
             )
         return group
@@ -269,7 +271,7 @@ class MountBackup(Procedure[MountState]):
             )
         if placement is Placement.DEDICATED:
             return [chosen]
-        return self.storage.companions(chosen)
+        return images.initiators(everywhere=True)
 
     def confirmations(self, state: MountState) -> Sequence[Confirmation]:
         """That the image was not recovered, if so."""
@@ -282,15 +284,15 @@ class MountBackup(Procedure[MountState]):
         counts=lambda s: {"ontap.volume.clone": 1},
     )
     def clone(self, s: MountState) -> None:
-        self.images.ensure_clone(s.image)
+        self._images(s.host).ensure_clone(s.image)
 
     @clone.undo
     def drop_clone(self, s: MountState) -> None:
-        self.images.discard_clone(s.image)
+        self._images(s.host).discard_clone(s.image)
 
     @step("Disk signature of its own for the clone", tr="6.8", items=lambda s: (s.image.disk_guid,))
     def identity(self, s: MountState) -> None:
-        self.images.ensure_own_identity(s.image)
+        self._images(s.host).ensure_own_identity(s.image)
 
     @step(
         "Initiator group",
@@ -300,11 +302,11 @@ class MountBackup(Procedure[MountState]):
         otherwise="it exists",
     )
     def initiators(self, s: MountState) -> None:
-        self.images.ensure_igroup(s.image)
+        self._images(s.host).ensure_igroup(s.image)
 
     @initiators.undo
     def drop_initiators(self, s: MountState) -> None:
-        self.images.discard_igroup(s.image)
+        self._images(s.host).discard_igroup(s.image)
 
     @step(
         "Connect the disk",
@@ -313,15 +315,15 @@ class MountBackup(Procedure[MountState]):
         counts=lambda s: {"windows.rescan": 1},
     )
     def connect(self, s: MountState) -> None:
-        self.images.ensure_disk(s.image)
+        self._images(s.host).ensure_disk(s.image)
 
     @connect.undo
     def disconnect(self, s: MountState) -> None:
-        self.images.discard_disk(s.image)
+        self._images(s.host).discard_disk(s.image)
 
     @step("Drive letter or mount point", tr="6.8/5", items=lambda s: (s.image.access_path,))
     def path(self, s: MountState) -> None:
-        self.images.ensure_mounted(s.image)
+        self._images(s.host).ensure_mounted(s.image)
 
     @step("Write the mount down in SnapInfo", tr="6.8", items=lambda s: (f"{s.name}.json",))
     def register(self, s: MountState) -> None:
@@ -357,25 +359,19 @@ class UnmountBackup(Procedure[UnmountState]):
 
         Raises:
             NotFound: nothing is mounted under this name or path. NotUnique: several mounts of the backup are.
-            NotAllowed: a VM, or the host itself, uses a virtual disk of it; or it is mounted on another host.
+            NotAllowed: a VM, or the host itself, uses a virtual disk of it.
         """
         mount = Mounts(self.snapinfo).one(self.mount)
-        here = self.host.endpoint.name
-        if mount.host != here and mount.image.placement is Placement.DEDICATED:
-            raise NotAllowed(
-                f"{mount} is mounted on {mount.host}, not on {here}",
-                next_action=f"Connect to {mount.host} and unmount it there.",
-                tr="6.8",
-            )
         path = mount.image.access_path.casefold()
-        for vm in self.hyperv.vms():
+        for vm in self.nodes.vms():
             if used := [disk.path for disk in vm.disks if disk.path.casefold().startswith(path)]:
                 raise NotAllowed(
                     f"The VM {vm.name} uses {used[0]} of the mounted backup",
                     next_action=f'Take the disk away from it first: site.detach("{mount.name}").',
                     tr="6.8",
                 )
-        shown = [str(r["Location"] or "") for r in self.host.run("Get-Disk", select=("Number", "Location"))]
+        host = self._images(mount).host
+        shown = [str(r["Location"] or "") for r in host.run("Get-Disk", select=("Number", "Location"))]
         if attached := [place for place in shown if place.casefold().startswith(path)]:
             raise NotAllowed(
                 f"{attached[0]} of the mounted backup is attached to the host",
@@ -384,10 +380,12 @@ class UnmountBackup(Procedure[UnmountState]):
             )
         return UnmountState(mount)
 
-    @property
-    def images(self) -> Images:
-        """What shows images on the host."""
-        return Images(self.storage, self.snapdrive)
+    def _images(self, mount: Mount) -> Images:
+        """What shows images on the host that has the disk now: a cluster group may have moved with it."""
+        name = mount.host
+        if mount.image.placement is Placement.GROUP:
+            name = Images(self.storage, self.nodes.own(), self.nodes).cluster.groups().get(mount.image.group, name)
+        return Images(self.storage, self.nodes[name], self.nodes)
 
     @step(
         "Disconnect the disk",
@@ -397,11 +395,11 @@ class UnmountBackup(Procedure[UnmountState]):
         pivot=True,
     )
     def disconnect(self, s: UnmountState) -> None:
-        self.images.discard_disk(s.mount.image)
+        self._images(s.mount).discard_disk(s.mount.image)
 
     @step("Delete the FlexClone volume", tr="6.8", items=lambda s: (s.mount.image.clone,))
     def drop_clone(self, s: UnmountState) -> None:
-        self.images.discard_clone(s.mount.image)
+        self._images(s.mount).discard_clone(s.mount.image)
 
     @step(
         "Delete the initiator group that was made for it",
@@ -411,7 +409,7 @@ class UnmountBackup(Procedure[UnmountState]):
         otherwise="the one in use existed before",
     )
     def drop_initiators(self, s: UnmountState) -> None:
-        self.images.discard_igroup(s.mount.image)
+        self._images(s.mount).discard_igroup(s.mount.image)
 
     @step("Take the mount out of SnapInfo", tr="6.8", items=lambda s: (f"{s.mount.name}.json",))
     def unregister(self, s: UnmountState) -> None:

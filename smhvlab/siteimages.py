@@ -28,8 +28,9 @@ class SiteImages(SiteTables):
         group: str = "",
         new_group: bool = False,
         csv: bool = False,
+        host: str = "",
     ) -> MountBackup:
-        """A mount of a backup on the host (TR 6.8): a Flow; nothing has happened yet.
+        """A mount of a backup on a host (TR 6.8): a Flow; nothing has happened yet.
 
         Args:
             lun: volume, LUN or access path of the LUN, or a VM on it; needed if the backup holds several.
@@ -38,6 +39,7 @@ class SiteImages(SiteTables):
             initiator: the host's first one by default.
             igroup: an initiator group that exists (manual management); by default one is chosen or made (automatic).
             group: cluster group for the disk, made if ``new_group``; ``csv``: a cluster shared volume instead.
+            host: a node of the cluster; by default that which has the SnapInfo disk.
         """
         from smhvlab.mount import MountBackup
 
@@ -52,6 +54,7 @@ class SiteImages(SiteTables):
             group=group,
             new_group=new_group,
             csv=csv,
+            host=host,
         )
 
     def unmount(self, mount: str) -> UnmountBackup:

@@ -149,11 +149,6 @@ class Storage:
         records = self.wire.collect(Igroup, fields="name,initiators.name", **{"svm.name": svm})
         return {r["name"]: frozenset(i["name"] for i in r.get("initiators", ())) for r in records}
 
-    def companions(self, initiator: str) -> list[str]:
-        """The initiators that share an initiator group with this one, itself included: the nodes of its cluster."""
-        records = self.wire.collect(Igroup, fields="initiators.name", **{"initiators.name": initiator})
-        return sorted({initiator} | {i["name"] for r in records for i in r.get("initiators", ())})
-
     def ensure_igroup(self, name: str, initiators: Iterable[str], *, svm: str) -> None:
         """An initiator group of this name for Hyper-V hosts over iSCSI."""
         if name not in self.igroups(svm):

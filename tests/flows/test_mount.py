@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-import smhvlab.site
-from labenv import lab as labs
 from smhvlab.errors import ConfirmationNeeded, NameTaken, NotAllowed, NotFound, NotUnique, OntapError, SmhvLabError
+from smhvlab.image import Placement
 from smhvlab.leftovers import leftovers
 from smhvlab.site import Site
 from tests.flows.checks import Picture, blocks_sound, picture
@@ -159,14 +156,6 @@ def test_what_nobody_will_take_away_is_found(stock: Stock) -> None:
     assert site.mounts().empty
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Site]:
-    """A node of a cluster with a backup of VMs on a shared volume."""
-    with labs.start("two-node-cluster") as lab, smhvlab.site.connect(lab.profile) as site:
-        backed_up(site)
-        yield site
-
-
 def clustered(site: Site) -> tuple[Picture, list[str], list[str]]:
     """What a mount could leave behind on a cluster."""
     host = site.tools().host
@@ -175,38 +164,35 @@ def clustered(site: Site) -> tuple[Picture, list[str], list[str]]:
     return picture(site), resources, shared
 
 
-@pytest.mark.tr("R-6.8-03", "R-6.8-04")
-@pytest.mark.parametrize(
-    ("arguments", "path"),
-    [
-        ({}, "C:\\smhvlab\\"),
-        ({"csv": True}, "C:\\ClusterStorage\\"),
-        ({"group": "extra", "new_group": True, "at": "M:"}, "M:\\"),
-        ({"at": "S:\\inside"}, "S:\\inside\\"),
-    ],
-    ids=["dedicated", "csv", "new group", "mount point"],
+PLACES: tuple[tuple[dict[str, object], str, str], ...] = (
+    ({"host": "hv2"}, "C:\\smhvlab\\", ""),
+    ({"csv": True}, "C:\\ClusterStorage\\", ""),
+    ({"group": "extra", "new_group": True, "at": "M:"}, "M:\\", "extra"),
+    ({"at": "S:\\inside"}, "S:\\inside\\", "smhv_snapinfo"),
 )
-def test_a_cluster_s_node_takes_the_disk_as_asked(cluster: Site, arguments: dict[str, str], path: str) -> None:
+
+
+@pytest.mark.tr("R-6.8-03", "R-6.8-04")
+def test_a_cluster_s_node_takes_the_disk_as_asked(cluster_site: Site) -> None:
     """Dedicated, shared volume, new group, or the group that owns the mount point's root; nothing is left of it."""
-    name = cluster.backups().iloc[0]["name"]
-    before = clustered(cluster)
-    flow = cluster.mount(name, **arguments)  # type: ignore[arg-type]
-    flow.run_sync(accept=ACCEPT)
-    image = flow.record.state.image
-    assert image.access_path.startswith(path)
-    assert [p for p in cluster.tools().snapdrive.files(image.access_path) if p.endswith("sql01_vhd0.vhd")]
-    if path == "S:\\inside\\":
-        assert image.group == "smhv_snapinfo"
-    cluster.unmount(flow.record.state.name).run_sync()
-    assert clustered(cluster) == before
-
-
-def test_a_group_of_another_node_or_of_nobody_is_refused(cluster: Site) -> None:
-    """The refusal says which node has the group; the path of a mount point decides its group."""
-    name = cluster.backups().iloc[0]["name"]
+    name = backed_up(cluster_site)
+    before = clustered(cluster_site)
+    nodes = cluster_site.tools().nodes
+    for arguments, path, group in PLACES:
+        flow = cluster_site.mount(name, **arguments)  # type: ignore[arg-type]
+        flow.run_sync(accept=ACCEPT)
+        image = flow.record.state.image
+        assert (image.access_path.startswith(path), image.group) == (True, group)
+        files = nodes[flow.record.state.host].snapdrive.files(image.access_path)
+        assert [file for file in files if file.endswith("sql01_vhd0.vhd")]
+        lun = cluster_site.tools().storage.lun(image.lun, svm="svm1")
+        seen = [disk.host for disk in nodes.disks() if disk.unique_id == lun.unique_id]
+        assert sorted(seen) == (["hv2"] if image.placement is Placement.DEDICATED else ["hv1", "hv2"])
+        cluster_site.unmount(flow.record.state.name).run_sync()
+        assert clustered(cluster_site) == before
     with pytest.raises(NotAllowed, match="hv2"):
-        cluster.mount(name, group="file01", at="M:").plan()
+        cluster_site.mount(name, group="file01", at="M:").plan()
     with pytest.raises(NotFound, match="nothing"):
-        cluster.mount(name, group="nothing", at="M:").plan()
+        cluster_site.mount(name, group="nothing", at="M:").plan()
     with pytest.raises(NotAllowed, match="smhv_snapinfo"):
-        cluster.mount(name, group="sql01", at="S:\\inside").plan()
+        cluster_site.mount(name, group="sql01", at="S:\\inside").plan()
