@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labenv import topology
+from labenv import faultcli, topology
+from labenv.console import say
 from labenv.faults import EFFECTS, PLACES
 from labenv.lab import Lab, LabError, attach, default_state, process_arguments, up
 
@@ -33,21 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except (LabError, topology.TopologyError) as error:
         if getattr(options, "json", False):
-            _say(json.dumps({"error": str(error)}))
+            say(json.dumps({"error": str(error)}))
         else:
-            _say(f"labenv: {error}", error=True)
+            say(f"labenv: {error}", error=True)
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-def _say(text: str, *, error: bool = False) -> None:
-    """Print a line. That nobody reads any more is no reason to stop, least of all for a lab in this process."""
-    stream = sys.stderr if error else sys.stdout
-    try:
-        print(text, file=stream, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,8 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     clock = verb("clock", _clock, "show lab time, or let it pass: clock advance 24h")
     clock.add_argument("action", nargs="?", choices=["advance"])
     clock.add_argument("span", nargs="?", help="such as 90s, 15m, 24h, 7d")
-    fault = verb("fault", _fault, "list what is broken, break something, or mend everything")
-    fault.add_argument("action", nargs="?", default="list", choices=["list", "set", "clear"])
+    fault = verb("fault", faultcli.fault, "show what is broken, list what can be, break something, or mend it")
+    fault.add_argument("action", nargs="?", default="show", choices=["show", "list", "set", "clear"])
+    fault.add_argument("cause", nargs="?", help="a named cause (see: fault list)")
+    fault.add_argument("option", nargs="*", metavar="OPTION=VALUE", help="what is said about it")
+    fault.add_argument("--markdown", action="store_true", help="the list as the page docs/faults.md")
     fault.add_argument("--where", choices=list(PLACES), help="the place it acts at")
     fault.add_argument("--effect", choices=EFFECTS)
     fault.add_argument("--match", action="append", default=[], metavar="NAME=PATTERN", help="what it acts on")
@@ -120,7 +114,7 @@ def _up(options: argparse.Namespace) -> int:
     lab = up(options.topology, **how)
     _tell(options, lab.profile)
     if not options.json:
-        _say(f"Stop it with: labenv down --state {options.state}")
+        say(f"Stop it with: labenv down --state {options.state}")
     return 0
 
 
@@ -129,15 +123,15 @@ def _stay(options: argparse.Namespace, arguments: list[str]) -> int:
 
     failures = []
 
-    def say(message: Mapping[str, object]) -> None:
+    def report(message: Mapping[str, object]) -> None:
         if "error" in message:
             failures.append(str(message["error"]))
             return
         _tell(options, options.state / "endpoints.json")
         if not options.json:
-            _say("Stop it with Ctrl-C")
+            say("Stop it with Ctrl-C")
 
-    code = serve(arguments, say=say)
+    code = serve(arguments, say=report)
     if failures:
         raise LabError(failures[0])
     return code
@@ -145,14 +139,14 @@ def _stay(options: argparse.Namespace, arguments: list[str]) -> int:
 
 def _tell(options: argparse.Namespace, profile: Path) -> None:
     if options.json:
-        _say(json.dumps({"state": str(options.state), "endpoints": str(profile)}))
+        say(json.dumps({"state": str(options.state), "endpoints": str(profile)}))
         return
     endpoints = json.loads(profile.read_text("utf-8"))
-    _say(f"Lab {options.topology} answers; its state is in {options.state}")
+    say(f"Lab {options.topology} answers; its state is in {options.state}")
     for kind, title in (("storage", "storage cluster"), ("hyperv", "Hyper-V host")):
         for entry in endpoints[kind]:
-            _say(f"  {title} {entry['name']}: https://{entry['host']}:{entry['port']} as {entry['user']}")
-    _say(f"Passwords and the CA file are named in {profile}")
+            say(f"  {title} {entry['name']}: https://{entry['host']}:{entry['port']} as {entry['user']}")
+    say(f"Passwords and the CA file are named in {profile}")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -160,20 +154,20 @@ def _status(options: argparse.Namespace) -> int:
         status = attach(options.state).status()
     except LabError as error:
         if options.json:
-            _say(json.dumps({"running": False, "reason": str(error)}))
+            say(json.dumps({"running": False, "reason": str(error)}))
         else:
-            _say(f"labenv: {error}", error=True)
+            say(f"labenv: {error}", error=True)
         return 3
     if options.json:
-        _say(json.dumps({"running": True, **status}))
+        say(json.dumps({"running": True, **status}))
         return 0
-    _say(f"{status['topology']}: {status['title']}")
-    _say(f"  lab time     {status['time']}")
-    _say(f"  checkpoints  {', '.join(status['checkpoints']) or 'none'}")
+    say(f"{status['topology']}: {status['title']}")
+    say(f"  lab time     {status['time']}")
+    say(f"  checkpoints  {', '.join(status['checkpoints']) or 'none'}")
     for name, state in status["vms"].items():
-        _say(f"  VM {name:<10}{state}")
+        say(f"  VM {name:<10}{state}")
     for failure in status["failures"]:
-        _say(f"  FAILURE {failure}")
+        say(f"  FAILURE {failure}")
     return 0
 
 
@@ -215,42 +209,6 @@ def _seconds(text: str) -> float:
     return float(span[1]) * _UNITS[span[2]]
 
 
-def _fault(options: argparse.Namespace) -> int:
-    lab = attach(options.state)
-    if options.action == "clear":
-        lab.faults.clear()
-    elif options.action == "set":
-        if options.where is None or options.effect is None:
-            raise LabError("fault set needs --where and --effect")
-        match = {}
-        for pair in options.match:
-            name, equals, pattern = pair.partition("=")
-            if not equals:
-                raise LabError(f"--match takes NAME=PATTERN, not {pair!r}")
-            match[name] = pattern
-        lab.faults.set(
-            options.where,
-            options.effect,
-            match=match,
-            seconds=options.seconds,
-            status=options.status,
-            code=options.code,
-            message=options.message,
-            times=options.times or None,
-        )
-    rules = lab.faults.list()
-    if options.json:
-        _say(json.dumps({"faults": rules}))
-        return 0
-    for rule in rules:
-        where = ", ".join(f"{name}={pattern}" for name, pattern in rule["match"].items())
-        times = "always" if rule["times"] is None else f"{rule['acted']} of {rule['times']} times"
-        _say(f"{rule['where']} ({where or 'any'}): {rule['effect']} {rule['code']} - acted {times}")
-    if not rules:
-        _say("Nothing is broken on purpose")
-    return 0
-
-
 def _host(options: argparse.Namespace) -> int:
     door = attach(options.state).host(options.name)
     if options.action in ("cut", "mend"):
@@ -281,7 +239,7 @@ def _coverage(options: argparse.Namespace) -> int:
 
 
 def _done(options: argparse.Namespace, answer: dict[str, Any], text: str) -> int:
-    _say(json.dumps(answer) if options.json else text)
+    say(json.dumps(answer) if options.json else text)
     return 0
 
 

@@ -47,6 +47,7 @@ class Control:
             "fault": self._fault,
             "fault/list": self._fault_list,
             "fault/clear": self._fault_clear,
+            "fault/cause": self._fault_cause,
             "guest": self._guest,
             "host": self._host,
             "storage": self._storage,
@@ -148,11 +149,30 @@ class Control:
         return await self._fault_list({})
 
     async def _fault_list(self, _: Mapping[str, Any]) -> object:
-        return {"faults": [{**dataclasses.asdict(f), "acted": n} for f, n in self._site.faults.rules()]}
+        site = self._site
+        rules = [{**dataclasses.asdict(fault), "acted": acted} for fault, acted in site.faults.rules()]
+        for rule in rules:  # what only named causes have
+            for name in ("cause", "options"):
+                if not rule[name]:
+                    del rule[name]
+        changes = [{"cause": done.name, "options": done.options} for done in site.causes.active()]
+        return {"faults": rules, **({"changes": changes} if changes else {})}
 
-    async def _fault_clear(self, _: Mapping[str, Any]) -> object:
-        self._site.faults.clear()
-        return {"faults": []}
+    async def _fault_clear(self, arguments: Mapping[str, Any]) -> object:
+        """Remove every rule and mend every change, or those of one cause."""
+        name = _text(arguments, "cause") if "cause" in arguments else None
+        with self._site.clock.request(), self._site.clock.parked():
+            await self._site.causes.mend(name)
+        self._site.state.commit()
+        return await self._fault_list({})
+
+    async def _fault_cause(self, arguments: Mapping[str, Any]) -> object:
+        """Set a named cause with its options."""
+        options = msgspec.convert(arguments.get("options", {}), dict[str, str])
+        with self._site.clock.request(), self._site.clock.parked():
+            await self._site.causes.set(_text(arguments, "cause"), options)
+        self._site.state.commit()
+        return await self._fault_list({})
 
     async def _guest(self, arguments: Mapping[str, Any]) -> object:
         """Act inside a running VM: insert, count, checkdb, databases, write_file, read_file, flush, power_off."""

@@ -346,13 +346,30 @@ class LabFaults:
         """Add a rule; see ``labenv.faults.Fault`` for the options."""
         self._lab.request("fault", where=where, effect=effect, **options)
 
+    def cause(self, name: str, **options: object) -> None:
+        """Set a named cause (docs/faults.md); with ``at`` a change of the site waits for an edge of the next set.
+
+        Raises:
+            LabError: there is no such cause or option, or the site is not as the cause needs it.
+        """
+        self._lab.request("fault/cause", cause=name, options={key: str(value) for key, value in options.items()})
+
+    def mend(self, name: str) -> None:
+        """Take a named cause back: its rules are removed, what it has changed is as before."""
+        self._lab.request("fault/clear", cause=name)
+
+    def changes(self) -> list[dict[str, Any]]:
+        """The changes of the site that named causes have made: ``cause`` and ``options``."""
+        found: list[dict[str, Any]] = self._lab.request("fault/list").get("changes", [])
+        return found
+
     def list(self) -> list[dict[str, Any]]:
         """Every rule with how often it has acted."""
         rules: list[dict[str, Any]] = self._lab.request("fault/list")["faults"]
         return rules
 
     def clear(self) -> None:
-        """Remove every rule."""
+        """Remove every rule and mend every change."""
         self._lab.request("fault/clear")
 
 

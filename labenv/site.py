@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from labenv.causes.book import Causes
 from labenv.clock import Clock
 from labenv.costs import Costs
 from labenv.fabric import Fabric
@@ -84,6 +85,7 @@ class LabSite:
             array.logins(self._logins)
         self.hosts = [self._host(h, entry) for h, entry in zip(topology.host, endpoints["hyperv"], strict=True)]
         self.failover = [self._failover(f) for f in topology.failover]
+        self.causes = Causes(self)
         self._remoting = [
             Remoting(
                 host=host,
@@ -270,6 +272,7 @@ class LabSite:
                 self._power_cut()
                 self.state.restore(name)
                 self.faults.clear()
+                self.costs.reset()
                 self.failures.clear()
             finally:
                 self._serving.set()
@@ -322,7 +325,7 @@ class LabSite:
             if host.powered == (action == "power_on"):
                 raise ValueError(f"the host {name} is switched {'on' if host.powered else 'off'} already")
             with self.clock.request():
-                await self._switch(host, on=action == "power_on")
+                await self.switch(host, on=action == "power_on")
         elif action in ("cut_path", "mend_path"):
             portal = str(arguments.get("portal"))
             if portal not in host.initiator.paths():
@@ -353,7 +356,8 @@ class LabSite:
         self.state.commit()
         return {"links": {other: network.is_reachable(name, other) for other in others}}
 
-    async def _switch(self, host: Host, *, on: bool) -> None:
+    async def switch(self, host: Host, *, on: bool) -> None:
+        """Cut a host's power or give it back, on its cluster's behalf too."""
         if not on:  # whoever is connected loses the connection, and what runs there ends
             await self._remoting[self.hosts.index(host)].close()
         membership = host.cluster.membership if host.cluster is not None else None

@@ -130,6 +130,11 @@ class Guest:
         self._writable()
         self._running().change(host_name=host_name, address=address)
 
+    def upgrade(self, *, operating_system: str, integration_services: str) -> None:
+        """Run another release of the operating system from now on; empty ``integration_services``: they do not run."""
+        self._writable()
+        self._running().upgrade(operating_system=operating_system, integration_services=integration_services)
+
     def install_software(self, name: str, *, size: int = 64 * 1024) -> None:
         """Install an update or an application; its files are made from its name, so clones can share them."""
         self._writable()

@@ -113,6 +113,11 @@ class RunningSystem:
             )
         )
 
+    def upgrade(self, *, operating_system: str, integration_services: str) -> None:
+        """Another release of the operating system, with the integration services that run in it."""
+        changed = replace(self.identity, operating_system=operating_system, integration_services=integration_services)
+        self._store(changed)
+
     def attach_disk(self, disk: BlockDevice, *, online: bool) -> list[str]:
         """Add a disk; returns the letters of its volumes. A clone of a disk that is here gets other GUIDs, or stays
         offline if not ``online``.

@@ -108,6 +108,7 @@ class VmRecord:
         dvd: whether it has the DVD drive that New-VM puts at (1, 0) of the IDE controllers of generation 1.
         status: what ``Status`` and ``OperationalStatus`` show beside Ok (``MergingDisks``, ...).
         merges: what a deleted checkpoint left to be merged; goes on after a restart of the host.
+        scsi_controllers: how many it has, 0 to 4.
     """
 
     id: UUID
@@ -142,6 +143,7 @@ class VmRecord:
     status: str = ""
     merges: tuple[MergeRecord, ...] = ()
     clustered: bool = False
+    scsi_controllers: int = 1
 
 
 @dataclass(frozen=True)

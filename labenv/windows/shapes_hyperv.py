@@ -203,6 +203,27 @@ def hard_drive(host: Host, vm: VmRecord, drive: DriveRecord, snapshot: SnapshotR
     return PsObject(types, properties, {"VMCheckpointId": properties["VMSnapshotId"]}, text=f"{_NS}.HardDiskDrive")
 
 
+def scsi_controller(host: Host, vm: VmRecord, number: int, snapshot: SnapshotRecord | None = None) -> PsObject:
+    """A VMScsiController."""
+    owner = snapshot.id if snapshot is not None else vm.id
+    drives = [d for d in vm.drives if (d.controller_type, d.controller_number) == ("SCSI", number)]
+    properties: dict[str, object] = {
+        "ControllerNumber": number,
+        "IsTemplate": False,
+        "Drives": PsList(f"{_NS}.Drive[]", [hard_drive(host, vm, d, snapshot) for d in drives]),
+        "Name": "SCSI Controller",
+        "Id": f"Microsoft:{str(owner).upper()}\\SCSI\\{number}",
+        "VMId": vm.id,
+        "VMName": vm.name,
+        "VMSnapshotId": snapshot.id if snapshot is not None else _NO_ID,
+        "VMSnapshotName": snapshot.name if snapshot is not None else "",
+        "ComputerName": host.name.upper(),
+        "IsDeleted": False,
+    }
+    types = [f"{_NS}.VMScsiController", f"{_NS}.VMDriveController", f"{_NS}.VMDevice", f"{_NS}.VMComponentObject"]
+    return PsObject([*types, *_BASE], properties, text=f"{_NS}.VMScsiController")
+
+
 def dvd_drive(host: Host, vm: VmRecord) -> PsObject:
     """The DvdDrive of a VM of generation 1, without a disc."""
     properties: dict[str, object] = {

@@ -180,10 +180,31 @@ def test_faults_are_set_listed_and_cleared(state: Path) -> None:
             "acted": 0,
         },
     ]
-    text = inside("fault", "list", "--state", state).out
+    text = inside("fault", "show", "--state", state).out
     assert "ontap.request (method=POST, path=*volumes*): error 917505 - acted always" in text
     assert labenv("fault", "clear", "--state", state, "--json").json == {"faults": []}
     assert inside("fault", "--state", state).out == "Nothing is broken on purpose\n"
+
+
+def test_named_causes_are_listed_set_and_mended(state: Path) -> None:
+    """The list needs no lab; rules and changes are shown with their cause, and go by it."""
+    listed = inside("fault", "list", "--json").json["causes"]
+    assert {"slow-array", "guest-volume-full", "second-requestor"} <= {each["name"] for each in listed}
+    text = inside("fault", "list", "slow-array").out
+    assert "R-9-08, case 2" in text
+    assert "seconds=12" in text
+    inside("fault", "set", "slow-array", "seconds=20", "--state", state)
+    set_now = inside("fault", "set", "integration-service-off", "vm=sql01", "--state", state, "--json").json
+    assert [(rule["cause"], rule["seconds"]) for rule in set_now["faults"]] == [("slow-array", 20.0)]
+    assert set_now["changes"] == [{"cause": "integration-service-off", "options": {"vm": "sql01"}}]
+    text = inside("fault", "--state", state).out
+    assert "slow-array: ontap.request" in text
+    assert "integration-service-off vm=sql01 - in force" in text
+    assert "slow-array" not in inside("fault", "clear", "slow-array", "--state", state).out
+    assert inside("fault", "clear", "--state", state).out == "Nothing is broken on purpose\n"
+    assert "did you mean 'slow-array'" in error_of("fault", "set", "slow-aray", "--state", state)
+    assert "no cause" in error_of("fault", "list", "nothing")
+    assert "OPTION=VALUE" in error_of("fault", "set", "slow-array", "20", "--state", state)
 
 
 def test_wrong_faults_are_refused(state: Path) -> None:

@@ -118,6 +118,8 @@ def test_losing_the_reply_does_nothing_before_the_effect() -> None:
         (Fault("ontap.request", "error", seconds=3), "seconds"),
         (Fault("ontap.request", "error", status=200), "200"),
         (Fault("ontap.request", "error", times=0), "0 times"),
+        (Fault("vss.writer", "die"), "vss.provider"),
+        (Fault("vss.writer", "cause"), "unknown effect"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -133,10 +135,11 @@ def test_a_rule_that_makes_no_sense_is_refused(fault: Fault, named: str) -> None
 
 
 def test_every_place_and_effect_can_be_set() -> None:
-    """The two lists that the command and the documentation show are what is accepted; only the array has jobs."""
+    """The two lists that the command and the documentation show are what is accepted; two effects have one place."""
 
     async def scenario(clock: Clock, faults: Faults) -> None:
-        pairs = [(p, e) for p in PLACES for e in EFFECTS if e != "job-failure" or p == "ontap.request"]
+        only = {"job-failure": "ontap.request", "die": "vss.provider"}
+        pairs = [(p, e) for p in PLACES for e in EFFECTS if only.get(e, p) == p]
         for place, effect in pairs:
             names = dict.fromkeys(PLACES[place], "*")
             faults.set(Fault(place, effect, names, seconds=1 if effect == "delay" else 0))

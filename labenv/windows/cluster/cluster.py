@@ -60,6 +60,7 @@ class FailoverCluster:
         self.resource_table = state.table(f"{kind}.resource", ResourceRecord)
         self.identities = state.table(f"{kind}.disk", DiskIdentity)
         self.volume_table = state.table(f"{kind}.volume", SharedVolumeRecord)
+        self.unbound = state.table(f"{kind}.unbound", bool)
         self.disks = ClusterDisks(self)
         self.volumes = ClusterVolumes(self)
         self.resources = Resources(self)

@@ -25,6 +25,7 @@ GIVES_UP = 60.0
 PAUSED = "Paused"
 _NOT_CONNECTED = "STATUS_DEVICE_NOT_CONNECTED(c000009d)"
 _TIMEOUT = "STATUS_IO_TIMEOUT(c00000b5)"
+_NO_NETWORK = "STATUS_BAD_NETWORK_PATH(c00000be)"
 
 
 class Monitor:
@@ -176,6 +177,23 @@ class Monitor:
                 if vm is not None and vm.state == "PausedCritical":
                     self._lose_vm(group)
                     cluster.clock.spawn(self._again(group), name=f"start {group.name} again")
+
+    def cut_off(self, host: Host) -> None:
+        """A node has lost the network way to the owners of shared volumes: it cannot use them, its roles there move."""
+        cluster = self._cluster
+        for resource in cluster.volumes.disks():
+            if not cluster.volumes.cut_off(resource, host):
+                continue
+            for volume in cluster.volumes.of(resource):
+                path = volume.path.rstrip("\\")
+                log.volume_paused([host], path, resource.name, _NO_NETWORK)
+                log.volume_lost([host], path, resource.name, "(53)")
+                for group in self._roles_on(volume.path):
+                    if group.owner == host.name and self._lose_vm(group):
+                        target = cluster.groups.best_node(group, without=host.name)
+                        if target is not None:
+                            cluster.groups.transfer(cluster.group(group.id), target)
+                            cluster.clock.spawn(self._again(group), name=f"start {group.name} elsewhere")
 
     def _roles_on(self, path: str) -> list[GroupRecord]:
         found = []

@@ -150,7 +150,7 @@ class ClusterVolumes:
         found = []
         for volume in self._cluster.volume_table.values():
             resource = self._cluster.resource(volume.resource)
-            if resource.state != ONLINE:
+            if resource.state != ONLINE or self.cut_off(resource, host):
                 continue
             part = self.partition(volume)
             partition = Partition(
@@ -185,13 +185,26 @@ class ClusterVolumes:
         block = "NotBlockRedirected" if direct else "NoDiskConnectivity"
         redirected = volume.redirected or volume.backup
         file = "UserRequest" if redirected else "NotFileSystemRedirected"
-        if resource.state != ONLINE or not self._cluster.is_member(host.name):
+        if resource.state != ONLINE or not self._cluster.is_member(host.name) or self.cut_off(resource, host):
             return "Unavailable", file, block
         if volume.fault:
             return "Paused", file, block
         if redirected:
             return "FileSystemRedirected", file, block
         return ("Direct" if direct else "BlockRedirected"), file, block
+
+    def cut_off(self, resource: ResourceRecord, host: Host) -> bool:
+        """Whether a node cannot talk SMB to the owner of a shared volume, which it needs for every change of a file."""
+        return host.name in self._cluster.unbound and self._cluster.owner(resource) != host.name
+
+    def unbind(self, host: Host, *, unbound: bool) -> None:
+        """Take the SMB protocols from a node's cluster network, or give them back."""
+        if unbound:
+            self._cluster.unbound[host.name] = True
+            self._cluster.monitor.cut_off(host)
+        else:
+            self._cluster.unbound.pop(host.name, None)
+        self.refresh()
 
     # -- mounting ----------------------------------------------------------------------------------------------
 

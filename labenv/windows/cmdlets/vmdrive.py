@@ -50,7 +50,7 @@ def _place(vm: VmRecord, call: Call) -> tuple[str, int, int]:
     if vm.dvd:
         taken.add(("IDE", 1, 0))
     places = [("IDE", *p) for p in _IDE_PLACES] if vm.generation == 1 else []
-    places += [("SCSI", 0, location) for location in range(_SCSI_LOCATIONS)]
+    places += [("SCSI", c, location) for c in range(vm.scsi_controllers) for location in range(_SCSI_LOCATIONS)]
     kind = call.get("ControllerType")
     number, location = call.get("ControllerNumber"), call.get("ControllerLocation")
     if kind == "IDE" and vm.generation == 2:

@@ -52,6 +52,25 @@ async def new_vm_switch(host: Host, call: Call) -> Sequence[object]:
     return [shape.switch(host, record)]
 
 
+async def rename_vm_switch(host: Host, call: Call) -> Sequence[object] | None:
+    """Rename-VMSwitch; registered VMs stay connected to it."""
+    await host.spend("windows.switch")
+    names = texts(call.get("Name")) or [str(i.properties.get("Name")) for i in objects(call, "VMSwitch")]
+    fresh = str(call["NewName"])
+    output: list[object] = []
+    for name in names:
+        record = host.machines.switch(name)
+        if record is None:
+            raise _not_found(name)
+        changed = host.machines.switches[str(record.id)] = replace(record, name=fresh)
+        for vm in list(host.vms.values()):
+            if any(a.switch == record.name for a in vm.adapters):
+                adapters = tuple(replace(a, switch=fresh) if a.switch == record.name else a for a in vm.adapters)
+                _put(host, replace(vm, adapters=adapters))
+        output.append(shape.switch(host, changed))
+    return output if call.get("Passthru") else None
+
+
 async def remove_vm_switch(host: Host, call: Call) -> None:
     """Remove-VMSwitch; adapters that were connected to it stay and are not connected."""
     await host.spend("windows.switch")
@@ -126,6 +145,7 @@ COMMANDS: Mapping[str, Cmdlet] = {
     "Get-VMSwitch": get_vm_switch,
     "New-VMSwitch": new_vm_switch,
     "Remove-VMSwitch": remove_vm_switch,
+    "Rename-VMSwitch": rename_vm_switch,
     "Get-VMNetworkAdapter": get_vm_network_adapter,
     "Connect-VMNetworkAdapter": connect_vm_network_adapter,
     "Disconnect-VMNetworkAdapter": disconnect_vm_network_adapter,

@@ -43,6 +43,9 @@ LEAST_VOLUME = 300 << 20
 FAILED, REVERT_DISK, REVERT, PHYSICAL = 10102, 10103, 10104, 10107
 """Events of the Virtual Machine Management Service."""
 
+NO_CONTROLLER = 10103
+"""The same number stands for a VM that cannot be backed up online, because it has no SCSI controller."""
+
 Trace = Callable[[str, str, str], None]
 
 
@@ -140,9 +143,15 @@ class HyperVWriter(Writer):
             small = [letter for letter, v in guest.volumes.items() if v.size < LEAST_VOLUME]
             if small:
                 return Method.SAVED, f"guest volume {small[0]}: is smaller than 300 MB"
+            if self._lacks_controller(vm):
+                return Method.SAVED, "it has no SCSI controllers"
             if self._snapshots_elsewhere(vm):
                 return Method.SAVED, "its snapshot file location is on another volume than its virtual hard disks"
         return Method.ONLINE, ""
+
+    def _lacks_controller(self, vm: VmRecord) -> bool:
+        """Windows Server 2012 hot-adds the guest's shadow copy, for which it takes a SCSI controller."""
+        return self.host.spec.era == "2012" and vm.scsi_controllers == 0
 
     def _snapshots_elsewhere(self, vm: VmRecord) -> bool:
         """TR-4004 6.2: a snapshot location on another LUN is used only after one snapshot was made there."""
@@ -198,6 +207,9 @@ class HyperVWriter(Writer):
         method, reason = self.method(vm)
         if method is Method.OFFLINE:
             return
+        if method is Method.SAVED and self._lacks_controller(vm):
+            text = f"The virtual machine '{vm.name}' cannot be hot backed up since it has no SCSI controllers attached."
+            self._log(NO_CONTROLLER, text, vm)
         if self.host.spec.era == "2022":
             await self._checkpoint(session, vm, method)
         elif method is Method.ONLINE:

@@ -248,4 +248,11 @@ class BackupComponents:
             self._free()
             for writer in self.involved():
                 writer.shutdown(self._work)
+                self._shutdown_failed(writer, self._work)
                 writer.settle(self._work)
+
+    def _shutdown_failed(self, writer: Writer, work: SnapshotSet) -> None:
+        host, phase = self._vss.host, Phase.BACKUP_SHUTDOWN
+        rule = host.faults.refuses("vss.writer", host=host.name, writer=writer.name, phase=phase.title, vm="")
+        if rule is not None and not work.status.get(writer.id, Status()).state.failed:
+            writer.moved(work, phase, int(rule.code, 16) if rule.code else codes.WRITER_RETRYABLE)

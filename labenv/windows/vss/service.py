@@ -9,7 +9,7 @@ from uuid import UUID
 
 from labenv.clock import SECOND
 from labenv.devices import DeviceError
-from labenv.faults import ConnectionDropped, FaultRaised
+from labenv.faults import ConnectionDropped, FaultRaised, ProcessDied
 from labenv.guest.errors import GuestError
 from labenv.windows import events as log
 from labenv.windows.call import PsError
@@ -186,11 +186,13 @@ class Vss:
         """The writers whose service runs; of the others VSS does not even know."""
         found = []
         for writer in self.writers:
+            service = self.host.inventory.service(writer.service)
             try:
                 await self.fault("windows.service", service=writer.service)
             except VssError:
                 continue
-            found.append(writer)
+            if service is None or service.status == "Running":
+                found.append(writer)
         return found
 
     # -- creating a set ----------------------------------------------------------------------------------------
@@ -228,6 +230,15 @@ class Vss:
         try:
             await self.fault("vss.provider", provider=provider.name, phase=name)
             await step()
+        except ProcessDied as died:
+            provider.reset()
+            if self.host.inventory.service(provider.service) is not None:
+                self.host.inventory.set_service(provider.service, status="Stopped")
+            text = (
+                f"Error calling a routine on a Shadow Copy Provider {{{provider.id}}}. Routine details {name}: {died}"
+            )
+            self.report(12293, text, code=codes.RPC_FAILED)
+            raise VssError(codes.UNEXPECTED_PROVIDER_ERROR, str(died)) from died
         except (VssError, *UNEXPECTED) as caught:
             error = caught if isinstance(caught, VssError) else VssError(codes.UNEXPECTED, str(caught))
             code = error.code if error.code in codes.PROVIDER_CODES else codes.UNEXPECTED_PROVIDER_ERROR

@@ -159,6 +159,14 @@ class Bench:
         seconds = float(own.pop("seconds", 0))
         self.site.faults.set(Fault(where, effect, match, seconds=seconds, times=times, **own))  # type: ignore[arg-type]
 
+    def cause(self, name: str, **options: str) -> None:
+        """Set a named cause."""
+        self.go(self.site.causes.set(name, options))
+
+    def mend(self, name: str | None = None) -> None:
+        """Mend a cause, or all."""
+        self.go(self.site.causes.mend(name))
+
     def guest(self, vm: str) -> Guest:
         return next(h for h in self.site.hosts if vm in (v.name for v in h.vms.values())).guest(vm)
 

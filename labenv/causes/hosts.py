@@ -1,0 +1,231 @@
+"""Causes on the hosts and their cluster: services, requestors, logins, switches, paths, nodes."""
+
+from __future__ import annotations
+
+from labenv.causes.model import Cause, CauseError, Done, Option, Options, Scene, Undo
+from labenv.windows.vss.model import Context
+from labenv.windows.vss.requestor import BackupComponents
+from labenv.windows.vss.settings import SYSTEMS
+
+_HOST = Option("name of the host; * is the first", "*")
+_NODE = Option("name of the node", required=True)
+
+
+async def _stop_service(scene: Scene, options: Options) -> Undo:
+    host = scene.host(options["host"])
+    service = host.inventory.service(options["service"])
+    if service is None:
+        raise CauseError(f"{host.name} has no service {options['service']!r}")
+    await scene.run(host, "Set-Service", Name=service.name, StartupType="Disabled")
+    await scene.run(host, "Stop-Service", Name=service.name, Force=True)
+    return {"host": host.name, "start": service.start_type, "status": service.status}
+
+
+async def _start_service(scene: Scene, done: Done) -> None:
+    host = scene.host(done.undo["host"])
+    await scene.run(host, "Set-Service", Name=done.options["service"], StartupType=done.undo["start"])
+    if done.undo["status"] == "Running":
+        await scene.run(host, "Start-Service", Name=done.options["service"])
+
+
+def _kept(options: Options) -> str:
+    return f"requestor {options['host']} {options['volume']}"
+
+
+async def _second_requestor(scene: Scene, options: Options) -> Undo:
+    host = scene.host(options["host"])
+    requestor = BackupComponents(host.vss)
+    requestor.initialize_for_backup()
+    requestor.set_context(Context.PERSISTENT)
+    requestor.set_backup_state()
+    await requestor.gather_writer_metadata()
+    requestor.start_snapshot_set()
+    scene.kept[_kept(options)] = requestor
+    if options["volume"]:
+        await requestor.add_to_snapshot_set(options["volume"])
+    return {}
+
+
+async def _end_requestor(scene: Scene, done: Done) -> None:
+    requestor: BackupComponents | None = scene.kept.pop(_kept(done.options), None)
+    if requestor is not None:  # else it ended with the lab's process
+        requestor.abort_backup()
+        requestor.release()
+
+
+async def _wrong_login(scene: Scene, options: Options) -> Undo:
+    host = scene.host(options["host"])
+    names = host.registry.children(SYSTEMS)
+    svm = options["svm"] or (names[0] if names else "")
+    record = host.registry.find(f"{SYSTEMS}\\{svm}")
+    if svm not in names or record is None:
+        raise CauseError(f"the provider of {host.name} knows no SVM {svm!r}: {', '.join(names) or 'none'}")
+    host.registry.set(f"{SYSTEMS}\\{svm}", "UserName", "String", "decommissioned")
+    return {"host": host.name, "svm": svm, "user": record.values["UserName"][1]}
+
+
+async def _right_login(scene: Scene, done: Done) -> None:
+    host = scene.host(done.undo["host"])
+    host.registry.set(f"{SYSTEMS}\\{done.undo['svm']}", "UserName", "String", done.undo["user"])
+
+
+async def _rename_switch(scene: Scene, options: Options) -> Undo:
+    host = scene.host(options["host"])
+    names = [s.name for s in host.machines.switches.values()]
+    if options["switch"] not in names:
+        raise CauseError(f"{host.name} has no switch {options['switch']!r}: {', '.join(names) or 'none'}")
+    await scene.run(host, "Rename-VMSwitch", Name=options["switch"], NewName=options["to"])
+    return {"host": host.name}
+
+
+async def _rename_switch_back(scene: Scene, done: Done) -> None:
+    await scene.run(
+        scene.host(done.undo["host"]), "Rename-VMSwitch", Name=done.options["to"], NewName=done.options["switch"]
+    )
+
+
+async def _lose_node(scene: Scene, options: Options) -> Undo:
+    host = scene.host(options["host"])
+    if not host.powered:
+        raise CauseError(f"{host.name} is off already")
+    await scene.site.switch(host, on=False)
+    return {"host": host.name}
+
+
+async def _node_back(scene: Scene, done: Done) -> None:
+    host = scene.host(done.undo["host"])
+    if not host.powered:
+        await scene.site.switch(host, on=True)
+
+
+async def _cut(scene: Scene, options: Options) -> Undo:
+    host = scene.host(options["host"])
+    known = list(host.initiator.paths())
+    portals = known if options["portal"] == "*" else [options["portal"]]
+    if not set(portals) <= set(known):
+        raise CauseError(f"{host.name} has no session to {options['portal']!r}: {', '.join(known) or 'none'}")
+    for portal in portals:
+        host.initiator.cut(portal, cut=True)
+    return {"host": host.name, "portals": " ".join(portals)}
+
+
+async def _mend_paths(scene: Scene, done: Done) -> None:
+    host = scene.host(done.undo["host"])
+    for portal in done.undo["portals"].split():
+        host.initiator.cut(portal, cut=False)
+
+
+async def _redirect(scene: Scene, options: Options) -> Undo:
+    for cluster in scene.site.failover:
+        for resource in cluster.volumes.disks():
+            if resource.name == options["disk"] or not options["disk"]:
+                owner = cluster.hosts[cluster.owner(resource)]
+                await scene.run(owner, "Suspend-ClusterResource", Name=resource.name, RedirectedAccess=True, Force=True)
+                return {"cluster": cluster.spec.name, "disk": resource.name}
+    raise CauseError(f"no cluster has a shared volume on a disk {options['disk']!r}")
+
+
+async def _resume(scene: Scene, done: Done) -> None:
+    cluster = next(c for c in scene.site.failover if c.spec.name == done.undo["cluster"])
+    resource = next(r for r in cluster.volumes.disks() if r.name == done.undo["disk"])
+    if any(volume.redirected for volume in cluster.volumes.of(resource)):
+        await scene.run(cluster.hosts[cluster.owner(resource)], "Resume-ClusterResource", Name=resource.name)
+
+
+async def _unbind(scene: Scene, options: Options) -> Undo:
+    host = scene.host(options["host"])
+    if host.cluster is None:
+        raise CauseError(f"{host.name} is no node of a failover cluster")
+    host.cluster.volumes.unbind(host, unbound=True)
+    return {"host": host.name}
+
+
+async def _bind(scene: Scene, done: Done) -> None:
+    host = scene.host(done.undo["host"])
+    assert host.cluster is not None
+    host.cluster.volumes.unbind(host, unbound=False)
+
+
+CAUSES = (
+    Cause(
+        "service-stopped",
+        "A service is stopped and disabled on a host.",
+        "VSS or Navssprv: 8193 and 0x80070422. vmms: no Hyper-V writer, `writer verify` fails.",
+        ("R-9-06",),
+        options={"host": _HOST, "service": Option("the service", "VSS")},
+        apply=_stop_service,
+        mend=_start_service,
+    ),
+    Cause(
+        "second-requestor",
+        "A backup that was begun before is still alive and holds the creation of shadow copies.",
+        "0x80042316 for everybody else, until it ends.",
+        ("R-6.2-11",),
+        case=10,
+        options={"host": _HOST, "volume": Option("a volume in its set, such as V:\\")},
+        apply=_second_requestor,
+        mend=_end_requestor,
+    ),
+    Cause(
+        "provider-login-wrong",
+        "The hardware provider's user for an SVM does not exist any more.",
+        "Event 4363, and no provider supports the volume: nothing is begun.",
+        ("R-9-06",),
+        options={"host": _HOST, "svm": Option("name of the SVM; empty: the first")},
+        apply=_wrong_login,
+        mend=_right_login,
+    ),
+    Cause(
+        "switch-renamed",
+        "A virtual switch has another name than at the time of the backup.",
+        "A restored VM cannot be registered: Compare-VM shows 33012.",
+        ("R-9-04",),
+        case=16,
+        options={
+            "host": _HOST,
+            "switch": Option("its name", required=True),
+            "to": Option("the new name", "Renamed"),
+        },
+        apply=_rename_switch,
+        mend=_rename_switch_back,
+    ),
+    Cause(
+        "node-lost",
+        "A host loses its power.",
+        "Its VMs are gone from there; a cluster's roles start on other nodes; a set over its VMs fails (0x80042400).",
+        ("R-10-01",),
+        options={"host": _NODE},
+        apply=_lose_node,
+        mend=_node_back,
+    ),
+    Cause(
+        "path-lost",
+        "A host is cut off portals of the array.",
+        "One of several: iScsiPrt 20, mpio 17, I/O goes on. All: its disks are gone, a shared volume is redirected.",
+        ("R-7.2-01",),
+        options={"host": _HOST, "portal": Option("address of the iSCSI LIF; * is every one", "*")},
+        apply=_cut,
+        mend=_mend_paths,
+    ),
+    Cause(
+        "redirected-access-left",
+        "A failed backup has left a shared volume in redirected access.",
+        "Get-ClusterSharedVolumeState shows FileSystemRedirected, UserRequest; 5121 in era 2008r2.",
+        ("R-12-01",),
+        case=11,
+        options={"disk": Option("name of the cluster disk; empty: the first with a shared volume")},
+        apply=_redirect,
+        mend=_resume,
+    ),
+    Cause(
+        "cluster-network-unbound",
+        "The SMB client or server is unbound from a node's cluster network.",
+        "5120 and 5142 on that node; it reaches only the shared volumes that it owns; its roles go to other nodes.",
+        ("R-11.2-01",),
+        case=12,
+        options={"host": _NODE},
+        apply=_unbind,
+        mend=_bind,
+    ),
+)
+"""Changes of hosts and clusters."""
