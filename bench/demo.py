@@ -1,8 +1,9 @@
 """The SQL Server test of the TR's appendix beside SQLite alone; the lab's memory; how soon a lab answers.
 
 Run as ``python -m bench.demo``. SQLite alone does what the test asks of the databases, in plain files on the same disk:
-100 and 500 rows in each of four databases, three checks of each, a count. With a transaction for each row, as a test
-that types its rows does, or for each load, as this test does; with synchronous=FULL, as databases run, or OFF.
+100 and 500 rows in each of four databases, each row in a transaction of its own, three checks of each, a count. With
+synchronous=FULL, as databases run and as SQLite does unless told otherwise, and OFF; and with one transaction for each
+load, which tells how many round trips the test makes.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ class Demo:
         with self._timed() as sql:
             databases = list(sql.databases(vm))
             for database in databases:
-                self._tell(f"    {database}: {sql.insert(vm, database, rows)} rows")
+                self._tell(f"    {database}: {sql.insert(vm, database, rows, singly=True)} rows")
         return databases
 
     def _rows(self, vm: str, databases: list[str]) -> dict[str, int]:

@@ -47,6 +47,30 @@ SELECT COUNT(*) AS RowTotal FROM [{database}].dbo.ledger
 """
 """Adds ledger lines as one transaction; each entry is chained to the one before, so that lost ones are noticed."""
 
+INSERT_SINGLY = """
+SET NOCOUNT ON; SET XACT_ABORT ON;
+DECLARE @left int = {rows}, @entry bigint, @row bigint, @amount bigint, @previous binary(32);
+WHILE @left > 0
+BEGIN
+    BEGIN TRANSACTION;
+    SELECT @entry = COALESCE(MAX(number), 0) + 1, @row = COALESCE(MAX(first + lines), 1)
+    FROM [{database}].dbo.entry WITH (TABLOCKX, HOLDLOCK);
+    SELECT @previous = COALESCE((SELECT chain FROM [{database}].dbo.entry WHERE number = @entry - 1),
+        CONVERT(binary(32), 0x00)), @amount = (@row * 7919 + @entry * 104729) % 2001 - 1000;
+    INSERT INTO [{database}].dbo.ledger (sequence, entry, account, amount, memo)
+    VALUES (@row, @entry, @row % 64 + 1, @amount,
+        CONCAT('Line ', @row, ' of entry ', @entry, REPLICATE('0', 60)));
+    UPDATE [{database}].dbo.account SET balance = balance + @amount, lines = lines + 1 WHERE number = @row % 64 + 1;
+    INSERT INTO [{database}].dbo.entry (number, first, lines, total, chain)
+    VALUES (@entry, @row, 1, @amount, HASHBYTES('SHA2_256',
+        CONCAT(CONVERT(varchar(64), @previous, 2), '|', @entry, '|', @row, '|', 1, '|', @amount)));
+    COMMIT TRANSACTION;
+    SET @left = @left - 1;
+END;
+SELECT COUNT(*) AS RowTotal FROM [{database}].dbo.ledger
+"""
+"""As ``INSERT_ROWS``, but each line is an entry and a transaction of its own, as an application writes them."""
+
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
 _PATH = re.compile(r"[A-Za-z]:\\[^'\"*?<>|]+\Z")
 MAX_ROWS = 100_000
@@ -91,12 +115,15 @@ class Sql:
         """Committed rows of a database's ledger."""
         return int(self._query(vm, COUNT_ROWS.format(database=_checked(database)))[0]["RowTotal"])
 
-    def insert(self, vm: str, database: str, rows: int) -> int:
-        """Add rows in one transaction; returns how many there are then. Raises NotAllowed beyond 1 to 100,000."""
+    def insert(self, vm: str, database: str, rows: int, *, singly: bool = False) -> int:
+        """Add rows in one transaction, or ``singly`` in one each; returns how many there are then.
+
+        Raises NotAllowed beyond 1 to 100,000.
+        """
         if not 1 <= rows <= MAX_ROWS:
-            raise NotAllowed(f"{rows} rows in one transaction", next_action=f"Insert 1 to {MAX_ROWS:,} rows at once.")
-        text = INSERT_ROWS.format(database=_checked(database), rows=rows)
-        return int(self._query(vm, text)[0]["RowTotal"])
+            raise NotAllowed(f"{rows} rows in one statement", next_action=f"Insert 1 to {MAX_ROWS:,} rows at once.")
+        template = INSERT_SINGLY if singly else INSERT_ROWS
+        return int(self._query(vm, template.format(database=_checked(database), rows=rows))[0]["RowTotal"])
 
     def checkdb(self, vm: str, database: str) -> Check:
         """DBCC CHECKDB of a database."""

@@ -68,19 +68,18 @@ class BlockFile(FileTree):
         """
         # One aligned block into a leaf that is ours: everything below does the same for any write, slowly.
         # The numbers are written out because looking names up takes as long as the work itself.
-        leaf = self._own.get(offset >> 21)
-        if leaf is not None and len(data) == 4096 and not offset & 4095:
-            counter = self._counter
-            at = counter[0]
-            words = self._words
-            block = offset >> 12
+        if len(data) == 4096 and not offset & 4095:
+            at = self._counter[0]
             try:
-                words[at] = self._tag | block
+                leaf = self._own[offset >> 21]
+                block = offset >> 12
+                self._words[at] = self._tag | block
                 place = self._free.pop()
-            except IndexError:  # the log is full, or no block is ready
+            except (IndexError, KeyError):  # the leaf is not ours, the log is full, or no block is ready
                 self._write(offset, data)
                 return
-            old = leaf[block & 511]
+            block &= 511
+            old = leaf[block]
             if old:
                 self._pinned.append(old)
             elif not self._fill_hole():
@@ -89,8 +88,8 @@ class BlockFile(FileTree):
                 return
             byte = place << 12
             self._pool.map[byte : byte + 4096] = data
-            leaf[block & 511] = words[at + 1] = place
-            counter[0] = at + 2
+            leaf[block] = self._words[at + 1] = place
+            self._counter[0] = at + 2
             return
         self._write(offset, data)
 

@@ -242,13 +242,12 @@ class Pool:
             keep_ready: at most so many blocks stay ready to be popped; those that were used last come first,
                 because their memory is warm.
         """
-        if self._has_kept and self.pinned:
-            places = np.array(self.pinned, np.int64)
+        places = np.sort(np.array(self.pinned, np.int64))[::-1]  # popped in rising order, random writes go side by side
+        if self._has_kept:
             keep = self.kept[places]
             self.refs[places[keep]] = 0
-            self.free.extend(places[~keep].tolist())
-        else:
-            self.free.extend(self.pinned)
+            places = places[~keep]
+        self.free.extend(places.tolist())
         self.pinned.clear()
         if len(self.free) > keep_ready:
             surplus = np.array(self.free[:-keep_ready], np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from labenv.guest import sql
 from labenv.guest.errors import GuestFrozen
 from labenv.guest.guest import Guest
-from labenv.guest.sql import SqlError, Statement, StatementRefused, Template, parse, render, run
+from labenv.guest.sql import SqlError, Statement, StatementRefused, Template, parse, render
 
 from . import rack
 
@@ -27,6 +28,11 @@ def filled(template: Template) -> Statement:
         data=FILLED.data if "{data}" in template.value else "",
         log=FILLED.log if "{log}" in template.value else "",
     )
+
+
+def run(guest: Guest, text: str) -> list[dict[str, object]]:
+    """Run a statement to its end, with nobody else in between."""
+    return asyncio.run(sql.run(guest, text))
 
 
 @pytest.fixture
@@ -99,6 +105,36 @@ def test_insert_count_and_checks(guest: Guest) -> None:
     assert [f"AS {column}" in sql.CHECK_LEDGER for column in row] == [True] * 6
     assert run(guest, sql.LIST_DATABASES)[0] == {"name": "aa1", "state_desc": "ONLINE"}
     assert [row["drive"] for row in run(guest, sql.LIST_DRIVES)] == sorted(guest.volumes)
+
+
+def test_rows_one_by_one(guest: Guest) -> None:
+    """Rows that are inserted singly are entries of their own, and the chain runs through both kinds."""
+    assert run(guest, render(filled(Template.INSERT_ROWS))) == [{"RowTotal": 25}]
+    assert run(guest, render(filled(Template.INSERT_SINGLY))) == [{"RowTotal": 50}]
+    (row,) = run(guest, sql.CHECK_LEDGER.format(database="bb1"))
+    assert (row.pop("RowTotal"), row.pop("LastEntry")) == (50, 26)
+    assert set(row.values()) == {0}
+
+
+async def _count_between(guest: Guest, text: str) -> list[int]:
+    """The rows that somebody else sees while a statement runs."""
+    inserting = asyncio.create_task(sql.run(guest, text))
+    seen = []
+    while not inserting.done():
+        await asyncio.sleep(0)
+        seen.append(guest.count("bb1"))
+    await inserting
+    return seen
+
+
+def test_others_have_their_turn_between_single_rows(guest: Guest) -> None:
+    """While rows are inserted singly others are served and see what is committed; a transaction shows all or none."""
+    text = render(Statement(Template.INSERT_SINGLY, database="bb1", rows=200))
+    seen = asyncio.run(_count_between(guest, text))
+    assert seen[-1] == 200
+    assert len(set(seen) - {0, 200}) >= 3
+    whole = asyncio.run(_count_between(guest, render(Statement(Template.INSERT_ROWS, database="bb1", rows=200))))
+    assert set(whole) <= {200, 400}
 
 
 def test_create_attach_and_detach(guest: Guest) -> None:
