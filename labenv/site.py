@@ -305,15 +305,19 @@ class LabSite:
 
     def guest_action(self, vm: str, action: str, arguments: Mapping[str, Any]) -> dict[str, object]:
         """Act inside a running VM, as somebody logged in there would. Raises ValueError."""
-        for host in self.hosts:
+        off: VmNotRunning | None = None
+        for host in self.hosts:  # after a failover two hosts know the VM
             if vm in (record.name for record in host.vms.values()):
                 try:
                     guest = host.guest(vm)
                 except VmNotRunning as error:
-                    raise ValueError(f"the VM {vm} is not running: start it first") from error
+                    off = error
+                    continue
                 result = guest.do(action, **arguments)
                 self.state.commit()
                 return {"result": result}
+        if off is not None:
+            raise ValueError(f"the VM {vm} is not running: start it first") from off
         raise ValueError(f"no VM {vm!r}: one of {', '.join(self.vm_states())}")
 
     async def host_action(self, name: str, action: str, arguments: Mapping[str, Any]) -> dict[str, object]:

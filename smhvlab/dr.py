@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -12,7 +12,9 @@ from netapp_ontap.resources.cluster import Cluster
 
 from smhvlab.errors import ConnectionFailed, NotAllowed, NotFound, SmhvLabError
 from smhvlab.hyperv import Vm
+from smhvlab.nodes import home_of
 from smhvlab.procedure import Procedure
+from smhvlab.record import Confirmation
 from smhvlab.replication import Replication
 from smhvlab.secrets import Secrets
 from smhvlab.site import Site, connect
@@ -118,7 +120,7 @@ def life_of(site: Site | None) -> Life:
     except ConnectionFailed as error:
         findings.append(error.message)
     try:
-        running = {vm.id: vm.name for vm in tools.hyperv.vms() if vm.running}
+        running = {vm.id: vm.name for vm in tools.nodes.vms() if vm.running}
         hosts = True
     except ConnectionFailed as error:
         findings.append(error.message)
@@ -153,16 +155,22 @@ class DrProcedure(Procedure[S]):
 
 def homes(site: Site, vms: Iterable[Vm]) -> dict[str, tuple[LunRef, str]]:
     """The LUNs that hold VMs' files, with their mount points, by UniqueId; what is elsewhere is left out."""
+    return {unique_id: home for found in homes_by_vm(site, vms).values() for unique_id, home in found.items()}
+
+
+def homes_by_vm(site: Site, vms: Iterable[Vm]) -> dict[str, dict[str, tuple[LunRef, str]]]:
+    """As ``homes``, for each VM by its id; the same number of requests however many VMs there are."""
     tools = site.tools()
-    disks = tools.snapdrive.disks()
-    paths = {p for vm in vms for p in (vm.configuration + "\\", *(d.path for d in vm.disks if not d.passthrough))}
-    used = {}
-    for path in sorted(paths):
-        disk = tools.snapdrive.folder_disk(path, disks)
-        if disk is not None:
-            used[disk.unique_id] = min(disk.access_paths, key=len)
-    luns = tools.storage.luns_by_disk(used)
-    return {unique_id: (lun, used[unique_id]) for unique_id, lun in luns.items()}
+    disks, shared = tools.nodes.disks(), tools.nodes.shared_volumes()
+    luns = {lun.unique_id: lun for lun in tools.storage.luns()}
+    found: dict[str, dict[str, tuple[LunRef, str]]] = {}
+    for vm in vms:
+        used = found.setdefault(vm.id, {})
+        for path in (vm.configuration + "\\", *(d.path for d in vm.disks if not d.passthrough)):
+            disk = home_of(path, host=vm.host, disks=disks, shared=shared)
+            if disk is not None and disk.unique_id in luns:
+                used[disk.unique_id] = (luns[disk.unique_id], min(disk.access_paths, key=len))
+    return found
 
 
 def snapinfo_lun(site: Site) -> tuple[LunRef, str]:
@@ -219,3 +227,104 @@ def volume_names(site: Site, svm: str) -> dict[str, VolumeRef]:
 
     records = site.tools().rest.collect(Volume, fields="uuid,name,svm.name", **{"svm.name": svm})
     return {r["name"]: VolumeRef(r["uuid"], r["name"], svm) for r in records}
+
+
+# --- which of two sites may run the VMs
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What keeps the other site from running the VMs too.
+
+    Attributes:
+        maps: LUN maps of its array to be removed, as (LUN's uuid, its name, SVM, igroup).
+        vms: VMs to be switched off on its host, whose disks are gone, as (id, name).
+        finding: what of it answers.
+    """
+
+    array: bool
+    hosts: bool
+    maps: tuple[tuple[str, str, str, str], ...]
+    vms: tuple[tuple[str, str], ...]
+    finding: str = field(compare=False)
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.maps or self.vms)
+
+    def confirmation(self, site: str) -> Confirmation:
+        """What the user has to know about the other site before anything is broken."""
+        if not self.array and not self.hosts:
+            key, text = "primary-down", f"{site} does not answer ({self.finding}): make sure that it is really down"
+        elif not self.array:
+            key, text = "primary-storage-down", f"the storage of {site} does not answer ({self.finding})"
+        elif not self.hosts:
+            key, text = (
+                "primary-hosts-down",
+                f"the hosts of {site} do not answer ({self.finding}): their LUNs are taken",
+            )
+        else:
+            key, text = "primary-up", f"{site} is alive and runs none of the VMs: its LUNs are taken from its hosts"
+        return Confirmation(key=key, text=text, tr="8")
+
+
+def survey_fence(
+    other: Site | None, sources: Iterable[tuple[str, str]], *, beside: Iterable[tuple[str, str]] = ()
+) -> Fence:
+    """See that only one site will run the VMs of volumes, given as (SVM, volume) of the other site.
+
+    Args:
+        other: the other site, None if nothing is known of it.
+        sources: the volumes whose LUNs its hosts must not have any more.
+        beside: volumes from which no VM may run either.
+
+    Raises:
+        NotAllowed: the other site is alive and runs VMs from them: a split brain.
+    """
+    life = life_of(other)
+    wanted = set(sources)
+    watched = wanted | set(beside)
+    maps: list[tuple[str, str, str, str]] = []
+    vms: list[tuple[str, str]] = []
+    if other is not None and life.array:
+        tools = other.tools()
+        for lun in tools.storage.luns():
+            if (lun.svm, lun.volume.name) in wanted:
+                maps += [(lun.uuid, lun.name, lun.svm, igroup) for igroup in tools.storage.igroups_of(lun.uuid)]
+    if other is not None and life.hosts:
+        tools = other.tools()
+        running = [vm for vm in tools.nodes.vms() if vm.running]
+        if life.array:
+            places = homes_by_vm(other, running)
+            running = [
+                vm for vm in running if any((lun.svm, lun.volume.name) in watched for lun, _ in places[vm.id].values())
+            ]
+            if running:
+                raise NotAllowed(
+                    f"Both sites are alive: {', '.join(vm.name for vm in running)} run on {other.name}",
+                    why="the same VM on two sites writes two histories of its data; one of them would be lost",
+                    next_action="Check that site's hosts and storage. To move the VMs while it is well use the planned "
+                    "migration (site.dr.migrate on it); if it must be given up, shut its VMs down first.",
+                    tr="8",
+                )
+        else:
+            vms = [(vm.id, vm.name) for vm in running]
+    return Fence(life.array, life.hosts, tuple(sorted(maps)), tuple(sorted(vms)), life.finding)
+
+
+def put_fence(other: Site, fence: Fence) -> None:
+    """Take the LUNs from the other site's hosts; switch off VMs whose storage is gone."""
+    for lun, _, _, _ in fence.maps:
+        other.tools().storage.discard_map(lun)
+    for vm, _ in fence.vms:
+        node = other.tools().nodes.of_vm(vm)
+        if node is not None:
+            node.hyperv.ensure_off(vm)
+
+
+def lift_fence(other: Site, fence: Fence) -> None:
+    """Give the LUNs back to the other site's hosts."""
+    storage = other.tools().storage
+    for _, name, svm, igroup in fence.maps:
+        storage.ensure_map(storage.lun(name, svm=svm), igroup)

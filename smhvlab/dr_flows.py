@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from smhvlab.dr_failover import Failover
     from smhvlab.dr_protect import ProtectReplication
+    from smhvlab.dr_snapinfo import ConnectSnapInfo
     from smhvlab.site import Site
 
 
@@ -30,3 +32,29 @@ class DisasterRecovery:
         from smhvlab.dr_protect import ProtectReplication
 
         return ProtectReplication(self._site, volumes=volumes, inside=inside, svm=svm, schedule=schedule)
+
+    def connect_snapinfo(
+        self, *, volume: str = "snapinfo", folder: str = "S:\\SnapInfo", manner: str = "today"
+    ) -> ConnectSnapInfo:
+        """Failover, steps 1 to 3: bring the other site's SnapInfo here from its mirror; merged into this site's own.
+
+        Args:
+            volume: the other site's SnapInfo volume.
+            folder: where SnapInfo was there.
+            manner: ``today`` or ``tr``, see ``smhvlab.dr_images.Manner``.
+        """
+        from smhvlab.dr_snapinfo import ConnectSnapInfo
+
+        return ConnectSnapInfo(self._site, volume=volume, folder=folder, manner=manner)
+
+    def failover(self, backups: Sequence[str] = (), *, vms: Sequence[str] = (), manner: str = "today") -> Failover:
+        """Failover, steps 1 and 4 to 7: break the mirrors to backups, restore their VMs here, start and check them.
+
+        Args:
+            backups: names; by default the newest of each dataset whose data arrived whole.
+            vms: names or ids; by default all that are in these backups.
+            manner: ``today`` or ``tr``, see ``smhvlab.dr_images.Manner``.
+        """
+        from smhvlab.dr_failover import Failover
+
+        return Failover(self._site, backups=backups, vms=vms, manner=manner)

@@ -139,7 +139,7 @@ class ProtectReplication(DrProcedure[ProtectState]):
                 yield End(cluster, info.svm, name), "SnapInfo" if name == info.volume.name else "VMs"
             return
         members = {member.id for dataset in self.snapinfo.datasets() for member in dataset.members}
-        machines = [vm for vm in self.hyperv.vms() if vm.id in members]
+        machines = [vm for vm in self.nodes.vms() if vm.id in members]
         found = homes(self.site, machines)
         if not found:
             return

@@ -326,6 +326,11 @@ class Storage:
 
     # --- LUN maps
 
+    def igroups_of(self, lun_uuid: str) -> list[str]:
+        """Names of the initiator groups that a LUN is mapped to."""
+        records = self.wire.collect(LunMap, fields="igroup.name", **{"lun.uuid": lun_uuid})
+        return sorted(str(record["igroup"]["name"]) for record in records)
+
     def ensure_map(self, lun: LunRef, igroup: str) -> None:
         """The LUN is mapped to an initiator group of its SVM."""
         if self._maps(lun.uuid, igroup):
