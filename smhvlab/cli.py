@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = verb("demo", _demo, "the SQL Server test of the TR's appendix, on a fresh lab")
     demo.add_argument("--site", default="lab:standalone", help="default: %(default)s")
     on_site(verb("check", _check, "what of a site is reachable and permitted"))
+    on_site(verb("advise", _advise, "hold the site against the rules of the TR; exit code 1 if there are errors"))
     for table in ("vms", "volumes", "luns", "snapshots", "datasets", "backups", "disks", "mirrors"):
         on_site(verb(table, _table(table), f"list the {table} of a site"))
     provision = on_site(verb("provision", _provision, "a new VM from the golden image (TR 2.2)"), changes=True)
@@ -131,10 +132,10 @@ def _port(text: str) -> int:
     return port
 
 
-def _connect(options: argparse.Namespace) -> Site:
+def _connect(options: argparse.Namespace, *, read_only: bool = False) -> Site:
     from smhvlab.site import connect
 
-    return connect(options.site)
+    return connect(options.site, read_only=read_only)
 
 
 def _lab(options: argparse.Namespace) -> int:
@@ -175,6 +176,20 @@ def _check(options: argparse.Namespace) -> int:
         table = site.check()
     _show(table, options)
     return 0 if bool(table["ok"].all()) else 1
+
+
+def _advise(options: argparse.Namespace) -> int:
+    with _connect(options, read_only=True) as site:
+        found = site.findings()
+    if options.json:
+        _say(json.dumps([finding.record() for finding in found]))
+    else:
+        for finding in found:
+            rule = finding.rule
+            _say(f"{rule.severity:7} {rule.section:8} {rule.id}: {finding.object}: {finding.message}")
+            _say(f"{'':17}{finding.fix}")
+        _say(f"{len(found)} findings" if found else "Nothing was found.")
+    return 1 if any(finding.rule.severity == "error" for finding in found) else 0
 
 
 def _table(name: str) -> Command:

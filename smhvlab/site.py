@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from smhvlab import profile as profiles
+from smhvlab.advisor.on_site import Advised
 from smhvlab.errors import NotAllowed, ProfileError, SmhvLabError
 from smhvlab.frames import frame
 from smhvlab.hyperv import HyperV, Vm, one_named
 from smhvlab.nodes import Node, Nodes
 from smhvlab.profile import HostEndpoint, Profile
-from smhvlab.protection import Protection
 from smhvlab.secrets import Secrets
 from smhvlab.siteimages import SiteImages
 from smhvlab.snapdrive import SnapDrive
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from smhvlab.restore import RestoreVm
 
 
-class Site(SiteImages, Protection):
+class Site(SiteImages, Advised):
     """One site. Tables read it, flows change it; ``log`` has every request of both wires.
 
     Args:

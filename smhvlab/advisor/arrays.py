@@ -1,0 +1,170 @@
+"""What the array tells about itself: one request per kind of thing, and one per volume for its Snapshot copies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from smhvlab.advisor import facts as f
+from smhvlab.storage import NAA_PREFIX
+from smhvlab.wires.ontap import OntapWire
+
+
+def read_array(wire: OntapWire) -> f.Array:
+    """The array as far as rules look at it. Raises OntapError, ConnectionFailed, Cancelled."""
+    from netapp_ontap.resources.aggregate import Aggregate
+    from netapp_ontap.resources.cluster import Cluster
+    from netapp_ontap.resources.cluster_peer import ClusterPeer
+    from netapp_ontap.resources.igroup import Igroup
+    from netapp_ontap.resources.ip_interface import IpInterface
+    from netapp_ontap.resources.license_package import LicensePackage
+    from netapp_ontap.resources.lun import Lun
+    from netapp_ontap.resources.lun_map import LunMap
+    from netapp_ontap.resources.node import Node
+    from netapp_ontap.resources.snapmirror_relationship import SnapmirrorRelationship
+    from netapp_ontap.resources.volume import Volume
+
+    version = wire.read(Cluster(), fields="name,version")
+    release = version["version"]
+    maps: dict[str, list[str]] = {}
+    for record in wire.collect(LunMap, fields="lun.uuid,igroup.name"):
+        maps.setdefault(record["lun"]["uuid"], []).append(record["igroup"]["name"])
+    volumes = wire.collect(
+        Volume,
+        fields="uuid,name,svm.name,aggregates.name,type,state,space.size,space.used,guarantee.type,efficiency.dedupe,"
+        "snapshot_policy.name,clone.parent_volume.name,is_svm_root",
+        is_svm_root="false",
+    )
+    return f.Array(
+        name=version["name"],
+        version=(release["generation"], release["major"], release["minor"]),
+        nodes=tuple(_node(r) for r in wire.collect(Node, fields="name,state,ha")),
+        licences=frozenset(r["name"] for r in wire.collect(LicensePackage, fields="name,state")),
+        aggregates=tuple(_aggregate(r) for r in wire.collect(Aggregate, fields="name,node.name,space.block_storage")),
+        volumes=tuple(_volume(wire, r) for r in sorted(volumes, key=lambda r: (r["svm"]["name"], r["name"]))),
+        luns=tuple(
+            _lun(r, tuple(maps.get(r["uuid"], ())))
+            for r in wire.collect(
+                Lun,
+                fields="uuid,name,svm.name,location.volume.name,serial_number,space.size,space.guarantee.requested,"
+                "os_type,status.state",
+                order_by="name",
+            )
+        ),
+        igroups=tuple(
+            f.Igroup(
+                name=r["name"],
+                svm=r["svm"]["name"],
+                os_type=r.get("os_type", ""),
+                initiators=tuple(i["name"] for i in r.get("initiators", ())),
+            )
+            for r in wire.collect(Igroup, fields="name,svm.name,os_type,initiators.name")
+        ),
+        lifs=tuple(
+            _lif(r) for r in wire.collect(IpInterface, fields="name,svm.name,services,state,enabled,location.node.name")
+        ),
+        mirrors=tuple(
+            _mirror(r)
+            for r in wire.collect(
+                SnapmirrorRelationship,
+                fields="source.path,source.cluster.name,destination.path,destination.cluster.name,state,healthy,lag_time",
+            )
+        ),
+        peers=tuple(r["name"] for r in wire.collect(ClusterPeer, fields="name")),
+    )
+
+
+def _node(record: Mapping[str, Any]) -> f.StorageNode:
+    ha = record.get("ha", {})
+    takeover = ha.get("takeover", {}).get("state", "not_attempted")
+    return f.StorageNode(
+        name=record["name"],
+        up=record.get("state", "up") == "up",
+        ha=bool(ha.get("enabled")),
+        taken_over=takeover in ("in_takeover", "in_progress"),
+    )
+
+
+def _aggregate(record: Mapping[str, Any]) -> f.Aggregate:
+    space = record.get("space", {}).get("block_storage", {})
+    return f.Aggregate(
+        name=record["name"], node=record["node"]["name"], size=space.get("size", 0), used=space.get("used", 0)
+    )
+
+
+def _volume(wire: OntapWire, record: Mapping[str, Any]) -> f.Volume:
+    from netapp_ontap.resources.snapshot import Snapshot
+
+    copies = wire.collect(Snapshot, record["uuid"], fields="name,create_time,owners")
+    space = record.get("space", {})
+    return f.Volume(
+        name=record["name"],
+        svm=record["svm"]["name"],
+        uuid=record["uuid"],
+        aggregate=record["aggregates"][0]["name"] if record.get("aggregates") else "",
+        type=record.get("type", "rw"),
+        state=record.get("state", "online"),
+        size=space.get("size", 0),
+        used=space.get("used", 0),
+        thin=record.get("guarantee", {}).get("type") == "none",
+        dedupe=record.get("efficiency", {}).get("dedupe", "none") != "none",
+        snapshot_policy=record.get("snapshot_policy", {}).get("name", "none"),
+        snapshots=tuple(
+            f.Snapshot(
+                name=copy["name"],
+                time=datetime.fromisoformat(copy["create_time"]) if "create_time" in copy else None,
+                owners=tuple(copy.get("owners", ())),
+            )
+            for copy in copies
+        ),
+        parent=record.get("clone", {}).get("parent_volume", {}).get("name", ""),
+    )
+
+
+def _lun(record: Mapping[str, Any], igroups: tuple[str, ...]) -> f.Lun:
+    serial = record["serial_number"]
+    return f.Lun(
+        name=record["name"],
+        volume=record["location"]["volume"]["name"],
+        svm=record["svm"]["name"],
+        unique_id=NAA_PREFIX + serial.encode("ascii").hex().upper(),
+        serial=serial,
+        size=record["space"]["size"],
+        os_type=record.get("os_type", ""),
+        reserved=bool(record["space"].get("guarantee", {}).get("requested")),
+        online=record.get("status", {}).get("state", "online") == "online",
+        igroups=igroups,
+    )
+
+
+def _lif(record: Mapping[str, Any]) -> f.Lif:
+    return f.Lif(
+        name=record["name"],
+        node=record.get("location", {}).get("node", {}).get("name", ""),
+        svm=record.get("svm", {}).get("name", ""),
+        up=record.get("state", "up") == "up" and bool(record.get("enabled", True)),
+        services=tuple(record.get("services", ())),
+    )
+
+
+def _mirror(record: Mapping[str, Any]) -> f.Mirror:
+    return f.Mirror(
+        source=record["source"]["path"],
+        destination=record["destination"]["path"],
+        state=record.get("state", ""),
+        healthy=bool(record.get("healthy", True)),
+        lag=_seconds(record.get("lag_time")),
+        source_cluster=record["source"].get("cluster", {}).get("name", ""),
+        destination_cluster=record["destination"].get("cluster", {}).get("name", ""),
+    )
+
+
+def _seconds(duration: object) -> int | None:
+    """Seconds of an ISO 8601 duration such as ``P1DT8H35M42S``."""
+    found = re.fullmatch(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?", str(duration or ""))
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

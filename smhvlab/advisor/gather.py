@@ -1,0 +1,154 @@
+"""One look at a site: every host in two waves, one node of each cluster, the array, and SnapInfo."""
+
+from __future__ import annotations
+
+import platform
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from smhvlab.advisor import plans as p
+from smhvlab.advisor.arrays import read_array
+from smhvlab.advisor.clusters import ClusterReader
+from smhvlab.advisor.hosts import HostReader
+from smhvlab.advisor.site_facts import Facts
+from smhvlab.errors import ConnectionFailed, NotFound, PowerShellError
+from smhvlab.policystore import PolicyStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from smhvlab.policy import Policy
+    from smhvlab.policy import Script as PolicyScript
+    from smhvlab.protection import Protection
+
+_AHEAD = timedelta(days=35)
+"""How far schedules are looked at: a month and a bit."""
+
+
+def gather(site: Protection) -> Facts:
+    """Look at the whole site; nothing is changed. The number of requests grows with hosts and volumes alone.
+
+    Raises:
+        ConnectionFailed: neither host answers, or the array does not.
+        OntapError: the array refuses a read. Cancelled.
+    """
+    tools = site.tools()
+    silent: list[tuple[str, str]] = []
+    readers: list[HostReader] = []
+    clusters: dict[str, ClusterReader] = {}
+    for name in tools.nodes:
+        wire = tools.nodes[name].host
+        cluster_name = wire.endpoint.cluster or ""
+        reader = HostReader(wire, cluster=cluster_name)
+        if not _answers(reader, reader.first, silent):
+            continue
+        readers.append(reader)
+        if cluster_name and cluster_name not in clusters:
+            clusters[cluster_name] = ClusterReader(cluster_name, reader.wave)
+            clusters[cluster_name].first()
+    readers = [reader for reader in readers if _answers(reader, reader.wave.collect, silent)]
+    if not readers:
+        name, why = silent[0]
+        raise ConnectionFailed("No host of the site answers", why=f"{name}: {why}", next_action="Run site.check().")
+    for reader in readers:
+        reader.second()
+    for cluster in clusters.values():
+        cluster.second()
+    for reader in readers:
+        reader.wave.collect()
+        reader.programs()
+    now = site.now()
+    datasets, backups, known = _plans(site, now)
+    return Facts(
+        now=now,
+        hosts=tuple(reader.host() for reader in readers),
+        silent=tuple(silent),
+        clusters=tuple(cluster.cluster() for cluster in clusters.values()),
+        vms=tuple(sorted((vm for r in readers for vm in r.vms()), key=lambda vm: (vm.name.casefold(), vm.id))),
+        array=read_array(tools.rest),
+        datasets=datasets,
+        backups=backups,
+        console=platform.node(),
+        plans=known,
+    )
+
+
+def _answers(reader: HostReader, read: Callable[[], None], silent: list[tuple[str, str]]) -> bool:
+    try:
+        read()
+    except ConnectionFailed as error:
+        silent.append((reader.name, error.message))
+        return False
+    return True
+
+
+def _plans(site: Protection, now: datetime) -> tuple[tuple[p.Dataset, ...], tuple[p.Backup, ...], bool]:
+    """Datasets and backups of SnapInfo, and whether there is one that can be read."""
+    snapinfo = site.tools().snapinfo
+    try:
+        datasets = snapinfo.datasets()
+        catalogue = snapinfo.catalogue()
+        policies = PolicyStore(snapinfo).policies()
+    except (NotFound, PowerShellError):
+        return (), (), False
+    by_dataset: dict[str, list[p.Policy]] = {}
+    for policy in policies:
+        by_dataset.setdefault(policy.dataset.casefold(), []).append(planned(policy, now))
+    return (
+        tuple(
+            p.Dataset(
+                name=d.name,
+                members=tuple(m.id for m in d.members),
+                policies=tuple(by_dataset.get(d.name.casefold(), ())),
+            )
+            for d in datasets
+        ),
+        tuple(
+            p.Backup(
+                name=backup.name,
+                dataset=backup.dataset,
+                time=_moment(backup.time),
+                consistency=backup.consistency,
+                vms=tuple(vm.id for vm in backup.vms),
+                volumes=tuple(dict.fromkeys(f"{lun.svm}:{lun.volume}" for lun in backup.luns)),
+                snapshots=tuple(dict.fromkeys(lun.snapshot for lun in backup.luns)),
+                verified=backup.name in catalogue.verified,
+                host=backup.host,
+            )
+            for backup in catalogue.backups
+        ),
+        True,
+    )
+
+
+def planned(policy: Policy, now: datetime) -> p.Policy:
+    """What rules look at of a policy: its runs of the weeks to come, and what it keeps."""
+    runs = policy.schedule.runs(now, now + _AHEAD) if policy.schedule is not None and policy.enabled else []
+    return p.Policy(
+        name=policy.name,
+        consistency=policy.consistency,
+        tag=policy.tag.value,
+        starts=tuple(int((run - now).total_seconds() // 60) for run in runs),
+        per_day=round(len(runs) / _AHEAD.days, 2),
+        keep=policy.retention.keep,
+        days=policy.retention.days,
+        allow_saved=policy.options.allow_saved_state,
+        distributed=policy.options.distributed,
+        replicate=policy.options.replicate,
+        verify=policy.options.verify,
+        notify=policy.notification.level.value,
+        pre=_arguments(policy.script, "before"),
+        post=_arguments(policy.script, "after"),
+    )
+
+
+def _arguments(scripts: Sequence[PolicyScript], phase: str) -> str:
+    """The arguments of a phase's scripts in one text."""
+    return " ".join(str(value) for s in scripts if s.phase.value == phase for value in s.parameters.values())
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None

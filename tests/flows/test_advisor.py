@@ -1,0 +1,70 @@
+"""The advisor over both real wires: what it finds on a site, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import smhvlab.site
+from labenv.lab import Lab
+from smhvlab import cli
+from smhvlab.site import Site
+
+
+@pytest.mark.tr("R-5.2-08")
+@pytest.mark.tr("R-5.4-15")
+def test_a_site_is_advised_and_mended(site: Site) -> None:
+    """A new site's VMs are in no dataset; once they are, the rule is silent."""
+    first = site.advise()
+    assert list(first.columns) == ["id", "section", "severity", "era", "object", "message", "fix"]
+    unprotected = first[first["id"] == "unprotected"]
+    assert set(unprotected["object"]) == {"app01", "golden", "sql01", "web01"}
+    assert set(unprotected["section"]) == {"5.2"}
+    assert "report-set" in set(first["id"])
+    assert "error" not in set(first["severity"])
+
+    site.create_dataset("everything", list(unprotected["object"]))
+    then = site.advise()
+    assert "unprotected" not in set(then["id"])
+    assert list(then[then["id"] == "no-backup-yet"]["object"]) == ["everything"]
+
+
+def test_advice_only_reads(lab: Lab) -> None:
+    """It works on a site that was opened read-only, and none of its requests could change anything."""
+    with smhvlab.site.connect(lab.profile, read_only=True) as site:
+        assert len(site.advise()) > 0
+        assert [entry.title for entry in site.log.entries if not entry.reads] == []
+
+
+def test_every_part_of_a_host_is_read(site: Site) -> None:
+    """Nothing of a lab's host stays unknown, and what is read is what the topology installed."""
+    facts = site.facts()
+    (host,) = facts.hosts
+    assert host.unknown == {}
+    assert host.era == "2012"
+    assert host.program("SnapDrive") is not None
+    assert {808, 4094, 4095} <= {port.number for port in host.ports}
+    assert set(host.paths.values()) == {2}
+    assert {vm.name: len(facts.luns(vm)) for vm in facts.vms} == {"app01": 1, "golden": 1, "sql01": 1, "web01": 1}
+    assert {disk.type for vm in facts.vms for disk in vm.disks} == {"Fixed"}
+    assert facts.array.version == (9, 15, 1)
+
+
+@pytest.mark.tr("R-11.1-01")
+@pytest.mark.tr("R-11.1-03")
+@pytest.mark.tr("R-5.1-01")
+def test_versions_against_the_tables(site: Site) -> None:
+    """The resolver holds the host's and the array's versions against the TR's tables."""
+    table = site.compatibility().set_index("item")
+    assert bool(table["ok"].all())
+    assert table.loc["SnapDrive", "have"].startswith("6.5")
+    assert table.loc["DSM", "wanted"] == "MSDSM"
+
+
+def test_advise_in_a_terminal(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command prints one list of findings, and its exit code is 0 as long as there is no error among them."""
+    assert cli.main(["advise", "--site", str(lab.profile), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {"id", "section", "severity", "era", "object", "message", "fix"} == set(told[0])
+    assert {finding["object"] for finding in told if finding["id"] == "unprotected"} >= {"sql01", "web01"}
