@@ -69,6 +69,13 @@ def add(to: Verbs) -> None:
     mount.add_argument("--host", default="", help="a node of the cluster (default: that which has the SnapInfo disk)")
     unmount = to.on_site(to.verb("unmount", flow(_unmount), "unmount a backup (TR 6.8)"), changes=True)
     unmount.add_argument("mount", help="name of the mount, its path, or its backup")
+    verify = to.on_site(
+        to.verb("verify", flow(_verify), "check the images and databases of a backup (TR 6.3)"), changes=True
+    )
+    verify.add_argument("backup")
+    verify.add_argument("--server", default="", help="the VM whose database engine is used (default: a running one)")
+    verify.add_argument("--no-databases", action="store_true", help="only read the virtual disks")
+    verify.add_argument("--host", default="", help="a node of the cluster (default: that which has the SnapInfo disk)")
 
 
 def _mount(site: Site, options: argparse.Namespace) -> Flow[Any]:
@@ -88,3 +95,7 @@ def _mount(site: Site, options: argparse.Namespace) -> Flow[Any]:
 
 def _unmount(site: Site, options: argparse.Namespace) -> Flow[Any]:
     return site.unmount(options.mount)
+
+
+def _verify(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.verify(options.backup, server=options.server, databases=not options.no_databases, host=options.host)

@@ -25,6 +25,7 @@
     │   ├── ConfirmationNeeded    the flow asks questions that nobody has answered yet
     │   ├── NotFound              nothing has that name
     │   ├── NotUnique             several things have that name
+    │   ├── NotVerified           a backup does not hold what it should
     │   ├── NameTaken             something already has the name that is to be created
     │   └── NotAllowed            the site's state, or a rule of the TR, forbids it
     ├── Cancelled                 the user cancelled
@@ -56,6 +57,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "NotUnique",
+    "NotVerified",
     "OntapError",
     "PlanChanged",
     "PowerShellError",
@@ -361,6 +363,10 @@ class NotFound(Refused):
 
 class NotUnique(Refused):
     """Several things have that name, and exactly one is needed."""
+
+
+class NotVerified(Refused):
+    """A backup was looked at and found damaged; it is not marked as verified."""
 
 
 class NameTaken(Refused):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from smhvlab.mount import MountBackup, UnmountBackup
+    from smhvlab.verify import VerifyBackup
 
 
 class SiteImages(SiteTables):
@@ -62,6 +63,18 @@ class SiteImages(SiteTables):
         from smhvlab.mount import UnmountBackup
 
         return UnmountBackup(self, mount=mount)
+
+    def verify(self, backup: str, *, server: str = "", databases: bool = True, host: str = "") -> VerifyBackup:
+        """A verification of a backup on the side (TR 6.3, 6.8): a Flow; nothing has happened yet.
+
+        Args:
+            server: the VM whose database engine checks the databases; by default a running one that has one.
+            databases: False only reads the virtual disks, which does not count as verified.
+            host: a node of the cluster; by default that which has the SnapInfo disk.
+        """
+        from smhvlab.verify import VerifyBackup
+
+        return VerifyBackup(self, backup=backup, server=server, databases=databases, host=host)
 
     def mounts(self) -> pd.DataFrame:
         """Backups that are mounted (TR 6.8).

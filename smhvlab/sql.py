@@ -106,10 +106,9 @@ class Sql:
         text = ATTACH_DATABASE.format(database=_checked(database), data=_path(data), log=_path(log))
         return self._checking(vm, database, text)
 
-    def discard(self, vm: str, database: str) -> None:
-        """The engine does not know the database; its files stay."""
-        if _checked(database).casefold() in {name.casefold() for name in self.databases(vm)}:
-            self._query(vm, DETACH_DATABASE.format(database=database))
+    def detach(self, vm: str, database: str) -> None:
+        """Forget a database; its files stay."""
+        self._query(vm, DETACH_DATABASE.format(database=_checked(database)))
 
     def count(self, vm: str, database: str) -> int:
         """Committed rows of a database's ledger."""

@@ -19,6 +19,7 @@ class Stock:
     site: Site
     lab: labs.Lab
     backup: str
+    databases: tuple[str, ...] = ("aa1", "bb1", "bb2", "bb3")
 
 
 @pytest.fixture(scope="session")
