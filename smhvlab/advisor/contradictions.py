@@ -5,14 +5,14 @@ Each is a rule: it speaks up, as a note, on a site that is concerned by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from smhvlab.advisor import facts as f
 from smhvlab.advisor.compatibility import smhv_of, version_of
 from smhvlab.advisor.facts import ERAS
-from smhvlab.advisor.rule import Hit, Rule, Severity
+from smhvlab.advisor.rule import Hit, Rule, Severity, listed
 from smhvlab.advisor.rules.clusters import owners_on
 from smhvlab.advisor.rules.policies import policies
 from smhvlab.advisor.site_facts import Facts
@@ -40,10 +40,11 @@ class Contradiction:
     concerns: Callable[[Facts], Iterable[str]]
     eras: tuple[str, ...] = ERAS
 
-    def check(self, facts: Facts) -> Iterable[Hit]:
-        """A finding for each thing that is concerned."""
-        text = f"One reading: {self.one} The other: {self.other} Followed: {self.followed}"
-        return (Hit(name, text) for name in dict.fromkeys(self.concerns(facts)))
+    def check(self, facts: Facts) -> Iterator[Hit]:
+        """One finding with all things that are concerned."""
+        names = dict.fromkeys(self.concerns(facts))
+        if names:
+            yield Hit(listed(names), f"One reading: {self.one} The other: {self.other} Followed: {self.followed}")
 
 
 def _early_smhv(facts: Facts) -> list[str]:

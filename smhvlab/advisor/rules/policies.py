@@ -117,7 +117,7 @@ def same_vm_same_time(facts: Facts) -> Iterator[Hit]:
     rows=("R-AG-01", "R-AG-02", "R-6.2-17"),
     severity=Severity.ERROR,
     looks_at="volumes of each dataset; schedules",
-    why='A second one ends with "Snapshot operation not allowed due to clones backed by snapshots."',
+    why='It ends with "Snapshot operation not allowed due to clones backed by snapshots.", after many retries.',
     fix="Keep the schedules apart, or collect the VMs of the volume in one dataset.",
 )
 def one_backup_per_volume(facts: Facts) -> Iterator[Hit]:
