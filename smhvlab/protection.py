@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from smhvlab.errors import NotAllowed
 from smhvlab.frames import frame
 from smhvlab.policy import Policy, from_toml
 from smhvlab.policystore import PolicyStore
 from smhvlab.tables import SiteTables
+from smhvlab.worker import Worker
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from smhvlab.retaining import ApplyRetention
+    from smhvlab.scheduler import Diary, Ran, Scheduler
+    from smhvlab.site import Site
 
 _TIME = "datetime64[us, UTC]"
 
@@ -121,6 +124,57 @@ class Protection(SiteTables):
         from smhvlab.retaining import ApplyRetention
 
         return ApplyRetention(self, dataset=dataset)
+
+    # --- living by the schedule
+
+    def due(self) -> pd.DataFrame:
+        """What ``run_due`` would run now. Columns: due (UTC), policy, dataset, missed (older ones left out)."""
+        rows = [
+            {"due": run.due, "policy": run.policy.name, "dataset": run.policy.dataset, "missed": run.missed}
+            for run in self._scheduler().due()
+        ]
+        return frame(rows, {"due": _TIME, "policy": "str", "dataset": "str", "missed": "int64"})
+
+    def run_due(self, *, only: Sequence[str] = ()) -> Diary:
+        """Run every policy that is due, each once however often it was missed (TR 6.3).
+
+        Args:
+            only: names of policies; all by default.
+
+        Raises:
+            NotAllowed: another process of this user schedules the site.
+        """
+        return self._scheduler().run_due(only=only)
+
+    def run_until_sync(self, when: datetime | timedelta, *, on_run: Callable[[Ran], None] | None = None) -> Diary:
+        """Live by the schedule until a moment, or for a time, of the site: in a lab weeks pass in seconds.
+
+        Args:
+            on_run: told of each run at its end.
+
+        Raises:
+            NotAllowed: another process of this user schedules the site.
+            Cancelled: the runs before stay done.
+        """
+        until = self.now() + when if isinstance(when, timedelta) else when
+        return self._scheduler(on_run).run_until(until)
+
+    async def run_until(self, when: datetime | timedelta, *, on_run: Callable[[Ran], None] | None = None) -> Diary:
+        """As ``run_until_sync``, in a thread of its own; an interrupt cancels, and is raised after the undo."""
+        control = self._site().control
+        worker = Worker("smhvlab: schedule", cancel=control.cancel, leave=self._site().release)
+        try:
+            return await worker.aside(lambda: self.run_until_sync(when, on_run=on_run))
+        finally:
+            control.clear()
+
+    def _scheduler(self, on_run: Callable[[Ran], None] | None = None) -> Scheduler:
+        from smhvlab.scheduler import Scheduler
+
+        return Scheduler(self._site(), on_run=on_run)
+
+    def _site(self) -> Site:
+        return cast("Site", self)
 
 
 def agree(policy: Policy, others: Sequence[Policy]) -> None:

@@ -277,9 +277,16 @@ class Site(SiteImages, Advised):
 
         return ProvisionVm(self, vm=vm, golden=golden, folder=folder)
 
-    def backup(self, dataset: str, *, consistency: Literal["crash"] = "crash") -> CrashConsistentBackup:
-        """A backup of a dataset (TR 6.2, 10): a Flow; nothing has happened yet."""
+    def backup(
+        self, dataset: str, *, consistency: Literal["crash"] = "crash", policy: str = ""
+    ) -> CrashConsistentBackup:
+        """A backup of a dataset (TR 6.2, 10): a Flow; nothing has happened yet.
+
+        Args:
+            policy: the policy whose scripts, mirrors and retention go with it; "" for a backup that stays (TR 6.3).
+        """
         from smhvlab.backup import CrashConsistentBackup
+        from smhvlab.policybackup import PolicyCrashBackup
 
         if consistency != "crash":
             raise NotAllowed(
@@ -287,6 +294,8 @@ class Site(SiteImages, Advised):
                 next_action='Use consistency="crash".',
                 tr="6.2",
             )
+        if policy:
+            return PolicyCrashBackup(self, dataset=dataset, policy=policy)
         return CrashConsistentBackup(self, dataset=dataset)
 
     def restore(self, backup: str, vm: str) -> RestoreVm:

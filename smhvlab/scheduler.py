@@ -1,0 +1,224 @@
+"""The station's own scheduler: runs what is due, catches up after downtime, lives weeks of a lab in seconds (TR 6.3).
+
+Of the runs that a policy has missed only the newest is made up for. A run that has begun counts as handled, however it
+ends: what it left is the doctor's work, not the next run's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from smhvlab.errors import Cancelled, NotAllowed, SmhvLabError
+from smhvlab.frames import frame
+from smhvlab.journal import journal_folder
+from smhvlab.lockfile import try_lock
+from smhvlab.policy import Policy
+from smhvlab.policybackup import PolicyBackupDone
+from smhvlab.policystore import PolicyStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from smhvlab.site import Site
+
+_SECOND: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class DueRun:
+    """A run that is due: the newest of those that a policy has not had yet; ``missed`` counts the older ones."""
+
+    due: datetime
+    policy: Policy
+    missed: int = 0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a run that was due went.
+
+    Attributes:
+        outcome: ``done``, ``warnings`` or ``failed``.
+        backup: its name, "" if there is none.
+        deleted: how many older backups retention deleted.
+        error: what failed, or the warnings.
+        missed: runs before it that were due and are not made up for.
+    """
+
+    due: datetime
+    policy: str
+    dataset: str
+    outcome: str
+    backup: str = ""
+    deleted: int = 0
+    error: str = ""
+    missed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Diary:
+    """The runs of a time, in their order."""
+
+    runs: tuple[Ran, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """Columns: due (UTC), policy, dataset, outcome, backup, deleted, missed, seconds (the site's), error."""
+        types = dict.fromkeys(("policy", "dataset", "outcome", "backup"), "str")
+        numbers = {"deleted": "int64", "missed": "int64", "seconds": "float64", "error": "str"}
+        rows = [vars(run) for run in self.runs]
+        return frame(rows, {"due": "datetime64[us, UTC]", **types, **numbers})
+
+    def __str__(self) -> str:
+        counts = {outcome: sum(r.outcome == outcome for r in self.runs) for outcome in ("done", "warnings", "failed")}
+        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+        first = next((r for r in self.runs if r.outcome == "failed"), None)
+        text = f"{len(self.runs)} runs: {told}" if self.runs else "No run was due"
+        return text + (f"\n  first failure {first.due:%Y-%m-%d %H:%M}, {first.policy}: {first.error}" if first else "")
+
+    def _repr_html_(self) -> str:
+        return "<br>".join(escape(line) for line in str(self).splitlines())
+
+
+class Scheduler:
+    """Runs the policies of a site when they are due. What was handled is kept in the user's state folder.
+
+    Args:
+        on_run: told of each run at its end.
+    """
+
+    def __init__(self, site: Site, *, on_run: Callable[[Ran], None] | None = None) -> None:
+        self.site = site
+        self._on_run = on_run
+        folder = journal_folder(site.name, site.journals)
+        self._file = folder.parent.parent / "schedule" / f"{folder.name}.json"
+
+    # --- what is due
+
+    def due(self, now: datetime | None = None, *, policies: Sequence[Policy] | None = None) -> list[DueRun]:
+        """The newest run of each policy that is due and was not handled, oldest first; nothing is changed."""
+        moment = self.site.now() if now is None else now
+        known = PolicyStore(self.site.tools().snapinfo).policies() if policies is None else policies
+        handled = self._handled()
+        found = []
+        for policy in known:
+            if policy.schedule is None or not policy.enabled:
+                continue
+            since = handled.get(policy.name, moment + _SECOND)
+            if since > moment:  # never run, or the site's clock was set back
+                since = (policy.since or moment) - timedelta(microseconds=1)
+            newest = policy.schedule.latest_run(since, moment)
+            if newest is not None:
+                missed = len(policy.schedule.run_seconds(since + timedelta(microseconds=1), newest))
+                found.append(DueRun(newest, policy, missed))
+        return sorted(found, key=lambda run: (run.due, run.policy.name))
+
+    def next_due(self, now: datetime, policies: Sequence[Policy]) -> datetime | None:
+        """The next run of any policy after a moment, None if no policy has a schedule."""
+        return min((p.schedule.next_run(now) for p in policies if p.schedule is not None and p.enabled), default=None)
+
+    # --- running it
+
+    def run_due(self, now: datetime | None = None, *, only: Sequence[str] = ()) -> Diary:
+        """Run what is due, one backup after the other.
+
+        Args:
+            only: names of policies; all by default.
+
+        Raises:
+            NotAllowed: another process of this user schedules the site.
+            Cancelled: the runs before stay done.
+        """
+        with self._alone():
+            return Diary(tuple(self._run_due(now, only)))
+
+    def run_until(self, when: datetime) -> Diary:
+        """Wait for each run that becomes due, and run it, until a moment in the site's time. Raises as ``run_due``."""
+        runs: list[Ran] = []
+        with self._alone():
+            while True:
+                now = self.site.now()
+                runs += self._run_due(min(now, when), ())
+                now = self.site.now()
+                if now >= when:
+                    return Diary(tuple(runs))
+                policies = PolicyStore(self.site.tools().snapinfo).policies()
+                if self.due(min(now, when), policies=policies):
+                    continue  # it became due while others ran
+                following = self.next_due(now, policies)
+                wake = when if following is None else min(following, when)
+                self.site.sleep(max(0.001, (wake - now).total_seconds()))
+
+    def _run_due(self, now: datetime | None, only: Sequence[str]) -> Iterator[Ran]:
+        wanted = {name.casefold() for name in only}
+        for run in self.due(now):
+            if not wanted or run.policy.name.casefold() in wanted:
+                yield self._run(run)
+
+    def _run(self, run: DueRun) -> Ran:
+        policy = run.policy
+        self._handle(policy.name, run.due)
+        began = self.site.now()
+        backup, outcome, error, deleted = "", "done", "", 0
+        try:
+            consistency: Any = policy.consistency
+            flow = self.site.backup(policy.dataset, consistency=consistency, policy=policy.name)
+            done = flow.run_sync().result
+        except Cancelled:
+            raise
+        except SmhvLabError as failure:
+            outcome, error = "failed", failure.message
+        else:
+            assert isinstance(done, PolicyBackupDone)
+            backup = done.backup.backup.name
+            deleted = len(done.retention.deleted) if done.retention is not None else 0
+            if done.warnings:
+                outcome, error = "warnings", "; ".join(done.warnings)
+        seconds = (self.site.now() - began).total_seconds()
+        ran = Ran(run.due, policy.name, policy.dataset, outcome, backup, deleted, error, run.missed, seconds)
+        if self._on_run is not None:
+            self._on_run(ran)
+        return ran
+
+    # --- what was handled
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._file.with_suffix(".lock").open("a+b") as file:
+            if not try_lock(file):
+                raise NotAllowed(
+                    f"Another scheduler is at work on {self.site.name}",
+                    next_action="Wait for its end; one scheduler for each site is enough.",
+                    tr="6.3",
+                )
+            yield
+
+    def _handled(self) -> dict[str, datetime]:
+        """The newest run of each policy that was handled."""
+        try:
+            stored: dict[str, Any] = json.loads(self._file.read_text("utf-8"))
+            return {name: datetime.fromisoformat(text) for name, text in stored.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise NotAllowed(
+                f"{self._file} is damaged",
+                why=str(error),
+                next_action="Delete it: then each policy runs once for what it missed since it was made.",
+                tr="6.3",
+            ) from error
+
+    def _handle(self, policy: str, due: datetime) -> None:
+        known = {**self._handled(), policy: due}
+        text = json.dumps({name: moment.isoformat() for name, moment in sorted(known.items())}, indent=1)
+        part: Path = self._file.with_suffix(".new")
+        part.write_text(text, "utf-8")
+        part.replace(self._file)
