@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from html import escape
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smhvlab.backup import BackupDone, BackupState, CrashConsistentBackup
 from smhvlab.errors import Cancelled, NotAllowed, NotFound, SmhvLabError
@@ -20,6 +20,9 @@ from smhvlab.retention import RetentionDone, retain, rules_of
 from smhvlab.scripts import ScriptRun, run_scripts, uses, variables
 from smhvlab.snapinfo import Backup
 from smhvlab.steps import step
+
+if TYPE_CHECKING:
+    from smhvlab.site import Site
 
 S = TypeVar("S")
 
@@ -63,14 +66,18 @@ class _UnderPolicy(Procedure[S]):
         Procedure.__init__(self, site, dataset=dataset, policy=policy)
         self.dataset = dataset
         self.policy = policy
+        self.given: Policy | None = None
         self._found: Policy | None = None
         self._ran: list[ScriptRun] = []
 
     @property
     def rules(self) -> Policy:
-        """The policy as it is when it is first asked for. Raises NotFound, NotAllowed."""
+        """The policy that was given (by who has just read it), or as it is when it is first asked for.
+
+        Raises NotFound, NotAllowed.
+        """
         if self._found is None:
-            found = PolicyStore(self.snapinfo).policy(self.policy)
+            found = self.given or PolicyStore(self.snapinfo).policy(self.policy)
             if found.dataset.casefold() != self.dataset.casefold():
                 raise NotAllowed(
                     f"The policy {found.name} is of the dataset {found.dataset}",
@@ -209,3 +216,12 @@ class PolicyCrashBackup(After[BackupState], CrashConsistentBackup, Before[Backup
         except NotFound:
             record = state.record
         return self._account(replace(done, backup=record))
+
+
+def policy_backup(site: Site, policy: Policy) -> PolicyCrashBackup:
+    """The backup that a policy asks for: a flow; nothing has happened yet. Raises NotAllowed: it is not offered."""
+    consistency: Any = policy.consistency
+    flow = site.backup(policy.dataset, consistency=consistency, policy=policy.name)
+    assert isinstance(flow, PolicyCrashBackup)
+    flow.given = policy
+    return flow

@@ -74,7 +74,10 @@ class Protection(SiteTables):
         dataset = self.tools().snapinfo.dataset(given.dataset)
         store = self._policies()
         agree(given, store.policies())
-        return store.write(replace(given, dataset=dataset.name), now=self.now())
+        stored = store.write(replace(given, dataset=dataset.name), now=self.now())
+        if stored.version == 1:
+            self._scheduler().forget(stored.name)
+        return stored
 
     def remove_policy(self, name: str) -> Policy:
         """Take a policy away; its backups stay, and its versions too. Raises NotFound, NameTaken."""

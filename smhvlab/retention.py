@@ -19,7 +19,7 @@ from typing import Final
 
 from netapp_ontap.resources.snapshot import Snapshot
 
-from smhvlab.errors import NotFound, OntapError, PowerShellError
+from smhvlab.errors import NotFound, OntapError
 from smhvlab.nodes import REGISTRY, Nodes
 from smhvlab.policy import Policy, Retention
 from smhvlab.snapinfo import Backup, Catalogue
@@ -240,14 +240,13 @@ def snapinfo_count(nodes: Nodes) -> int:
     node = nodes.own()
     base = _CLUSTER_REGISTRY if nodes.cluster else REGISTRY
     keys = [f"{base}\\{nodes.cluster or node.name}", base]
-    there = node.host.run("Test-Path", {"LiteralPath": keys})
-    for key, is_there in zip(keys, there, strict=True):
-        if is_there:
-            try:
-                records = node.host.run("Get-ItemProperty", {"LiteralPath": key, "Name": _COUNT}, select=(_COUNT,))
-                return max(1, int(records[0][_COUNT]))
-            except PowerShellError:
-                continue  # the key is there, the value is not
+    found = node.host.run("Get-ItemProperty", {"LiteralPath": keys}, select=("PSPath", _COUNT), error_action="Continue")
+    counts = {str(record["PSPath"]).casefold(): record[_COUNT] for record in found}
+    for key in keys:
+        ending = key.partition(":")[2].casefold()
+        for path, count in counts.items():
+            if path.endswith(ending) and count is not None:
+                return max(1, int(count))
     return SNAPINFO_COPIES
 
 

@@ -7,7 +7,7 @@ ends: what it left is the doctor's work, not the next run's.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from smhvlab.frames import frame
 from smhvlab.journal import journal_folder
 from smhvlab.lockfile import try_lock
 from smhvlab.policy import Policy
-from smhvlab.policybackup import PolicyBackupDone
+from smhvlab.policybackup import policy_backup
 from smhvlab.policystore import PolicyStore
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Scheduler:
 
     # --- running it
 
-    def run_due(self, now: datetime | None = None, *, only: Sequence[str] = ()) -> Diary:
+    def run_due(self, *, only: Sequence[str] = ()) -> Diary:
         """Run what is due, one backup after the other.
 
         Args:
@@ -136,8 +136,10 @@ class Scheduler:
             NotAllowed: another process of this user schedules the site.
             Cancelled: the runs before stay done.
         """
+        wanted = {name.casefold() for name in only}
         with self._alone():
-            return Diary(tuple(self._run_due(now, only)))
+            due = [run for run in self.due() if not wanted or run.policy.name.casefold() in wanted]
+            return Diary(tuple(self._run(run) for run in due))
 
     def run_until(self, when: datetime) -> Diary:
         """Wait for each run that becomes due, and run it, until a moment in the site's time. Raises as ``run_due``."""
@@ -145,22 +147,15 @@ class Scheduler:
         with self._alone():
             while True:
                 now = self.site.now()
-                runs += self._run_due(min(now, when), ())
-                now = self.site.now()
-                if now >= when:
-                    return Diary(tuple(runs))
                 policies = PolicyStore(self.site.tools().snapinfo).policies()
-                if self.due(min(now, when), policies=policies):
-                    continue  # it became due while others ran
-                following = self.next_due(now, policies)
-                wake = when if following is None else min(following, when)
-                self.site.sleep(max(0.001, (wake - now).total_seconds()))
-
-    def _run_due(self, now: datetime | None, only: Sequence[str]) -> Iterator[Ran]:
-        wanted = {name.casefold() for name in only}
-        for run in self.due(now):
-            if not wanted or run.policy.name.casefold() in wanted:
-                yield self._run(run)
+                if due := self.due(min(now, when), policies=policies):
+                    runs += [self._run(run) for run in due]
+                elif now >= when:
+                    return Diary(tuple(runs))
+                else:
+                    following = self.next_due(now, policies)
+                    wake = when if following is None else min(following, when)
+                    self.site.sleep(max(0.001, (wake - now).total_seconds()))
 
     def _run(self, run: DueRun) -> Ran:
         policy = run.policy
@@ -168,15 +163,13 @@ class Scheduler:
         began = self.site.now()
         backup, outcome, error, deleted = "", "done", "", 0
         try:
-            consistency: Any = policy.consistency
-            flow = self.site.backup(policy.dataset, consistency=consistency, policy=policy.name)
+            flow = policy_backup(self.site, policy)
             done = flow.run_sync().result
         except Cancelled:
             raise
         except SmhvLabError as failure:
             outcome, error = "failed", failure.message
         else:
-            assert isinstance(done, PolicyBackupDone)
             backup = done.backup.backup.name
             deleted = len(done.retention.deleted) if done.retention is not None else 0
             if done.warnings:
@@ -216,8 +209,16 @@ class Scheduler:
                 tr="6.3",
             ) from error
 
+    def forget(self, policy: str) -> None:
+        """A policy of this name is new: what an earlier one has run does not count."""
+        known = self._handled()
+        if policy in known:
+            self._keep({name: due for name, due in known.items() if name != policy})
+
     def _handle(self, policy: str, due: datetime) -> None:
-        known = {**self._handled(), policy: due}
+        self._keep({**self._handled(), policy: due})
+
+    def _keep(self, known: Mapping[str, datetime]) -> None:
         text = json.dumps({name: moment.isoformat() for name, moment in sorted(known.items())}, indent=1)
         part: Path = self._file.with_suffix(".new")
         part.write_text(text, "utf-8")

@@ -33,6 +33,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,60}\Z")
 """What the name of a dataset may look like: it becomes a part of file and Snapshot copy names."""
 
 _ENCODING = {"Encoding": "UTF8"}
+_ABSENT = ("PathNotFound", "DriveNotFound")
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,8 @@ class SnapInfo:
     def __init__(self, nodes: Nodes, *, folder: str | None = None) -> None:
         self.nodes = nodes
         self._folder = folder
+        self._stamps: dict[str, str] = {}  # length and time of the files that were listed
+        self._texts: dict[tuple[str, str], str] = {}
 
     @property
     def host(self) -> PowerShellWire:
@@ -360,10 +363,15 @@ class SnapInfo:
         marks = [f"{self._home(backup)}\\{backup.name}.deleted" for backup in backups]
         if not marks:
             return
-        there = self.host.run("Test-Path", {"LiteralPath": marks})
-        missing = [mark for mark, is_there in zip(marks, there, strict=True) if not is_there]
-        if missing:
-            self.host.run("New-Item", {"Path": missing, "ItemType": "File"})
+        try:
+            self.host.run("New-Item", {"Path": marks, "ItemType": "File"})
+        except PowerShellError:
+            there = self.host.run("Test-Path", {"LiteralPath": marks})
+            missing = [mark for mark, is_there in zip(marks, there, strict=True) if not is_there]
+            if len(missing) == len(marks):
+                raise
+            if missing:  # the others were there before
+                self.host.run("New-Item", {"Path": missing, "ItemType": "File"})
 
     def unmark_deleted(self, backups: Sequence[Backup]) -> None:
         """The backups are offered again."""
@@ -377,10 +385,10 @@ class SnapInfo:
     def _gone(self, paths: Sequence[str]) -> None:
         if not paths:
             return
-        there = self.host.run("Test-Path", {"LiteralPath": list(paths)})
-        found = [path for path, is_there in zip(paths, there, strict=True) if is_there]
-        if found:
-            self.host.run("Remove-Item", {"LiteralPath": found, "Force": True})
+        tried = self.host.run("Remove-Item", {"LiteralPath": list(paths), "Force": True}, error_action="Continue")
+        for error in tried.errors:
+            if error.error_id not in _ABSENT:
+                raise error
 
     def _home(self, backup: Backup) -> str:
         return f"{self.folder()}\\Backups\\{backup.dataset}"
@@ -414,26 +422,32 @@ class SnapInfo:
 
     def files(self, part: str) -> list[str]:
         """Full names of the finished files below a part of the folder, sorted; empty if there is no such part."""
-        folder = f"{self.folder()}\\{part}"
-        if not self.host.run("Test-Path", {"LiteralPath": folder})[0]:
-            if self.nodes.cluster is None:
-                return []
+        records = self._listed(part)
+        if records is None and self.nodes.cluster is not None:
             self.nodes.look_again()  # the disk may have moved to another node
-            if not self.host.run("Test-Path", {"LiteralPath": folder})[0]:
-                return []
-        records = self.host.run(
-            "Get-ChildItem", {"LiteralPath": folder, "Recurse": True, "File": True}, select=("FullName",)
-        )
-        paths = [str(record["FullName"]) for record in records]
-        return sorted(path for path in paths if not path.endswith(".new"))
+            records = self._listed(part)
+        stamps = {str(r["FullName"]): f"{r['Length']} {r['LastWriteTimeUtc']}" for r in records or ()}
+        self._stamps.update(stamps)
+        return sorted(path for path in stamps if not path.endswith(".new"))
+
+    def _listed(self, part: str) -> list[Any] | None:
+        wanted = {"LiteralPath": f"{self.folder()}\\{part}", "Recurse": True, "File": True}
+        try:
+            return list(self.host.run("Get-ChildItem", wanted, select=("FullName", "Length", "LastWriteTimeUtc")))
+        except PowerShellError as error:
+            if error.error_id in _ABSENT:
+                return None
+            raise
 
     def write_once(self, folder: str, leaf: str, text: str, comment: str) -> None:
         """Write a new file with its checksum. Raises NameTaken if it is there already."""
         digest = hashlib.sha256(text.encode()).hexdigest()
         target = f"{folder}\\{leaf}"
-        self.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
-        if self.host.run("Test-Path", {"LiteralPath": target})[0]:
+        has_folder, has_target = self.host.run("Test-Path", {"LiteralPath": [folder, target]})
+        if has_target:
             raise _written_by_somebody(target)
+        if not has_folder:
+            self.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
         value = f"{comment} sha256 {digest}\r\n{text}"
         self.host.run("Set-Content", {"LiteralPath": f"{target}.new", "Value": value, "NoNewline": True, **_ENCODING})
         try:
@@ -444,21 +458,26 @@ class SnapInfo:
             raise
 
     def read_all(self, paths: list[str], comment: str) -> list[str]:
-        """Contents of files in their order, in one request, each held against its checksum."""
-        if not paths:
-            return []
-        wholes = self.host.run("Get-Content", {"LiteralPath": paths, "Raw": True, **_ENCODING})
-        texts = []
-        for path, whole in zip(paths, wholes, strict=True):
-            head, _, text = str(whole).partition("\r\n")
-            if head != f"{comment} sha256 {hashlib.sha256(text.encode()).hexdigest()}":
-                raise NotAllowed(
-                    f"{path} is damaged: its contents do not match its checksum",
-                    next_action="Restore the file from a Snapshot copy of the SnapInfo LUN.",
-                    tr="5.4",
-                )
-            texts.append(text)
-        return texts
+        """Contents of listed files in their order, in one request, each held against its checksum.
+
+        Files are written once: one that was read before and has kept its length and time is not read again.
+        """
+        known = {path: self._texts.get((path, self._stamps.get(path, ""))) for path in paths}
+        missing = [path for path, text in known.items() if text is None]
+        if missing:
+            wholes = self.host.run("Get-Content", {"LiteralPath": missing, "Raw": True, **_ENCODING})
+            for path, whole in zip(missing, wholes, strict=True):
+                head, _, text = str(whole).partition("\r\n")
+                if head != f"{comment} sha256 {hashlib.sha256(text.encode()).hexdigest()}":
+                    raise NotAllowed(
+                        f"{path} is damaged: its contents do not match its checksum",
+                        next_action="Restore the file from a Snapshot copy of the SnapInfo LUN.",
+                        tr="5.4",
+                    )
+                known[path] = text
+                if stamp := self._stamps.get(path):
+                    self._texts[path, stamp] = text
+        return [known[path] or "" for path in paths]
 
 
 def _written_by_somebody(target: str) -> NameTaken:

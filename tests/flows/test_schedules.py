@@ -1,0 +1,160 @@
+"""Living by the schedule on a lab: due runs, catching up, weeks in seconds, scripts (TR 6.3, 6.5)."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from labenv.lab import Lab
+from smhvlab.errors import NotAllowed
+from smhvlab.scheduler import Scheduler
+from smhvlab.site import Site
+
+POLICY = """
+name = "{name}"
+dataset = "{dataset}"
+consistency = "crash"
+[schedule]
+repeat = "{repeat}"
+[retention]
+keep = {keep}
+"""
+
+
+def policy(name: str = "hourly", *, dataset: str = "Apps", repeat: str = "hourly", keep: int = 3) -> str:
+    """A policy's TOML."""
+    return POLICY.format(name=name, dataset=dataset, repeat=repeat, keep=keep)
+
+
+@pytest.fixture
+def apps(site: Site) -> Site:
+    """The site with a dataset and an hourly policy that keeps three."""
+    site.create_dataset("Apps", ["app01"])
+    site.set_policy(policy())
+    return site
+
+
+@pytest.mark.tr("R-6.3-01", "R-6.3-03", "R-6.3-07")
+def test_hours_are_lived_with_a_real_backup_at_each(apps: Site) -> None:
+    """Five hours give five runs at the full hours; retention keeps three backups, with one Snapshot copy each."""
+    begin = apps.now()
+    diary = apps.run_until_sync(timedelta(hours=5))
+    table = diary.frame()
+    assert list(table["outcome"]) == ["done"] * 5
+    assert [due.minute for due in table["due"]] == [0] * 5
+    assert list(table["deleted"]) == [0, 0, 0, 1, 1]
+    assert apps.now() - begin >= timedelta(hours=5)
+    assert list(apps.backups()["name"]) == list(table["backup"][2:])
+    assert len(apps.snapshots("vm_shared")) == 3
+    assert "5 done" in str(diary)
+
+
+def test_downtime_is_caught_up_with_one_run_for_each_policy(apps: Site, lab: Lab) -> None:
+    """After three days without a scheduler each policy runs once, and tells how many runs it has missed."""
+    apps.set_policy(policy("nightly", repeat="daily", keep=7))
+    lab.clock.advance(3 * 86_400 - 60)
+    due = apps.due()
+    assert dict(zip(due["policy"], due["missed"], strict=True)) == {"nightly": 2, "hourly": 71}
+    diary = apps.run_due()
+    assert [(run.policy, run.outcome) for run in diary.runs] == [("nightly", "done"), ("hourly", "done")]
+    assert len(apps.due()) == 0
+    assert str(apps.run_due()) == "No run was due"
+    assert sorted(b.tag for b in apps.tools().snapinfo.backups()) == ["daily", "hourly"]
+
+
+def test_a_run_that_fails_is_told_and_keeps_nobody_waiting(apps: Site) -> None:
+    """A dataset with a file outside the array fails at each of its runs, and the other policy's backups are made."""
+    host = apps.tools().host
+    host.run("New-VHD", {"Path": "C:\\local.vhd", "SizeBytes": 1 << 30, "Fixed": True})
+    host.run("Add-VMHardDiskDrive", {"VMName": "web01", "ControllerType": "SCSI", "Path": "C:\\local.vhd"})
+    apps.create_dataset("Web", ["web01"])
+    apps.set_policy(policy("web", dataset="Web"))
+    diary = apps.run_until_sync(timedelta(hours=2))
+    outcomes = [(run.policy, run.outcome) for run in diary.runs]
+    assert outcomes == [("hourly", "done"), ("web", "failed")] * 2
+    assert "C:\\local.vhd" in next(run.error for run in diary.runs if run.outcome == "failed")
+    assert "first failure" in str(diary)
+
+
+def test_two_schedulers_do_not_run_side_by_side(apps: Site) -> None:
+    """While one is at work the second is refused, and nothing is run twice."""
+    refused = []
+
+    def again(_: object) -> None:
+        with pytest.raises(NotAllowed, match="Another scheduler"):
+            apps.run_due()
+        refused.append(True)
+
+    assert len(apps.run_until_sync(timedelta(hours=1), on_run=again).runs) == 1
+    assert refused == [True]
+
+
+def test_what_was_handled_survives_and_a_damaged_file_is_told(apps: Site) -> None:
+    """A new scheduler of the same user knows what has run; a file that cannot be read is named with what to do."""
+    apps.run_until_sync(timedelta(hours=1))
+    assert Scheduler(apps).due() == []
+    (path,) = (apps.journals or pytest.fail("a lab keeps its journals")).parent.rglob("schedule/*.json")
+    path.write_text("{", "utf-8")
+    with pytest.raises(NotAllowed, match="damaged"):
+        Scheduler(apps).due()
+    path.unlink()
+
+
+def test_notebooks_wait_without_blocking(apps: Site) -> None:
+    """The awaited form runs beside other work of the event loop, and disabled policies are left alone."""
+    apps.set_policy(policy("off").replace("[schedule]", "enabled = false\n[schedule]"))
+
+    async def both() -> tuple[int, int]:
+        ticks = 0
+        task = asyncio.ensure_future(apps.run_until(timedelta(hours=2)))
+        while not task.done():
+            await asyncio.sleep(0)
+            ticks += 1
+        return ticks, len((await task).runs)
+
+    ticks, runs = asyncio.run(both())
+    assert ticks > 10
+    assert runs == 2
+
+
+@pytest.mark.tr("R-6.5-01", "R-6.5-02", "R-6.5-03")
+def test_scripts_run_before_and_after_with_their_variables(apps: Site) -> None:
+    """Before the backup variables stay as written; after it names and time stamp are filled in."""
+    text = "$VMSnapshot|$SnapInfoName|$snapinfosnapshot"
+    scripts = "".join(
+        f'[[script]]\nphase = "{phase}"\ncommand = "Set-Content"\n'
+        f"parameters = {{ LiteralPath = 'C:\\{phase}.txt', Value = \"{text}\" }}\n"
+        for phase in ("before", "after")
+    )
+    apps.set_policy(policy("scripted") + scripts)
+    done = apps.backup("Apps", policy="scripted").run_sync().result
+    name = done.backup.backup.name
+    read = [
+        str(apps.tools().host.run("Get-Content", {"LiteralPath": f"C:\\{phase}.txt"})[0])
+        for phase in ("before", "after")
+    ]
+    assert read == [text, f"{name}|{name.removeprefix('Apps_')}|{name}"]
+    assert [(run.phase, run.host, run.error) for run in done.scripts] == [("before", "hv1", ""), ("after", "hv1", "")]
+    assert (done.backup.backup.policy, done.backup.backup.tag) == ("scripted", "hourly")
+
+
+def test_a_script_that_fails_before_stops_the_backup_and_after_it_only_warns(apps: Site) -> None:
+    """Nothing is left of the backup in the first case; in the second it stays, with a warning."""
+    failing = '[[script]]\nphase = "{}"\ncommand = "Get-Item"\nparameters = {{ LiteralPath = "C:\\\\none" }}\n'
+    apps.set_policy(policy("early") + failing.format("before"))
+    apps.set_policy(policy("late") + failing.format("after"))
+    with pytest.raises(NotAllowed, match="Get-Item"):
+        apps.backup("Apps", policy="early").run_sync()
+    assert len(apps.backups()) == 0
+    done = apps.backup("Apps", policy="late").run_sync().result
+    assert "Get-Item" in done.warnings[0]
+    assert len(apps.backups()) == 1
+
+
+def test_a_policy_backs_up_its_own_dataset_only(apps: Site) -> None:
+    """A policy of another dataset is refused before anything is changed."""
+    apps.create_dataset("Web", ["web01"])
+    with pytest.raises(NotAllowed, match="of the dataset Apps"):
+        apps.backup("Web", policy="hourly").run_sync()
