@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     restore = on_site(verb("restore", _restore, "restore one VM from a backup (TR 6.7)"), changes=True)
     restore.add_argument("backup")
     restore.add_argument("vm")
-    cli_images.add(cli_images.Verbs(verb, on_site, _connect, _carry_out, _table))
+    cli_images.add(cli_images.Verbs(verb, on_site, _connect, _carry_out, _table, _show))
     doctor = on_site(verb("doctor", _doctor, "runs that were killed: list them, finish or undo them; leftovers"))
     what = doctor.add_mutually_exclusive_group()
     what.add_argument("--resume", metavar="RUN", help="go on with a run")

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 Command = Callable[[argparse.Namespace], int]
 
 
+class Show(Protocol):
+    """Prints a table."""
+
+    def __call__(self, table: Any, options: argparse.Namespace) -> None: ...
+
+
 class OnSite(Protocol):
     """Gives a verb the options of a site."""
 
@@ -29,7 +35,7 @@ class Verbs:
         on_site: gives it ``--site``, and for changes ``--yes`` and ``--accept``.
         connect: opens the site of the options.
         carry_out: shows the plan of a flow, or runs it; returns the exit code.
-        table: the command that shows a table of a site.
+        table: the command that shows a table of a site; ``show`` prints any.
     """
 
     verb: Callable[[str, Command, str], argparse.ArgumentParser]
@@ -37,6 +43,7 @@ class Verbs:
     connect: Callable[[argparse.Namespace], Site]
     carry_out: Callable[[Flow[Any], argparse.Namespace], int]
     table: Callable[[str], Command]
+    show: Show
 
 
 def add(to: Verbs) -> None:
@@ -67,8 +74,33 @@ def add(to: Verbs) -> None:
     mount.add_argument("--new-group", action="store_true", help="make that cluster group")
     mount.add_argument("--csv", action="store_true", help="add the disk to the cluster shared volumes")
     mount.add_argument("--host", default="", help="a node of the cluster (default: that which has the SnapInfo disk)")
+    mount.add_argument("--guests", action="store_true", help="attach the virtual disks too, to browse their files")
     unmount = to.on_site(to.verb("unmount", flow(_unmount), "unmount a backup (TR 6.8)"), changes=True)
     unmount.add_argument("mount", help="name of the mount, its path, or its backup")
+    restore_file = to.on_site(
+        to.verb("restore-file", flow(_restore_file), "copy one file out of a backup (TR 6.8)"), changes=True
+    )
+    restore_file.add_argument("backup")
+    restore_file.add_argument("--vm", default="", help="whose file it is")
+    restore_file.add_argument("--guest-path", default="", help="path of the file in the VM's guest")
+    restore_file.add_argument("--host-path", default="", help="path of the file on the host")
+    restore_file.add_argument("--to", required=True, help="path of the copy on the host")
+    restore_file.add_argument("--disk", type=int, help="which virtual disk of the VM, from 0")
+    restore_file.add_argument("--host", default="", help="a node of the cluster")
+    browse = to.on_site(to.verb("browse", _browsing(to), "list a folder of a mounted backup (TR 6.8)"))
+    browse.add_argument("mount", help="name of the mount, its path, or its backup")
+    browse.add_argument("--vm", default="", help="a VM whose guest's files are meant (mount with --guests)")
+    browse.add_argument("--path", default="\\", help="the folder (default: the root)")
+    hot_add = to.on_site(
+        to.verb("hot-add", flow(_hot_add), "give a virtual disk of a mounted backup to a running VM (TR 6.8)"),
+        changes=True,
+    )
+    hot_add.add_argument("mount")
+    hot_add.add_argument("vm", help="whose disk it is")
+    hot_add.add_argument("--to", required=True, help="the VM that gets it")
+    hot_add.add_argument("--disk", type=int, default=0, help="which disk, from 0")
+    detach = to.on_site(to.verb("detach", flow(_detach), "take such disks away from the VMs"), changes=True)
+    detach.add_argument("mount")
     verify = to.on_site(
         to.verb("verify", flow(_verify), "check the images and databases of a backup (TR 6.3)"), changes=True
     )
@@ -90,6 +122,7 @@ def _mount(site: Site, options: argparse.Namespace) -> Flow[Any]:
         new_group=options.new_group,
         csv=options.csv,
         host=options.host,
+        guests=options.guests,
     )
 
 
@@ -99,3 +132,32 @@ def _unmount(site: Site, options: argparse.Namespace) -> Flow[Any]:
 
 def _verify(site: Site, options: argparse.Namespace) -> Flow[Any]:
     return site.verify(options.backup, server=options.server, databases=not options.no_databases, host=options.host)
+
+
+def _restore_file(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.restore_file(
+        options.backup,
+        options.vm,
+        to=options.to,
+        guest_path=options.guest_path,
+        host_path=options.host_path,
+        disk=options.disk,
+        host=options.host,
+    )
+
+
+def _hot_add(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.hot_add(options.mount, options.vm, to=options.to, disk=options.disk)
+
+
+def _detach(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.detach(options.mount)
+
+
+def _browsing(to: Verbs) -> Command:
+    def command(options: argparse.Namespace) -> int:
+        with to.connect(options) as site:
+            to.show(site.browse(options.mount, options.vm, path=options.path), options)
+        return 0
+
+    return command

@@ -117,6 +117,7 @@ def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
         if name.startswith(PREFIX) and name not in known
     ]
     paths = {mount.image.access_path.rstrip("\\").casefold() for mount in mounts}
+    paths |= {disk.folder.rstrip("\\").casefold() for mount in mounts for disk in mount.guests}
     if tools.host.run("Test-Path", {"LiteralPath": FOLDER})[0]:
         folders = tools.host.run("Get-ChildItem", {"LiteralPath": FOLDER, "Directory": True}, select=("FullName",))
         found += [

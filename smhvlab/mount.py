@@ -8,6 +8,7 @@ from html import escape
 
 from smhvlab.errors import NotAllowed, NotFound, NotUnique
 from smhvlab.flow import CHOSEN
+from smhvlab.guestdisks import GuestDisk, GuestDisks, guest_disks
 from smhvlab.image import FOLDER, SHARED_FOLDER, Image, Images, Placement, access_path, clone_name, disk_guid
 from smhvlab.mounts import Mount, Mounts
 from smhvlab.procedure import Procedure
@@ -15,6 +16,7 @@ from smhvlab.record import Confirmation
 from smhvlab.site import stamp
 from smhvlab.snapinfo import Backup, BackupLun
 from smhvlab.steps import step
+from smhvlab.vhdimage import disk_images
 
 RECOVERED = "_backup"
 """Suffix of the Snapshot copy that holds the recovered images of an application-consistent backup (TR 6.8/2)."""
@@ -34,15 +36,20 @@ class MountState:
     host: str
     question: str
     source: str
+    place: str
     igroup: str
     name: str = field(metadata=CHOSEN)
     time: str = field(metadata=CHOSEN)
     image: Image = field(metadata=CHOSEN)
+    guests: tuple[GuestDisk, ...] = field(default=(), metadata=CHOSEN)
 
     @property
     def mount(self) -> Mount:
         """What SnapInfo keeps."""
-        return Mount(self.name, self.backup, self.dataset, self.time, self.host, not self.question, self.image)
+        recovered = not self.question
+        return Mount(
+            self.name, self.backup, self.dataset, self.time, self.host, recovered, self.image, self.place, self.guests
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class MountBackup(Procedure[MountState]):
         new_group: bool = False,
         csv: bool = False,
         host: str = "",
+        guests: bool = False,
     ) -> None:
         super().__init__(
             site,
@@ -97,7 +105,9 @@ class MountBackup(Procedure[MountState]):
             new_group=new_group,
             csv=csv,
             host=host,
+            guests=guests,
         )
+        self.guests = guests
         self.on = host
         self.backup = backup
         self.lun = lun
@@ -132,28 +142,32 @@ class MountBackup(Procedure[MountState]):
         initiators = self._initiators(images, placement)
         igroup, made_for = images.igroup(parent.svm, initiators, name=self.igroup)
         clone = clone_name(name)
+        image = Image(
+            parent,
+            place.snapshot,
+            place.path,
+            clone,
+            igroup,
+            path,
+            disk_guid(clone, place.path),
+            made_for=made_for,
+            placement=placement,
+            group=group,
+            new_group=self.new_group and placement is Placement.GROUP,
+        )
+        virtual = disk_images(backup, backup.vms, [image], [place.access_path]) if self.guests else []
         return MountState(
             backup=backup.name,
             dataset=backup.dataset,
             host=images.host.endpoint.name,
             question=question,
             source=f"{parent}/{place.snapshot}{place.path}",
+            place=place.access_path,
             igroup=igroup,
             name=name,
             time=now.isoformat(),
-            image=Image(
-                parent,
-                place.snapshot,
-                place.path,
-                clone,
-                igroup,
-                path,
-                disk_guid(clone, place.path),
-                made_for=made_for,
-                placement=placement,
-                group=group,
-                new_group=self.new_group and placement is Placement.GROUP,
-            ),
+            image=image,
+            guests=guest_disks(virtual, name),
         )
 
     def _chosen(self, backup: Backup) -> BackupLun:
@@ -325,6 +339,23 @@ class MountBackup(Procedure[MountState]):
     def path(self, s: MountState) -> None:
         self._images(s.host).ensure_mounted(s.image)
 
+    @step(
+        "Attach the virtual disks to the host",
+        tr="6.8",
+        items=lambda s: s.guests,
+        counts=lambda s: {"windows.vhd.mount": len(s.guests)},
+        when=lambda s: bool(s.guests),
+        otherwise="the files of the guests were not asked for",
+    )
+    def attach(self, s: MountState) -> None:
+        for disk in self.track(s.guests):
+            GuestDisks(self.nodes[s.host]).ensure(disk, (s.image.access_path,))
+
+    @attach.undo
+    def detach(self, s: MountState) -> None:
+        for disk in s.guests:
+            GuestDisks(self.nodes[s.host]).discard(disk)
+
     @step("Write the mount down in SnapInfo", tr="6.8", items=lambda s: (f"{s.name}.json",))
     def register(self, s: MountState) -> None:
         Mounts(self.snapinfo).ensure(s.mount)
@@ -372,7 +403,8 @@ class UnmountBackup(Procedure[UnmountState]):
                 )
         host = self._images(mount).host
         shown = [str(r["Location"] or "") for r in host.run("Get-Disk", select=("Number", "Location"))]
-        if attached := [place for place in shown if place.casefold().startswith(path)]:
+        mine = {disk.child.casefold() for disk in mount.guests}
+        if attached := [p for p in shown if p.casefold().startswith(path) and p.casefold() not in mine]:
             raise NotAllowed(
                 f"{attached[0]} of the mounted backup is attached to the host",
                 next_action=f"Detach it first: Dismount-VHD -Path '{attached[0]}'.",
@@ -386,6 +418,18 @@ class UnmountBackup(Procedure[UnmountState]):
         if mount.image.placement is Placement.GROUP:
             name = Images(self.storage, self.nodes.own(), self.nodes).cluster.groups().get(mount.image.group, name)
         return Images(self.storage, self.nodes[name], self.nodes)
+
+    @step(
+        "Detach the virtual disks from the host",
+        tr="6.8",
+        items=lambda s: s.mount.guests,
+        when=lambda s: bool(s.mount.guests),
+        otherwise="none is attached",
+        pivot=True,
+    )
+    def detach(self, s: UnmountState) -> None:
+        for disk in self.track(s.mount.guests):
+            GuestDisks(self.nodes[s.mount.host]).discard(disk)
 
     @step(
         "Disconnect the disk",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from smhvlab.errors import NotFound, NotUnique
+from smhvlab.guestdisks import GuestDisk
 from smhvlab.image import Image
 from smhvlab.snapinfo import SnapInfo
 
@@ -21,6 +22,8 @@ class Mount:
         name: ``mount_MM-dd-yyyy_HH.mm.ss``.
         recovered: whether the image is the recovered one (TR 6.8/2).
         host: where it is mounted.
+        place: where the host had the LUN at the time of the backup.
+        guests: virtual disks of it that are attached to the host as well.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Mount:
     host: str
     recovered: bool
     image: Image
+    place: str
+    guests: tuple[GuestDisk, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name}: {self.backup} at {self.image.access_path}"

@@ -10,7 +10,10 @@ from smhvlab.tables import SiteTables
 if TYPE_CHECKING:
     import pandas as pd
 
+    from smhvlab.files import RestoreFile
+    from smhvlab.hotadd import DetachDisks, HotAddDisk
     from smhvlab.mount import MountBackup, UnmountBackup
+    from smhvlab.panels.filetree import BackupTree
     from smhvlab.verify import VerifyBackup
 
 
@@ -30,6 +33,7 @@ class SiteImages(SiteTables):
         new_group: bool = False,
         csv: bool = False,
         host: str = "",
+        guests: bool = False,
     ) -> MountBackup:
         """A mount of a backup on a host (TR 6.8): a Flow; nothing has happened yet.
 
@@ -41,6 +45,7 @@ class SiteImages(SiteTables):
             igroup: an initiator group that exists (manual management); by default one is chosen or made (automatic).
             group: cluster group for the disk, made if ``new_group``; ``csv``: a cluster shared volume instead.
             host: a node of the cluster; by default that which has the SnapInfo disk.
+            guests: attach the virtual disks to the host as well, so that ``browse`` shows the guests' files.
         """
         from smhvlab.mount import MountBackup
 
@@ -56,6 +61,7 @@ class SiteImages(SiteTables):
             new_group=new_group,
             csv=csv,
             host=host,
+            guests=guests,
         )
 
     def unmount(self, mount: str) -> UnmountBackup:
@@ -75,6 +81,71 @@ class SiteImages(SiteTables):
         from smhvlab.verify import VerifyBackup
 
         return VerifyBackup(self, backup=backup, server=server, databases=databases, host=host)
+
+    def restore_file(
+        self,
+        backup: str,
+        vm: str = "",
+        *,
+        to: str,
+        guest_path: str = "",
+        host_path: str = "",
+        disk: int | None = None,
+        host: str = "",
+    ) -> RestoreFile:
+        """A copy of one file out of a backup (TR 6.8): a Flow; nothing has happened yet.
+
+        Args:
+            vm: whose file it is, if ``guest_path`` says where its guest has it (``E:\\SQL\\aa1.mdf``). The letter is
+                the guest's own affair: the rest of the path is looked for on each of its virtual disks.
+            host_path: where the host had it, e.g. a whole virtual disk.
+            to: path of the copy on the host; nothing is overwritten.
+            disk: which virtual disk of the VM, from 0, if several hold such a file.
+        """
+        from smhvlab.files import RestoreFile
+
+        return RestoreFile(
+            self, backup=backup, to=to, vm=vm, guest_path=guest_path, host_path=host_path, disk=disk, host=host
+        )
+
+    def hot_add(self, mount: str, vm: str, *, to: str, disk: int = 0) -> HotAddDisk:
+        """A virtual disk of a mounted backup for a running VM (TR 6.8): a Flow; nothing has happened yet.
+
+        Args:
+            vm: whose disk it is in the backup; ``disk`` counts its disks on the mounted LUN from 0.
+            to: the VM that gets it.
+        """
+        from smhvlab.hotadd import HotAddDisk
+
+        return HotAddDisk(self, mount=mount, vm=vm, to=to, disk=disk)
+
+    def detach(self, mount: str) -> DetachDisks:
+        """Takes the disks of a mounted backup from every VM that has one (TR 6.8): a Flow."""
+        from smhvlab.hotadd import DetachDisks
+
+        return DetachDisks(self, mount=mount)
+
+    def browse(self, mount: str, vm: str = "", *, path: str = "\\") -> pd.DataFrame:
+        """What a folder of a mounted backup holds (TR 6.8/9).
+
+        Args:
+            mount: its name, path or backup.
+            vm: a VM whose guest's files are meant; the backup has to be mounted with ``guests=True``.
+            path: the folder, from the root of the volume; a drive letter before it is ignored.
+
+        Columns: disk (of the VM, -1: a file of the host), name, folder, size (bytes), modified, source (where the host
+        reads it).
+        """
+        from smhvlab.browse import listing
+
+        types = {"disk": "int64", "name": "str", "folder": "bool", "size": "int64", "modified": "str", "source": "str"}
+        return frame([vars(entry) for entry in listing(self.tools(), mount, vm=vm, path=path)], types)
+
+    def tree(self, mount: str = "") -> BackupTree:
+        """Datasets, backups, VMs, virtual disks and files as a tree to walk through."""
+        from smhvlab.panels.filetree import BackupTree
+
+        return BackupTree(self, mount)
 
     def mounts(self) -> pd.DataFrame:
         """Backups that are mounted (TR 6.8).

@@ -190,7 +190,7 @@ class VerifyBackup(Procedure[VerifyState]):
                     next_action="Take another backup; look at the disk in the mounted backup: site.mount(...).",
                     tr="6.3",
                 )
-            for _, volume in volumes:
+            for volume in volumes:
                 found += virtual.files(number, volume)
             virtual.discard_attached(disk.shown)
         return replace(s, files=len(found), databases=tuple(_databases(s.disks, found)))

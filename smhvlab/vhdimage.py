@@ -20,11 +20,13 @@ class DiskImage:
     """A virtual disk of a VM in a backup.
 
     Attributes:
+        number: its place among the VM's disks in the backup, from 0.
         path: where the VM has it.
         shown: where its image is now.
     """
 
     vm: str
+    number: int
     path: str
     shown: str
 
@@ -59,12 +61,12 @@ def disk_images(
     """The virtual disks of VMs as they are shown; ``places`` are the access paths that the images' LUNs had."""
     found = []
     for vm in vms:
-        for disk in vm.disks:
+        for number, disk in enumerate(vm.disks):
             lun = backup.lun_of(disk.path)
             if lun is None or lun.access_path not in places:
                 continue
             image = images[places.index(lun.access_path)]
-            found.append(DiskImage(vm.name, disk.path, image.access_path + disk.path[len(lun.access_path) :]))
+            found.append(DiskImage(vm.name, number, disk.path, image.access_path + disk.path[len(lun.access_path) :]))
     return found
 
 
@@ -113,17 +115,19 @@ class VirtualDisks:
         if self.number(path) is not None:
             self.host.run("Dismount-VHD", {"Path": path})
 
-    def volumes(self, number: int) -> list[tuple[int, str]]:
-        """Number and ``\\\\?\\Volume{...}\\`` of each data partition of a disk."""
+    def partitions(self, number: int) -> list[tuple[int, list[str]]]:
+        """Number and access paths of each data partition of a disk."""
         select = ("PartitionNumber", "GptType", "AccessPaths")
-        found = []
-        for record in self.host.run("Get-Partition", {"DiskNumber": number}, select=select):
-            if str(record["GptType"] or BASIC_DATA).casefold() == BASIC_DATA:
-                paths = [str(path) for path in record["AccessPaths"] or ()]
-                volume = next((path for path in paths if path.startswith("\\\\?\\Volume")), "")
-                if volume:
-                    found.append((int(record["PartitionNumber"]), volume))
-        return found
+        return [
+            (int(record["PartitionNumber"]), [str(path) for path in record["AccessPaths"] or ()])
+            for record in self.host.run("Get-Partition", {"DiskNumber": number}, select=select)
+            if str(record["GptType"] or BASIC_DATA).casefold() == BASIC_DATA
+        ]
+
+    def volumes(self, number: int) -> list[str]:
+        """``\\\\?\\Volume{...}\\`` of each data partition of a disk."""
+        everything = (path for _, paths in self.partitions(number) for path in paths)
+        return [path for path in everything if path.startswith("\\\\?\\Volume")]
 
     def files(self, disk: int, volume: str) -> list[GuestFile]:
         """Every file of a volume; Windows' own bookkeeping is left out."""
@@ -140,6 +144,12 @@ class VirtualDisks:
                 when = modified.isoformat(" ", "seconds") if hasattr(modified, "isoformat") else str(modified)
                 found.append(GuestFile(disk, volume, inside, int(record["Length"]), when))
         return sorted(found, key=lambda file: file.inside.casefold())
+
+    def length(self, path: str) -> int | None:
+        """Length of a file in bytes, None if there is none."""
+        if not self.host.run("Test-Path", {"LiteralPath": path})[0]:
+            return None
+        return int(self.host.run("Get-Item", {"LiteralPath": path}, select=("Length",))[0]["Length"])
 
     # --- hot-add
 

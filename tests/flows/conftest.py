@@ -25,6 +25,8 @@ class Stock:
 @pytest.fixture(scope="session")
 def _backed_up() -> Iterator[tuple[labs.Lab, str]]:
     with labs.start("standalone") as lab:
+        for path in ("E:\\Docs\\letter.txt", "E:\\twice.txt", "F:\\twice.txt"):
+            lab.guest("app01").write_file(path, "as it was", flush=True)
         with smhvlab.site.connect(lab.profile) as site:
             site.create_dataset("Set", ["sql01", "app01"])
             name: str = site.backup("Set").run_sync().result.backup.name
