@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from smhvlab.panels.stepper import StepperPanel
     from smhvlab.panels.storagemap import StorageMap
     from smhvlab.panels.timeline import SnapshotTimeline
+    from smhvlab.panels.vsstimeline import VssTimeline
     from smhvlab.panels.wirelog import WireLogPanel
     from smhvlab.provisioning import ProvisionVm
     from smhvlab.restore import RestoreVm
@@ -222,6 +223,32 @@ class Site(SiteImages, Advised):
         from smhvlab.panels.timeline import SnapshotTimeline
 
         return SnapshotTimeline(self.snapshots(volume))
+
+    def vss_timeline(
+        self,
+        backup: str | None = None,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        trace: bool = False,
+    ) -> VssTimeline:
+        """Who did what in a shadow copy set, and how its limits of 10 s and 60 s were kept (TR 9).
+
+        Built from what any site tells: each node's event logs, the array's audit log, times of Snapshot copies.
+
+        Args:
+            backup: name of a backup; by default the newest set that an event log tells of, also one that failed.
+            start, end: instead of a backup, a span of time.
+            trace: ask hosts that keep a trace of VSS for it too.
+
+        Raises:
+            NotFound: there is no such backup, or no event log tells of any set.
+        """
+        from smhvlab.panels.vsstimeline import VssTimeline
+        from smhvlab.shadowlog import look
+
+        log = look(self.tools(), backup, start=start, end=end, trace=trace)
+        return VssTimeline(log, title=f"VSS timeline of {backup}" if backup else "VSS timeline")
 
     # --- datasets and settings
 
