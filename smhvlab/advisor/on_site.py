@@ -11,8 +11,10 @@ from smhvlab.protection import Protection
 if TYPE_CHECKING:
     import pandas as pd
 
+    from smhvlab.advisor.planner import Layout
     from smhvlab.advisor.rule import Finding
     from smhvlab.advisor.site_facts import Facts
+    from smhvlab.panels.advisor import AdvisorPanel
 
 
 class Advised(Protection):
@@ -68,3 +70,24 @@ class Advised(Protection):
             for verdict in resolve(stack_of(facts, host))
         ]
         return frame(rows, types)
+
+    def plan_layout(self, *, start: str = "22:00", minutes: int = 15) -> Layout:
+        """Datasets for all VMs on the array and when their daily backups start; nothing is changed (TR 6.2, 12).
+
+        Args:
+            start: ``HH:MM`` of the first backup.
+            minutes: how long one backup may take.
+        """
+        from smhvlab.advisor.planner import plan_layout
+
+        return plan_layout(self.facts(), start=start, minutes=minutes)
+
+    def advisor(self, *, limit: int = 40) -> AdvisorPanel:
+        """The findings as a panel, to be filtered, unfolded, and looked for again without blocking the kernel."""
+        from smhvlab.panels.advisor import AdvisorPanel
+
+        return AdvisorPanel(self.findings, release=self.release, findings=self.findings(), limit=limit)
+
+    def release(self) -> None:
+        """Close the wires of the calling thread."""
+        raise NotImplementedError
