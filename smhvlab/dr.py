@@ -18,6 +18,7 @@ from smhvlab.record import Confirmation
 from smhvlab.replication import Replication
 from smhvlab.secrets import Secrets
 from smhvlab.site import Site, connect
+from smhvlab.snapdrive import HostDisk
 from smhvlab.storage import LunRef, VolumeRef
 from smhvlab.wires.control import Seam
 from smhvlab.wires.ontap import OntapWire
@@ -169,8 +170,13 @@ def homes_by_vm(site: Site, vms: Iterable[Vm]) -> dict[str, dict[str, tuple[LunR
         for path in (vm.configuration + "\\", *(d.path for d in vm.disks if not d.passthrough)):
             disk = home_of(path, host=vm.host, disks=disks, shared=shared)
             if disk is not None and disk.unique_id in luns:
-                used[disk.unique_id] = (luns[disk.unique_id], min(disk.access_paths, key=len))
+                used[disk.unique_id] = (luns[disk.unique_id], mount_of(path, disk))
     return found
+
+
+def mount_of(path: str, disk: HostDisk) -> str:
+    """The access path by which a file's path reaches its disk; a disk may have others beside it."""
+    return max((a for a in disk.access_paths if path.casefold().startswith(a.casefold())), key=len)
 
 
 def snapinfo_lun(site: Site) -> tuple[LunRef, str]:
@@ -185,7 +191,7 @@ def snapinfo_lun(site: Site) -> tuple[LunRef, str]:
             next_action="Put it on a LUN of its own: site.set_snapinfo(...). Only then can SnapMirror carry it.",
             tr="5.4",
         )
-    return found[disk.unique_id], min(disk.access_paths, key=len)
+    return found[disk.unique_id], mount_of(folder, disk)
 
 
 def serving_svm(site: Site) -> tuple[str, str]:

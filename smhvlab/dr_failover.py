@@ -234,7 +234,7 @@ class Failover(DrProcedure[FailoverState]):
                     f"The VM {vm.name} is registered on {here[vm.id].host} already",
                     why=f"its id {vm.id} is there, {here[vm.id].state}",
                     next_action="If it is left over from an earlier failover, clean this site up first "
-                    "(site.dr.clean_up); if it runs, it has been failed over.",
+                    "(site.dr.return_to_normal); if it runs, it has been failed over.",
                     tr="8",
                 )
 

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from smhvlab.dr_failback import Failback
     from smhvlab.dr_failover import Failover
+    from smhvlab.dr_normal import ReturnToNormal
     from smhvlab.dr_protect import ProtectReplication
+    from smhvlab.dr_reverse import ReverseReplication
     from smhvlab.dr_snapinfo import ConnectSnapInfo
     from smhvlab.site import Site
 
@@ -58,3 +61,26 @@ class DisasterRecovery:
         from smhvlab.dr_failover import Failover
 
         return Failover(self._site, backups=backups, vms=vms, manner=manner)
+
+    def reverse(self) -> ReverseReplication:
+        """Failback, steps 1 to 3, on the site that runs the VMs: resync or initialise the other site's volumes."""
+        from smhvlab.dr_reverse import ReverseReplication
+
+        return ReverseReplication(self._site)
+
+    def failback(self, *, update: bool = True, snapinfo_folder: str = "S:\\SnapInfo") -> Failback:
+        """Failback, steps 4 to 11, on the site to which the VMs go home.
+
+        Args:
+            update: make the extra SnapMirror update of step 4; without it data are lost.
+            snapinfo_folder: where SnapInfo is connected if this site has none of its own any more.
+        """
+        from smhvlab.dr_failback import Failback
+
+        return Failback(self._site, update=update, snapinfo_folder=snapinfo_folder)
+
+    def return_to_normal(self) -> ReturnToNormal:
+        """After a failback, on the second site: its VMs and disks go, it is mirrored to again."""
+        from smhvlab.dr_normal import ReturnToNormal
+
+        return ReturnToNormal(self._site)

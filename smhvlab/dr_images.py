@@ -83,7 +83,7 @@ def mirrored_backups(replication: Replication, backups: Iterable[Backup]) -> lis
 
     A backup that SnapInfo knows and whose Snapshot copy did not arrive is newer than the mirrored data.
     """
-    mirrors = {(m.source.svm, m.source.volume): m for m in replication.mirrors()}
+    mirrors = _by_volume(replication)
     names: dict[str, set[str]] = {}
     found = []
     for backup in backups:
@@ -101,6 +101,14 @@ def mirrored_backups(replication: Replication, backups: Iterable[Backup]) -> lis
     return found
 
 
+def _by_volume(replication: Replication) -> dict[tuple[str, str], Mirror]:
+    """Relationships by the volume that a backup may name: the source, or the destination itself (an older backup)."""
+    mirrors = replication.mirrors()
+    return {(m.destination.svm, m.destination.volume): m for m in mirrors} | {
+        (m.source.svm, m.source.volume): m for m in mirrors
+    }
+
+
 def find_volumes(replication: Replication, backups: Sequence[Backup]) -> tuple[MirroredVolume, ...]:
     """The destination volumes of backups, each with its images.
 
@@ -108,7 +116,7 @@ def find_volumes(replication: Replication, backups: Sequence[Backup]) -> tuple[M
         NotAllowed: two of the backups hold the same LUN; a LUN can be at one point in time only.
         NotFound: a LUN of a backup is not in the destination.
     """
-    mirrors = {(m.source.svm, m.source.volume): m for m in replication.mirrors()}
+    mirrors = _by_volume(replication)
     wanted: dict[str, list[tuple[Backup, BackupLun]]] = {}
     by_end: dict[str, Mirror] = {}
     for backup in backups:
@@ -207,6 +215,7 @@ def connect(snapdrive: SnapDrive, lun: LunRef, image: Image, *, igroup: str) -> 
         NotAllowed: another disk has that mount point, or another disk arrived.
     """
     disk = snapdrive.ensure_connected(lun, igroup=igroup, access_path=image.access_path)
+    snapdrive.discard_letters(disk, image.access_path)
     if disk.guid.casefold() != image.disk_guid.casefold():
         raise NotAllowed(
             f"The disk at {image.access_path} is {disk.guid}, the backup's is {image.disk_guid}",

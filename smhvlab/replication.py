@@ -173,10 +173,11 @@ class Replication:
             if error.code != GONE:
                 raise
 
-    def release(self, uuid: str) -> None:
-        """The source no longer lists a relationship, nor keeps Snapshot copies for it."""
+    def release(self, uuid: str, *, keep: bool = False) -> None:
+        """The source no longer lists a relationship, nor holds Snapshot copies for it; ``keep``: they stay, unheld."""
         if uuid in {m.uuid for m in self.outgoing()}:
-            self.wire.wait([self.wire.remove(SnapmirrorRelationship(uuid=uuid), source_only=True)])
+            flag = {"source_info_only": True} if keep else {"source_only": True}
+            self.wire.wait([self.wire.remove(SnapmirrorRelationship(uuid=uuid), **flag)])
 
     def _abort(self, mirror: Mirror) -> None:
         for record in self.wire.collect(SnapmirrorTransfer, mirror.uuid, fields="uuid,state", state="|".join(MOVING)):

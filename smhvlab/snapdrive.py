@@ -183,6 +183,15 @@ class SnapDrive:
             {"DiskNumber": disk.number, "PartitionNumber": disk.partition, "AccessPath": access_path},
         )
 
+    def discard_letters(self, disk: HostDisk, access_path: str) -> None:
+        """A disk that is mounted at a folder has no drive letter, which Windows gives to what comes online."""
+        for path in disk.access_paths:
+            if len(path) == len("C:\\") < len(access_path):
+                self.host.run(
+                    "Remove-PartitionAccessPath",
+                    {"DiskNumber": disk.number, "PartitionNumber": disk.partition, "AccessPath": path},
+                )
+
     def discard_connection(self, lun: LunRef | None, *, igroup: str, access_path: str) -> None:
         """The LUN is unmounted, offline and unmapped, and the host has forgotten its disk. None: only the folder."""
         if lun is not None:

@@ -1,0 +1,147 @@
+"""Failback to the first site and back to the original direction (TR 8, failback steps 1 to 11, return to normal)."""
+
+from __future__ import annotations
+
+import pytest
+
+from labenv.lab import Lab
+from smhvlab.dr import SitePair
+from smhvlab.dr_reverse import Way
+from smhvlab.errors import ConfirmationNeeded, NotAllowed
+from smhvlab.replication import Replication
+from tests.dr.scene import backup, each, kill_primary, load, prepare, revive_primary, rows
+
+DOWN = {"primary-down"}
+BACK = {"lose-primary", "stop-primary"}
+
+
+def fail_over(pair: SitePair, lab: Lab) -> None:
+    """Ten rows replicated, twenty lost; the second site runs the VMs and writes five."""
+    prepare(pair)
+    load(pair, 10)
+    backup(pair)
+    load(pair, 20)
+    kill_primary(lab)
+    pair.secondary.dr.connect_snapinfo().run_sync(accept=DOWN)
+    pair.secondary.dr.failover().run_sync(accept=DOWN)
+    load(pair, 5, at="secondary")
+
+
+@pytest.mark.tr("R-8-12", "R-8-14", "R-8-15")
+def test_a_site_that_was_only_down_gets_the_changes_and_its_vms_back(pair: SitePair, lab: Lab) -> None:
+    """Reverse resync sends only what changed; the VMs go home with every row of the second site; mirrors turn again."""
+    fail_over(pair, lab)
+    revive_primary(lab)
+    full = sum(pair.secondary.mirrors().query("source != 'svm1:snapinfo'")["total"])
+    flow = pair.secondary.dr.reverse()
+    plan = flow.plan()
+    assert {r.way for r in plan.state.returns if r.holds == "VMs"} == {Way.RESYNC}
+    done = flow.run_sync(plan=plan, accept=BACK).result
+    data = sum(m.transferred for m in done.mirrors if "snapinfo" not in str(m))
+    assert 0 < data < full / 10
+    load(pair, 3, at="secondary")
+    backup(pair, at="secondary")
+    load(pair, 2, at="secondary")
+    back = pair.primary.dr.failback().run_sync(accept={"downtime"}).result
+    assert back.sound
+    assert {f"{f.vm}/{f.database}": f.rows for f in back.databases} == each(20)
+    assert rows(lab) == each(20)
+    assert back.transferred > 0
+    assert len(pair.primary.backups()) == 2
+    assert list(pair.primary.mirrors()["direction"].unique()) == ["out"]
+    with pytest.raises(ConfirmationNeeded):
+        pair.secondary.dr.return_to_normal().run_sync()
+    normal = pair.secondary.dr.return_to_normal().run_sync(accept={"give-up"}).result
+    assert {m.state for m in normal.mirrors} == {"snapmirrored"}
+    assert {str(m.destination) for m in normal.mirrors} == {"svm2:snapinfo", "svm2:vm_shared", "svm2:vm_sql01"}
+    assert len(pair.secondary.vms()) == 0
+    assert not any("V:" in paths or "sql01" in paths for paths in pair.secondary.disks()["paths"])
+    load(pair, 1)
+    last = backup(pair)
+    mirrors = Replication(pair.secondary.tools().storage)
+    assert all(last.name in mirrors.copies(v).values() for v in _volumes(pair))
+    assert lab.inspect.check() == []
+
+
+def _volumes(pair: SitePair) -> list[object]:
+    storage = pair.secondary.tools().storage
+    return [storage.volume(name, svm="svm2") for name in ("vm_sql01", "vm_shared")]
+
+
+@pytest.mark.tr("R-8-12")
+def test_a_destroyed_site_gets_everything_on_new_storage(pair: SitePair, lab: Lab) -> None:
+    """Volumes of the first site are gone: they are initialised from the second, everything travels."""
+    fail_over(pair, lab)
+    full = sum(pair.secondary.mirrors().query("source != 'svm1:snapinfo'")["total"])
+    lab.storage("cluster1").power_on()
+    storage = pair.primary.tools().storage
+    here = Replication(storage)
+    for mirror in here.outgoing():
+        here.release(mirror.uuid)
+    for volume in ("vm_sql01", "vm_shared", "snapinfo"):
+        storage.discard_volume(volume, svm="svm1")
+    lab.host("hv1").power_on()
+    flow = pair.secondary.dr.reverse()
+    assert {r.way for r in flow.plan().state.returns} == {Way.INITIALISE}
+    done = flow.run_sync(accept={"stop-primary"}).result
+    assert sum(m.transferred for m in done.mirrors if "snapinfo" not in str(m)) >= full / 2
+    back = pair.primary.dr.failback().run_sync(accept={"downtime"}).result
+    assert back.sound
+    assert rows(lab) == each(15)
+    assert pair.primary.tools().snapinfo.folder() == "S:\\SnapInfo"
+    assert len(pair.primary.backups()) == 1
+    normal = pair.secondary.dr.return_to_normal().run_sync(accept={"give-up"}).result
+    assert {str(m.destination) for m in normal.mirrors} >= {"svm2:vm_shared", "svm2:vm_sql01"}
+
+
+@pytest.mark.tr("R-8-13")
+def test_without_the_extra_update_what_was_written_since_is_lost(pair: SitePair, lab: Lab) -> None:
+    """Left out, the forced update costs the rows since the last transfer; the plan asks whether that is meant."""
+    fail_over(pair, lab)
+    revive_primary(lab)
+    pair.secondary.dr.reverse().run_sync(accept=BACK)
+    load(pair, 7, at="secondary")
+    flow = pair.primary.dr.failback(update=False)
+    with pytest.raises(ConfirmationNeeded) as asked:
+        flow.run_sync(accept={"downtime"})
+    assert list(asked.value.needed) == ["no-update"]
+    flow.run_sync(accept={"downtime", "no-update"})
+    assert rows(lab) == each(15)
+
+
+def test_a_second_disaster_in_the_middle_of_the_failback(pair: SitePair, lab: Lab) -> None:
+    """The second site dies after the data went back: the first fails over to the backup that arrived with them."""
+    fail_over(pair, lab)
+    revive_primary(lab)
+    pair.secondary.dr.reverse().run_sync(accept=BACK)
+    load(pair, 4, at="secondary")
+    taken = backup(pair, at="secondary")
+    load(pair, 9, at="secondary")
+    lab.storage("cluster2").power_off()
+    lab.host("hv2").power_off()
+    with pytest.raises(NotAllowed, match="does not answer as a whole") as caught:
+        pair.primary.dr.failback().plan()
+    assert "failover" in caught.value.next_action
+    pair.primary.dr.connect_snapinfo(volume="snapinfo_b").run_sync(accept=DOWN)
+    done = pair.primary.dr.failover().run_sync(accept=DOWN).result
+    assert done.backups == (taken.name,)
+    assert rows(lab) == each(19)
+
+
+def test_what_makes_a_failback_impossible_is_told_first(pair: SitePair, lab: Lab) -> None:
+    """Nothing failed over, a site that is not back, no mirror home, VMs that still run: one clear error each."""
+    prepare(pair)
+    with pytest.raises(NotAllowed, match="No volume was failed over"):
+        pair.secondary.dr.reverse().plan()
+    with pytest.raises(NotAllowed, match="lives on volumes that are mirrored"):
+        pair.primary.dr.failback().plan()
+    load(pair, 10)
+    backup(pair)
+    kill_primary(lab)
+    pair.secondary.dr.connect_snapinfo().run_sync(accept=DOWN)
+    pair.secondary.dr.failover().run_sync(accept=DOWN)
+    with pytest.raises(NotAllowed, match="is not back yet"):
+        pair.secondary.dr.reverse().plan()
+    revive_primary(lab)
+    with pytest.raises(NotAllowed, match="runs here"):
+        pair.secondary.dr.return_to_normal().plan()
