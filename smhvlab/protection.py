@@ -17,6 +17,7 @@ from smhvlab.worker import Worker
 if TYPE_CHECKING:
     import pandas as pd
 
+    from smhvlab.budget import Budget
     from smhvlab.retaining import ApplyRetention
     from smhvlab.scheduler import Diary, Ran, Scheduler
     from smhvlab.site import Site
@@ -127,6 +128,40 @@ class Protection(SiteTables):
         from smhvlab.retaining import ApplyRetention
 
         return ApplyRetention(self, dataset=dataset)
+
+    def budget(self, *, days: float = 30, what_if: Sequence[Policy | str] = (), limit: int | None = None) -> Budget:
+        """What the policies will do to each volume's Snapshot copies, and when that breaks; reads only (TR 6.3).
+
+        Args:
+            what_if: policies that are not saved, as objects or TOML; they replace saved ones of the same name.
+            limit: Snapshot copies that a volume can hold; 255 (the TR's) by default, ONTAP 9.4 and later hold 1,023.
+
+        Raises:
+            NotAllowed: a policy of ``what_if`` cannot work. NotFound: its dataset does not exist.
+        """
+        from smhvlab.budget import budget
+
+        added = [from_toml(policy) if isinstance(policy, str) else policy for policy in what_if]
+        names = {policy.name.casefold() for policy in added}
+        saved = [policy for policy in self._policies().policies() if policy.name.casefold() not in names]
+        return budget(self.tools(), [*saved, *added], begin=self.now(), days=days, limit=limit)
+
+    def overlaps(self, *, days: float = 7) -> pd.DataFrame:
+        """Policies that run at the same time on the same volume or host (TR 6.2, 6.3, 14).
+
+        Columns: first, second, shared, at (the first time, UTC), times. A policy overlaps with itself if a run takes
+        longer than the time to the next, by the model of the TR's Table 6.
+        """
+        from smhvlab.budget import jobs
+        from smhvlab.schedule import overlaps
+
+        begin = self.now()
+        found = overlaps(jobs(self.tools(), self._policies().policies()), begin, begin + timedelta(days=days))
+        rows = [
+            {"first": o.first, "second": o.second, "shared": ", ".join(o.shared), "at": o.at, "times": o.times}
+            for o in found
+        ]
+        return frame(rows, {"first": "str", "second": "str", "shared": "str", "at": _TIME, "times": "int64"})
 
     # --- living by the schedule
 

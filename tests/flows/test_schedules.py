@@ -158,3 +158,34 @@ def test_a_policy_backs_up_its_own_dataset_only(apps: Site) -> None:
     apps.create_dataset("Web", ["web01"])
     with pytest.raises(NotAllowed, match="of the dataset Apps"):
         apps.backup("Web", policy="hourly").run_sync()
+
+
+@pytest.mark.tr("R-6.3-08", "R-6.3-12")
+def test_a_budget_is_what_the_array_counts_after_living_through_it(apps: Site) -> None:
+    """The forecast of two policies for ten hours meets the array's own count, with a backup on demand in it."""
+    apps.backup("Apps").run_sync()
+    apps.set_policy(policy("often", keep=4).replace("[retention]", 'every = 2\n[retention]\ntag = "daily"'))
+    plan = apps.budget(days=10 / 24).frame().set_index("volume").loc["vm_shared"]
+    diary = apps.run_until_sync(timedelta(hours=10))
+    assert {run.outcome for run in diary.runs} == {"done"}
+    assert len(apps.snapshots("vm_shared")) == plan["at_end"]
+
+
+def test_a_policy_that_breaks_the_volume_is_forecast_before_it_is_saved(apps: Site) -> None:
+    """What-if: thirty days of hourly backups break the volume on a date, told in table, words and plot."""
+    budget = apps.budget(what_if=[policy().replace("keep = 3", "days = 30").replace('"crash"', '"application"')])
+    row = budget.frame().set_index("volume").loc["vm_shared"]
+    assert (row["policy"], row["good_backups"]) == ("hourly", 127)
+    assert budget.breaks == row["breaks"].to_pydatetime()
+    assert "after 127 good backups" in str(budget)
+    assert any("breaks" in trace.name for trace in budget.figure().data)
+    assert apps.budget().breaks is None
+
+
+@pytest.mark.tr("R-6.2-17", "R-6.3-05")
+def test_overlapping_policies_of_one_volume_are_found(apps: Site) -> None:
+    """Two datasets on one volume with the same hours overlap at each of them."""
+    apps.create_dataset("Web", ["web01"])
+    apps.set_policy(policy("web", dataset="Web"))
+    (row,) = apps.overlaps(days=1).to_dict("records")
+    assert (row["first"], row["second"], row["shared"], row["times"]) == ("hourly", "web", "volume vm_shared", 24)
