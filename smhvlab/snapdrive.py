@@ -30,7 +30,7 @@ class HostDisk:
         volume_path: ``\\\\?\\Volume{...}\\`` of its data partition, "" while it has none.
         partition: number of its data partition, 0 while it has none.
         host: the host that shows it so; the other nodes of a cluster show it offline.
-        shadow: whether its data partition carries a shadow copy's attributes (hidden, read-only, no drive letter).
+        shadow: whether its data partition carries a shadow copy's attributes (hidden, read-only, shadow copy).
     """
 
     number: int
@@ -247,6 +247,7 @@ def _disk(record: Record, partitions: Iterable[Record], *, host: str) -> HostDis
             access_paths=tuple(path for path in paths if not path.startswith("\\\\?\\")),
             volume_path=volume,
             partition=int(partition["PartitionNumber"]),
-            shadow=any(bool(partition[flag]) for flag in _FLAGS),
+            # An ordinary partition may ask for no letter too; without that attribute Windows would give it one.
+            shadow=any(bool(partition[flag]) for flag in _FLAGS if flag != "NoDefaultDriveLetter"),
         )
     return disk
