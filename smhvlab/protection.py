@@ -124,7 +124,7 @@ class Protection(SiteTables):
         return frame(rows, types)
 
     def retain(self, dataset: str) -> ApplyRetention:
-        """Retention of a dataset as a flow (TR 6.3); nothing has happened yet. Every backup runs it by itself."""
+        """Retention of a dataset (TR 6.3): a Flow; nothing has happened yet. Every backup runs it by itself."""
         from smhvlab.retaining import ApplyRetention
 
         return ApplyRetention(self, dataset=dataset)

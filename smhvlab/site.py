@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from smhvlab.panels.timeline import SnapshotTimeline
     from smhvlab.panels.vsstimeline import VssTimeline
     from smhvlab.panels.wirelog import WireLogPanel
+    from smhvlab.panels.wizard import Wizard
     from smhvlab.provisioning import ProvisionVm
     from smhvlab.restore import RestoreVm
 
@@ -205,6 +206,22 @@ class Site(SiteImages, Advised):
         from smhvlab.panels.stepper import StepperPanel
 
         return StepperPanel(flow, log=self.log)
+
+    def wizard(self, verb: str) -> Wizard:
+        """A form of a flow's parameters, then its plan and its steps.
+
+        Args:
+            verb: the site's method that makes the flow: ``backup``, ``restore``, ``mount``, ``verify``, ...
+
+        Raises:
+            NotAllowed: no method of that name makes a flow.
+        """
+        from smhvlab.panels.wizard import Wizard
+
+        makers = sorted(name for name in dir(type(self)) if _makes_flow(getattr(type(self), name)))
+        if verb not in makers:
+            raise NotAllowed(f"{verb!r} makes no flow", next_action=f"Choose one of {', '.join(makers)}.")
+        return Wizard(self, getattr(self, verb))
 
     def map(self) -> StorageMap:
         """A picture of ``storage_map``."""
@@ -387,6 +404,11 @@ def provided(provider: EntryPoint, name: str) -> tuple[Path, Any]:
             next_action="Mend the cause, then try again.",
         ) from error
     return Path(endpoints), keep
+
+
+def _makes_flow(method: object) -> bool:
+    """Whether a method of the site says that it gives a flow, for which nothing has happened yet."""
+    return callable(method) and "Flow" in (getattr(method, "__doc__", "") or "").partition("\n")[0]
 
 
 def stamp(moment: datetime) -> str:

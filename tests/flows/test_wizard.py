@@ -1,0 +1,87 @@
+"""The wizards: a flow's own parameters as a form, its plan before its run, its confirmations as boxes to tick."""
+
+from __future__ import annotations
+
+import ipywidgets as widgets
+import pytest
+
+from smhvlab.errors import NotAllowed
+from smhvlab.panels.panel import VIEW
+from smhvlab.panels.wizard import Wizard, fields_of
+from smhvlab.record import Outcome
+from smhvlab.restore import RestoreVm
+from smhvlab.site import Site
+
+
+def finished(wizard: Wizard) -> Outcome | None:
+    """Take all steps of what was planned."""
+    assert wizard.stepper is not None
+    wizard.stepper.run_all()
+    wizard.stepper.wait()
+    return wizard.stepper.outcome
+
+
+def test_the_form_is_the_flows_parameters_and_nothing_else(site: Site) -> None:
+    """Names, order, defaults and explanations come from the verb; the class gives the same names."""
+    wizard = site.wizard("mount")
+    assert list(wizard.inputs) == [field.name for field in fields_of(site.mount)]
+    assert isinstance(wizard.inputs["guests"], widgets.Checkbox)
+    assert wizard.inputs["copy"].value == "recovered"
+    assert "drive letter" in next(field.about for field in wizard.fields if field.name == "at")
+    assert [field.name for field in fields_of(RestoreVm)] == [field.name for field in fields_of(site.restore)]
+    assert [field.name for field in fields_of(site.restore) if field.required] == ["backup", "vm"]
+
+
+def test_a_site_without_datasets_is_told_and_nothing_is_made(site: Site) -> None:
+    """A refusal is an error with a next step for scripts, a card for readers; a wrong choice names the right ones."""
+    wizard = site.wizard("backup")
+    with pytest.raises(NotAllowed, match="needs dataset"):
+        wizard.prepare()
+    wizard.prepare_button.click()
+    assert wizard.stepper is None
+    assert "needs dataset" in wizard.render()
+    with pytest.raises(NotAllowed, match="cannot be chosen"):
+        wizard.fill(dataset="SQL")
+    with pytest.raises(NotAllowed, match="no parameter"):
+        wizard.fill(colour="red")
+    with pytest.raises(NotAllowed, match="makes no flow"):
+        site.wizard("vms")
+
+
+@pytest.mark.tr("R-6.7-05")
+def test_a_backup_and_a_restore_by_their_wizards(site: Site) -> None:
+    """The restore offers that backup's VMs; its warnings are boxes, and nothing runs before they are ticked."""
+    site.create_dataset("Web", ["web01"])
+    backup = site.wizard("backup")
+    backup.fill(dataset="Web", consistency="crash")
+    assert backup.prepare().steps["snapshots"].plan is not None
+    assert len(site.backups()) == 0  # planned, not run
+    assert finished(backup) is Outcome.DONE
+    site.tools().hyperv.ensure_off(site.tools().hyperv.vm("web01").id)
+    restore = site.wizard("restore")
+    assert restore.inputs["vm"].options == ("web01",)
+    stepper = restore.prepare()
+    assert list(stepper.confirmations) == ["not-running"]
+    assert stepper.run_button.disabled
+    assert finished(restore) is None
+    assert restore.stepper is stepper
+    stepper.accept("not-running")
+    assert finished(restore) is Outcome.DONE
+    assert "✓ done" in restore.render()
+    assert "9 of 9 steps" in repr(restore)
+
+
+def test_another_value_is_another_flow(site: Site) -> None:
+    """A plan that does not fit the form any more is put away."""
+    site.create_dataset("Web", ["web01"])
+    site.create_dataset("App", ["app01"])
+    wizard = site.wizard("backup")
+    wizard.fill(dataset="Web")
+    wizard.prepare()
+    assert wizard.body.children
+    wizard.fill(dataset="App")
+    assert wizard.stepper is None
+    assert not wizard.body.children
+    bundle = wizard._repr_mimebundle_()
+    assert {"text/plain", "text/html", VIEW} <= set(bundle)
+    assert "App" in bundle["text/html"]
