@@ -202,12 +202,18 @@ def _wants_hal(headers: Mapping[str, str]) -> bool:
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(body)
-    except ValueError as error:
+        content = json.loads(body, parse_constant=_no_number)
+        if b"\\u" in body:  # half of a surrogate pair is text that nothing could be answered with
+            json.dumps(content, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
         raise ApiError("262198", reason=str(error)) from None
     if not isinstance(content, dict):
         raise ApiError("262198", reason="an object is needed")
     return content
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 async def _read(receive: Receive) -> bytes:

@@ -106,7 +106,6 @@ class JobRecords(Collection):
         Field("code", Kind.INTEGER, read=lambda core, j: int(j.failure.code) if j.failure else 0),
         Field("error.message", read=lambda core, j: j.failure.message if j.failure else None),
         Field("error.code", read=lambda core, j: j.failure.code if j.failure else None),
-        Field("error.target", read=lambda core, j: (j.failure.target or None) if j.failure else None),
         Field("start_time", Kind.TIME, read=lambda core, j: show_time(j.start_time)),
         Field("end_time", Kind.TIME, read=lambda core, j: None if j.end_time is None else show_time(j.end_time)),
         Field("node.name", read=lambda core, j: j.node),

@@ -19,7 +19,8 @@ class Collection:
     """One collection of the API. Subclasses describe fields and codes, and say how records change.
 
     ``polls``: whoever reads an unfinished record waits a lab second. ``named_by_client``: a POST goes to the path of
-    the record that it makes. ``addressable``: a record has a path of its own.
+    the record that it makes. ``addressable``: a record has a path of its own. ``shared``: records that belong to no SVM
+    can be read by every SVM's administrator. ``anywhere``: a POST below ``*`` says in its body where it belongs.
     """
 
     path: ClassVar[str]
@@ -36,6 +37,8 @@ class Collection:
     polls: ClassVar[bool] = False
     named_by_client: ClassVar[bool] = False
     addressable: ClassVar[bool] = True
+    shared: ClassVar[bool] = False
+    anywhere: ClassVar[bool] = False
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -157,7 +160,8 @@ class Collection:
         records = self.records(call)
         if call.svm is None or self.svm_field not in self.by_name:
             return list(records)
-        return [record for record in records if self.value(record, self.svm_field) in (call.svm, None)]
+        allowed = (call.svm, None) if self.shared else (call.svm,)
+        return [record for record in records if self.value(record, self.svm_field) in allowed]
 
     def select(self, records: Iterable[Any], filters: Sequence[Filter]) -> list[Any]:
         """The records that pass every filter."""
@@ -318,7 +322,7 @@ class Collection:
                 if all(str(self.value(record, key)) == text for key, text in marks.items()):
                     return index
         text = call.query.get("start.index", "0")
-        return min(int(text), len(records)) if text.isdigit() else 0
+        return min(int(text), len(records)) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
     # bodies -----------------------------------------------------------------------------------------------------------
 

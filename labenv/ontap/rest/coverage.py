@@ -10,7 +10,8 @@ from labenv.ontap.rest.collection import Collection
 from labenv.ontap.rest.model import Field
 
 GENERAL_CODES = (
-    "1", "2", "3", "4", "6", "8", "262179", "262188", "262196", "262197", "262198", "460770", "917536", "6691623",
+    "1", "2", "3", "4", "6", "8", "262179", "262188", "262196", "262197", "262198", "460770", "917536", "2621462",
+    "2621706", "2621707", "6691623",
 )  # fmt: skip
 """Codes that do not belong to one operation."""
 

@@ -137,6 +137,8 @@ class Dispatcher:
             raise ApiError("2", reason='"records" is a list of objects')
         self._refuse_unknown(call, collection)
         collection.require_parents(call, route.parents)
+        if "*" in route.parents.values() and not collection.anywhere:
+            raise ApiError("4", target=next(iter(route.parents)))
         call = dataclasses.replace(call, parents=route.parents, keys=route.keys or ())
         flats = [self._with_svm(call, collection, flatten(dict(body))) for body in bodies]
 
@@ -259,6 +261,8 @@ class Dispatcher:
         names = [part[1:-1] for part in collection.template if part.startswith("{")]
         parents = dict(zip(names, identity, strict=False))
         record = collection.find(call, parents, identity[len(names) :])
+        if call.svm is not None and collection.shared and collection.value(record, collection.svm_field) is None:
+            raise ApiError("6")  # the cluster's own, which an SVM's administrator can only read
         if call.method == "DELETE":
             collection.read_body(call, {})
             return collection.remove(call, record)

@@ -103,7 +103,7 @@ class LunMaps(Collection):
             or (lif.svm == svm.uuid and lif.home_node == node and "blocks" in lif.service_policy)
             for lif in core.lifs.values()
         ):
-            raise ApiError("5374581", node=node)
+            raise ApiError("5374581", node=node, svm=svm.name)
         self._require_single(lun, group)
         wanted = body.get("logical_unit_number")
         used = self._used_numbers(group)

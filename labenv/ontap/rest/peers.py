@@ -300,6 +300,8 @@ class SvmPeers(Collection):
 
     def create(self, call: Call, body: Body) -> Later:
         core = self.core
+        if call.user.svm is not None:
+            raise ApiError("6")  # to ask for a peering is the cluster's administrator's; to accept it is not
         if not (body.get("svm.name") or body.get("svm.uuid")):
             raise ApiError("26345580", target="svm")
         if not (body.get("peer.svm.name") or body.get("peer.svm.uuid")):

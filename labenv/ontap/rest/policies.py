@@ -136,6 +136,7 @@ class SnapshotPolicies(Collection):
 
     path = "/storage/snapshot-policies"
     methods = ("GET", "POST", "PATCH", "DELETE")
+    shared = True
     codes: ClassVar[Codes] = {
         "GET": ("4", "262197"),
         "POST": ("1638407", "1638408", "1638413", "1638451", "1638508", "1638527", "2621462", "2621706"),

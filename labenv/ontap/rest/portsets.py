@@ -157,7 +157,6 @@ class PortsetInterfaces(Collection):
     }
     fields = (
         Field("portset.uuid", read=lambda core, m: m.portset),
-        Field("portset.name", read=lambda core, m: core.portsets[m.portset].name),
         Field("uuid", read=lambda core, m: m.lif.uuid, create=True),
         Field("ip.uuid", read=lambda core, m: m.lif.uuid, create=True),
         Field("ip.name", read=lambda core, m: m.lif.name, create=True),

@@ -44,6 +44,8 @@ def parse_filter(field: str, kind: Kind, text: str, *, choices: tuple[str, ...] 
     Raises:
         ApiError: 262197 if a value cannot be of the field's type.
     """
+    if kind is Kind.TEXTS:
+        kind = Kind.TEXT  # each element is compared
     tests: list[Callable[[Any], bool]] = []
     wants_null = wants_set = False
     for part in split_unquoted(text, "|"):
@@ -104,7 +106,7 @@ def _bound(field: str, kind: Kind, text: str) -> Any:
 
 def _comparison(sign: str, bound: Any, kind: Kind) -> Callable[[Any], bool]:
     def order(value: Any) -> int:
-        mine = parse_time(value) if kind is Kind.TIME else value
+        mine = parse_time(value) if kind is Kind.TIME else str(value) if kind is Kind.TEXT else value
         return int(mine > bound) - int(mine < bound)
 
     match sign:

@@ -22,6 +22,7 @@ class MirrorPolicies(Collection):
 
     path = "/snapmirror/policies"
     methods = ("GET", "POST", "PATCH", "DELETE")
+    shared = True
     codes: ClassVar[Codes] = {
         "GET": ("4", "262197"),
         "POST": ("6619714", "6621060", "13304084", "13304085", "13304126", "13304130"),

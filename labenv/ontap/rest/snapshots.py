@@ -37,6 +37,7 @@ class Snapshots(Collection):
     path = "/storage/volumes/{volume.uuid}/snapshots"
     default = ("volume.uuid", "volume.name", "uuid", "name")
     methods = ("GET", "POST", "PATCH", "DELETE")
+    anywhere = True
     codes: ClassVar[Codes] = {
         "GET": ("4", "918235", "262197"),
         "POST": (

@@ -35,6 +35,21 @@ EXTRA = {
 }
 """Settings that the lab keeps and shows; they change nothing."""
 
+_TONGUES = (
+    "ar", "c", "cs", "da", "de", "en", "en_us", "es", "fi", "fr", "he", "hr", "hu", "it", "ja", "ja_jp.932",
+    "ja_jp.pck", "ja_jp.pck_v2", "ja_v1", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "sv", "tr", "zh",
+    "zh.gbk", "zh_tw", "zh_tw.big5",
+)  # fmt: skip
+CHOICES = {
+    "nas.security_style": ("mixed", "ntfs", "unified", "unix"),
+    "tiering.policy": ("all", "auto", "backup", "none", "snapshot_only"),
+    "autosize.mode": ("grow", "grow_shrink", "off"),
+    "language": (*_TONGUES, *(f"{tongue}.utf_8" for tongue in _TONGUES), "utf8mb4"),
+    "efficiency.compaction": ("inline", "none"),
+    "efficiency.cross_volume_dedupe": ("inline", "background", "both", "none"),
+}
+"""Values of those settings that have a list of them."""
+
 EFFICIENCY = ("none", "inline", "background", "both")
 RESTORE = ("restore_to.snapshot.name", "restore_to.snapshot.uuid")
 
@@ -162,7 +177,10 @@ FIELDS: tuple[Field, ...] = (
         Kind.SIZE,
         read=lambda core, v: usage(core, v).shared if v.clone else None,
     ),
-    *(Field(name, kind, read=_extra_reader(name), create=True, modify=True) for name, kind in EXTRA.items()),
+    *(
+        Field(name, kind, read=_extra_reader(name), create=True, modify=True, choices=CHOICES.get(name, ()))
+        for name, kind in EXTRA.items()
+    ),
     *(Field(name) for name in RESTORE),
 )
 """What a volume's record shows; space is that of its blocks."""

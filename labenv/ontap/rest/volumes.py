@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from labenv.ontap import records as r
 from labenv.ontap import volumes
 from labenv.ontap.core import Core
-from labenv.ontap.errors import ApiError
+from labenv.ontap.errors import ApiError, invalid_value
 from labenv.ontap.rest.call import Call
 from labenv.ontap.rest.collection import Collection
 from labenv.ontap.rest.model import (
@@ -77,7 +77,7 @@ class Volumes(Collection):
         if core.locked(lock):
             raise ApiError("13107405", name=name, svm=svm.name, target="name")
         if body.get("clone.is_flexclone") or any(part.startswith("clone.parent") for part in body):
-            return self._clone(body, svm, name, lock)
+            return self._clone(call, body, svm, name, lock)
         aggregate = self._aggregate(body)
         size = self._size(body, volumes.LEAST_SIZE)
         reserve = body.get("space.snapshot.reserve_percent")
@@ -94,7 +94,7 @@ class Volumes(Collection):
             "type": kind,
             "state": self._state(body) or "online",
             "guarantee": body.get("guarantee.type") or "volume",
-            "snapshot_policy": self._policy(body) or ("none" if kind == "dp" else "default"),
+            "snapshot_policy": self._policy(body, svm.uuid) or ("none" if kind == "dp" else "default"),
             "snapshot_reserve": 5 if reserve is None else reserve,
             "comment": body.get("comment") or "",
             "dedupe": body.get("efficiency.dedupe") or "none",
@@ -103,9 +103,9 @@ class Volumes(Collection):
         }
         return Later("volume.create", arguments, node=aggregate.node, svm=svm.uuid, locks=(lock,), name=name)
 
-    def _clone(self, body: Body, svm: r.Svm, name: str, lock: str) -> Later:
+    def _clone(self, call: Call, body: Body, svm: r.Svm, name: str, lock: str) -> Later:
         core = self.core
-        parent = self._parent_volume(body, svm)
+        parent = self._parent_volume(call, body, svm)
         for field in ("size", "space.size", "aggregates"):
             if body.get(field) is not None:
                 raise ApiError("918247", field=field, target=field)
@@ -137,13 +137,15 @@ class Volumes(Collection):
             doomed=doomed,
         )  # fmt: skip
 
-    def _parent_volume(self, body: Body, svm: r.Svm) -> r.Volume:
+    def _parent_volume(self, call: Call, body: Body, svm: r.Svm) -> r.Volume:
         core = self.core
         name, uuid = body.get("clone.parent_volume.name"), body.get("clone.parent_volume.uuid")
         owner = svm
         if body.get("clone.parent_svm.name") or body.get("clone.parent_svm.uuid"):
             owner = core.svm(name=body.get("clone.parent_svm.name"), uuid=body.get("clone.parent_svm.uuid"))
         for volume in core.volumes.values():
+            if call.svm not in (None, volume.svm):
+                continue  # only the cluster's administrator clones across SVMs
             if uuid and volume.uuid == uuid:
                 return volume
             if not uuid and volume.name == name and volume.svm == owner.uuid:
@@ -173,12 +175,12 @@ class Volumes(Collection):
             raise ApiError("917534", size=size, least=volumes.LEAST_SIZE, target="size")
         return int(size)
 
-    def _policy(self, body: Body) -> str | None:
+    def _policy(self, body: Body, svm: str) -> str | None:
         name, uuid = body.get("snapshot_policy.name"), body.get("snapshot_policy.uuid")
         if not name and not uuid:
             return None
         for policy in self.core.policies.values():
-            if name in (None, policy.name) and uuid in (None, policy.uuid):
+            if name in (None, policy.name) and uuid in (None, policy.uuid) and policy.svm in (None, svm):
                 return policy.name
         raise ApiError("917551", policy=name or uuid, target="snapshot_policy", status=400)
 
@@ -191,7 +193,11 @@ class Volumes(Collection):
 
     @staticmethod
     def _extra(body: Body) -> dict[str, Any]:
-        return {name: body[name] for name in EXTRA if body.get(name) is not None}
+        kept = {name: body[name] for name in EXTRA if body.get(name) is not None}
+        fraction = kept.get("space.fractional_reserve", 0)
+        if fraction not in (0, 100):
+            raise invalid_value(fraction, "space.fractional_reserve", "0|100")
+        return kept
 
     # changing ---------------------------------------------------------------------------------------------------------
 
@@ -252,7 +258,7 @@ class Volumes(Collection):
         state = self._state(body)
         if state is not None:
             values["state"] = state
-        policy = self._policy(body)
+        policy = self._policy(body, record.svm)
         if policy is not None:
             if record.type != "rw":
                 raise ApiError("917617", name=record.name, target="snapshot_policy")

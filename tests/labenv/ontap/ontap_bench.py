@@ -35,6 +35,9 @@ GENERAL = {
     "262198": "a body that is not JSON",
     "460770": "a job that failed for a reason of its own; also what an injected fault gives if it names none",
     "917536": "a job that failed because there is no space",
+    "2621462": "no such SVM, or none that the request is for",
+    "2621706": "an SVM's name and uuid that are not of the same one",
+    "2621707": "an SVM is needed and none was given",
     "6691623": "a login that is not accepted",
 }
 """Codes that any operation can give, of the framework around the operations: documented once, not for each."""
