@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from smhvlab import cli_images
+from smhvlab import cli_images, cli_policy
 from smhvlab.errors import Cancelled, ConfirmationNeeded, SmhvLabError
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     restore = on_site(verb("restore", _restore, "restore one VM from a backup (TR 6.7)"), changes=True)
     restore.add_argument("backup")
     restore.add_argument("vm")
-    cli_images.add(cli_images.Verbs(verb, on_site, _connect, _carry_out, _table, _show))
+    added = cli_images.Verbs(verb, on_site, _connect, _carry_out, _table, _show, _say)
+    cli_images.add(added)
+    cli_policy.add(added)
     doctor = on_site(verb("doctor", _doctor, "runs that were killed: list them, finish or undo them; leftovers"))
     what = doctor.add_mutually_exclusive_group()
     what.add_argument("--resume", metavar="RUN", help="go on with a run")

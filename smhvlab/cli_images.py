@@ -35,7 +35,7 @@ class Verbs:
         on_site: gives it ``--site``, and for changes ``--yes`` and ``--accept``.
         connect: opens the site of the options.
         carry_out: shows the plan of a flow, or runs it; returns the exit code.
-        table: the command that shows a table of a site; ``show`` prints any.
+        table: the command that shows a table of a site; ``show`` prints any, ``say`` a line.
     """
 
     verb: Callable[[str, Command, str], argparse.ArgumentParser]
@@ -44,6 +44,7 @@ class Verbs:
     carry_out: Callable[[Flow[Any], argparse.Namespace], int]
     table: Callable[[str], Command]
     show: Show
+    say: Callable[[object], None]
 
 
 def add(to: Verbs) -> None:

@@ -173,16 +173,17 @@ class Protection(SiteTables):
         ]
         return frame(rows, {"due": _TIME, "policy": "str", "dataset": "str", "missed": "int64"})
 
-    def run_due(self, *, only: Sequence[str] = ()) -> Diary:
+    def run_due(self, *, only: Sequence[str] = (), on_run: Callable[[Ran], None] | None = None) -> Diary:
         """Run every policy that is due, each once however often it was missed (TR 6.3).
 
         Args:
             only: names of policies; all by default.
+            on_run: told of each run at its end.
 
         Raises:
             NotAllowed: another process of this user schedules the site.
         """
-        return self._scheduler().run_due(only=only)
+        return self._scheduler(on_run).run_due(only=only)
 
     def run_until_sync(self, when: datetime | timedelta, *, on_run: Callable[[Ran], None] | None = None) -> Diary:
         """Live by the schedule until a moment, or for a time, of the site: in a lab weeks pass in seconds.
