@@ -28,6 +28,19 @@ async def _start_service(scene: Scene, done: Done) -> None:
         await scene.run(host, "Start-Service", Name=done.options["service"])
 
 
+async def _remove_hotfix(scene: Scene, options: Options) -> Undo:
+    host = scene.host(options["host"])
+    known = host.inventory.record.hotfixes
+    if options["hotfix"] not in known:
+        raise CauseError(f"{host.name} has no hotfix {options['hotfix']!r}: {', '.join(known) or 'none'}")
+    host.inventory.set_hotfixes(tuple(each for each in known if each != options["hotfix"]))
+    return {"host": host.name, "hotfixes": " ".join(known)}
+
+
+async def _install_hotfix(scene: Scene, done: Done) -> None:
+    scene.host(done.undo["host"]).inventory.set_hotfixes(tuple(done.undo["hotfixes"].split()))
+
+
 def _kept(options: Options) -> str:
     return f"requestor {options['host']} {options['volume']}"
 
@@ -155,6 +168,16 @@ CAUSES = (
         options={"host": _HOST, "service": Option("the service", "VSS")},
         apply=_stop_service,
         mend=_start_service,
+    ),
+    Cause(
+        "hotfix-missing",
+        "A hotfix is not installed on a host.",
+        "KB2770917 (2012), KB975354 (2008r2): a guest with iSCSI disks of its own fails with 0x800423f3, state 8.",
+        ("R-9-05",),
+        case=1,
+        options={"host": _HOST, "hotfix": Option("its number", "KB2770917")},
+        apply=_remove_hotfix,
+        mend=_install_hotfix,
     ),
     Cause(
         "second-requestor",

@@ -13,6 +13,7 @@ from labenv.devices import BlockDevice
 from labenv.guest import shadow, verbs
 from labenv.guest.engine import CheckResult, DatabaseFiles, DatabaseState, Engine, Journal
 from labenv.guest.errors import DatabaseError, GuestFrozen, GuestNotRunning, ShadowExists, VolumeNotFound
+from labenv.guest.initiator import Network, node_name
 from labenv.guest.ledger import LedgerCheck
 from labenv.guest.load import GuestClock, Load
 from labenv.guest.registry import GENERALIZED, SystemRecord
@@ -31,7 +32,8 @@ class Guest:
     a shutdown is a guest whose power was cut: its cache is lost, and nothing of it reaches a disk afterwards.
 
     ``disks`` are the virtual disks in the order of their controllers; ``now`` is lab time. ``answers`` serve the first
-    boot of a generalised image, whose identity otherwise follows from ``seed`` and ``vm_id``.
+    boot of a generalised image, whose identity otherwise follows from ``seed`` and ``vm_id``. ``network`` is what its
+    network card leads to; ``note_loads`` hears of every change of the background loads but a loss of power.
     """
 
     def __init__(
@@ -42,8 +44,12 @@ class Guest:
         now: Callable[[], datetime],
         seed: int,
         answers: Answers | None = None,
+        network: Network | None = None,
+        note_loads: Callable[[Sequence[Load]], None] | None = None,
     ) -> None:
         self.vm_id = vm_id
+        self._network = network
+        self._note_loads = note_loads
         self.unexpected_shutdown = False
         self._disks = disks
         self._clock = GuestClock(now)
@@ -65,7 +71,14 @@ class Guest:
         """
         if self._finalizer is not None:
             raise GuestNotRunning("this guest has run already: make a new one from the same disks")
-        system = RunningSystem(self._disks, vm_id=self.vm_id, now=self._clock, seed=self._seed, answers=self._answers)
+        system = RunningSystem(
+            self._disks,
+            vm_id=self.vm_id,
+            now=self._clock,
+            seed=self._seed,
+            answers=self._answers,
+            network=self._network,
+        )
         self._finalizer = weakref.finalize(self, system.cut)
         self._system = system
         try:
@@ -168,6 +181,30 @@ class Guest:
         self._writable()
         self._running().detach_disk(disk)
 
+    def connect_portal(self, portal: str, *, label: str = "iSCSI") -> list[str]:
+        """Log in to an iSCSI portal with the guest's own initiator; returns the letters of the volumes that it brings.
+
+        Its host knows nothing of these disks: no backup of the virtual machine holds them. An empty one is formatted.
+        """
+        self._writable()
+        return self._running().connect_portal(portal, label=label)
+
+    @property
+    def initiator(self) -> str:
+        """The node name of the guest's own iSCSI initiator."""
+        return node_name(self.host_name)
+
+    @property
+    def own_volumes(self) -> Mapping[str, GuestVolume]:
+        """The volumes on its virtual disks, by drive letter; not those of its own initiator."""
+        system = self._running()
+        return MappingProxyType({k: v for k, v in system.volumes.items() if not system.is_remote(v)})
+
+    @property
+    def has_remote_disks(self) -> bool:
+        """Whether it uses disks of its own initiator."""
+        return len(self.own_volumes) < len(self.volumes)
+
     def flush(self) -> None:
         """Write everything that waits in the cache."""
         for volume in self._running().volumes.values():
@@ -252,7 +289,7 @@ class Guest:
         if self.shadow is not None:
             raise ShadowExists(f"the guest keeps shadow copy {self._shadow} already: delete it first")
         self.delete_shadow()
-        volumes = self.volumes.values()
+        volumes = self.own_volumes.values()
         try:
             for volume in volumes:
                 volume.shadow.prepare(volume.file_system, set_id)
@@ -288,11 +325,17 @@ class Guest:
         self._engine().files(load.database)
         self.settle()
         self._loads[load.database.upper()] = load
+        self._note()
 
     def stop_load(self, database: str) -> None:
         """End the background load of a database."""
         self.settle()
         self._loads.pop(database.upper(), None)
+        self._note()
+
+    def _note(self) -> None:
+        if self._note_loads is not None:
+            self._note_loads(self.loads)
 
     @property
     def loads(self) -> list[Load]:
@@ -438,6 +481,8 @@ class Guest:
                 engine.insert(load.database, rows)
             except (DatabaseError, DiskFull):
                 del self._loads[load.database.upper()]  # the client got the error and gave up
+                self._note()
                 return
         if present + rows >= load.up_to:
             del self._loads[load.database.upper()]
+            self._note()

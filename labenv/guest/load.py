@@ -16,6 +16,13 @@ class Load:
     up_to: int
 
 
+@dataclass(frozen=True)
+class LoadRecord:
+    """The loads of one guest, which go on after its host has lost power."""
+
+    loads: tuple[Load, ...]
+
+
 class GuestClock:
     """Lab time as the guest sees it: while it catches up with background work, the time at which that was due."""
 

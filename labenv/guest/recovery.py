@@ -6,7 +6,7 @@ and the databases are recovered. The operating system's own records stay as they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -57,7 +57,7 @@ def recover(
     volumes = _mount(reached, vm_id=vm_id, now=now)
     engine = Engine(volumes, now=now, seed=f"{seed}/{vm_id}/recovery/{set_id}")
     try:
-        states = _recover_databases(engine, volumes["C"])
+        states = _recover_databases(engine, volumes)
         engine.close()
     except BaseException:
         engine.cut()
@@ -86,10 +86,12 @@ def _mount(disks: Sequence[BlockDevice], *, vm_id: UUID, now: Callable[[], datet
     raise NoOperatingSystem(f"none of the disks of virtual machine {vm_id} holds an installed operating system")
 
 
-def _recover_databases(engine: Engine, system: GuestVolume) -> dict[str, tuple[DatabaseState, str]]:
+def _recover_databases(engine: Engine, volumes: Mapping[str, GuestVolume]) -> dict[str, tuple[DatabaseState, str]]:
+    """Attach what is here; a database on disks of the guest's own initiator is in no copy of its virtual disks."""
     states = {}
-    master = Record(system, MASTER, MasterRecord).load() or MasterRecord()
+    master = Record(volumes["C"], MASTER, MasterRecord).load() or MasterRecord()
     for name, files in sorted(master.databases.items()):
-        engine.attach(name, files)
-        states[name] = engine.state(name)
+        if {files.data[0].upper(), files.log[0].upper()} <= set(volumes):
+            engine.attach(name, files)
+            states[name] = engine.state(name)
     return states

@@ -31,6 +31,7 @@ class SystemRecord:
         clean: whether the last shutdown was an orderly one.
         software: what was installed, in that order.
         integration_services: version of the integration services; empty if they are not installed.
+        portals: iSCSI portals that its own initiator logs in to at every start.
     """
 
     operating_system: str
@@ -43,6 +44,7 @@ class SystemRecord:
     clean: bool = True
     software: tuple[str, ...] = ()
     integration_services: str = ""
+    portals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from labenv.devices import BlockDevice
 from labenv.guest import shadow
 from labenv.guest.cache import GuestDisk
 from labenv.guest.engine import Engine
-from labenv.guest.errors import DiskInUse, NoOperatingSystem
+from labenv.guest.errors import DiskInUse, GuestError, NoOperatingSystem
+from labenv.guest.initiator import Network, format_disk, node_name
 from labenv.guest.mounting import assign_letters, mount_all, renew_guids, system_record
 from labenv.guest.registry import GENERALIZED, MASTER, MasterRecord, Record, SystemRecord
 from labenv.guest.volume import GuestVolume
@@ -33,9 +34,18 @@ class RunningSystem:
     """Volumes, identity and database engine of a guest that runs; knows nothing of the ``Guest`` that owns it."""
 
     def __init__(
-        self, disks: Sequence[BlockDevice], *, vm_id: UUID, now: Callable[[], datetime], seed: int, answers: Answers
+        self,
+        disks: Sequence[BlockDevice],
+        *,
+        vm_id: UUID,
+        now: Callable[[], datetime],
+        seed: int,
+        answers: Answers,
+        network: Network | None = None,
     ) -> None:
         self._disks = [GuestDisk(disk) for disk in disks]
+        self._network = network
+        self._remote: list[GuestDisk] = []
         self._vm_id = vm_id
         self._now = now
         self._seed = seed
@@ -62,6 +72,7 @@ class RunningSystem:
     def mount(self) -> None:
         """Mount the volumes and give them letters; specialise a generalised image."""
         volumes = list(mount_all(self._disks, now=self._now))
+        volumes += self._log_in_again(volumes)
         boot_volume = next((volume for volume in volumes if system_record(volume).exists()), None)
         self._record = system_record(boot_volume) if boot_volume is not None else None
         record = self._record.load() if self._record is not None else None
@@ -82,6 +93,46 @@ class RunningSystem:
         self._store(record)
         if generalized:
             boot_volume.remove(GENERALIZED)  # after the new identity is durable; doing both again does no harm
+
+    def _log_in_again(self, volumes: Sequence[GuestVolume]) -> list[GuestVolume]:
+        """The volumes on disks of the guest's own initiator, as far as their portals answer."""
+        stored = next((system_record(volume) for volume in volumes if system_record(volume).exists()), None)
+        record = stored.load() if stored is not None else None
+        for portal in record.portals if record is not None else ():
+            try:
+                self._reach(node_name(record.host_name) if record is not None else "", portal)
+            except GuestError:
+                continue  # the array is away; its disks are missing, the system starts all the same
+        return list(mount_all(self._remote, now=self._now))
+
+    def _reach(self, initiator: str, portal: str) -> list[GuestDisk]:
+        if self._network is None:
+            raise GuestError("the guest has no network card that leads to a storage system")
+        known = [disk.source for disk in self._remote]
+        fresh = [GuestDisk(disk) for disk in self._network.disks(initiator, portal) if disk not in known]
+        self._remote += fresh
+        self._disks += fresh
+        return fresh
+
+    def connect_portal(self, portal: str, *, label: str) -> list[str]:
+        """Log in with the guest's own initiator, now and at every start; returns the letters of the volumes it brings.
+
+        An empty disk is formatted.
+        """
+        fresh = self._reach(node_name(self.identity.host_name), portal)
+        for disk in fresh:
+            if read_gpt(disk) is None:
+                format_disk(disk, label=label, random=self.random(f"format/{portal}/{len(self._remote)}"))
+        mounted = list(mount_all(fresh, now=self._now))
+        volumes, letters = assign_letters([*self.volumes.values(), *mounted], self.volumes["C"], self.identity.mounted)
+        self.volumes.update(volumes)
+        portals = tuple(dict.fromkeys([*self.identity.portals, portal]))
+        self._store(replace(self.identity, mounted=letters, portals=portals))
+        return sorted(volume.letter for volume in mounted if volume.letter)
+
+    def is_remote(self, volume: GuestVolume) -> bool:
+        """Whether a volume is on a disk that the guest's host does not see."""
+        return any(volume.disk is disk for disk in self._remote)
 
     def start_engine(self) -> None:
         """Attach and recover the databases."""

@@ -93,6 +93,8 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "identity": _identity,
     "configure": lambda guest, **changes: guest.configure(**changes),
     "install_software": lambda guest, *, name: guest.install_software(name),
+    "connect_portal": lambda guest, *, portal, label="iSCSI": guest.connect_portal(portal, label=label),
+    "initiator": lambda guest: guest.initiator,
     "sysprep": lambda guest: guest.sysprep(),
     "write_file": _write_file,
     "read_file": _read_file,

@@ -22,6 +22,7 @@ from labenv.windows.disks.exfat import format_exfat
 from labenv.windows.disks.gpt import PartitionDevice
 from labenv.windows.events import Events
 from labenv.windows.files import Files
+from labenv.windows.guestnetwork import GuestNetwork
 from labenv.windows.inventory import HostInventory
 from labenv.windows.iscsi import Initiator
 from labenv.windows.localdisk import LocalDisk, LocalDiskCheckpoints
@@ -88,6 +89,7 @@ class Host:
             disks=self.disks,
             events=self.events,
         )
+        self.machines.network = GuestNetwork(fabric)
         self.checkpoints = Checkpoints(
             machines=self.machines,
             files=self.files,

@@ -204,6 +204,10 @@ class HostInventory:
         for each in made.registry:
             self._registry.set(each.path, each.name, each.type, each.value)
 
+    def set_hotfixes(self, hotfixes: tuple[str, ...]) -> None:
+        """Install or remove hotfixes."""
+        self._record["inventory"] = InventoryRecord(replace(self.record, hotfixes=hotfixes))
+
     def service(self, name: str) -> ServiceRecord | None:
         """A service by name; the cluster service runs while the node is a member."""
         return self.services.get(name.lower())

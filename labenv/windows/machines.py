@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,8 @@ from labenv.costs import Costs
 from labenv.devices import DeviceError
 from labenv.guest.errors import GuestError, NoOperatingSystem
 from labenv.guest.guest import Answers, Guest
+from labenv.guest.initiator import Network
+from labenv.guest.load import Load, LoadRecord
 from labenv.ids import Ids
 from labenv.state import State
 from labenv.windows import events as log
@@ -58,6 +61,8 @@ class Machines(VmRegistry):
         self._disks = disks
         self.running: dict[UUID, Running] = {}
         self._held: set[UUID] = set()
+        self._loads = state.table("guest.load", LoadRecord)
+        self.network: Network | None = None
 
     # -- power -------------------------------------------------------------------------------------------------
 
@@ -123,13 +128,26 @@ class Machines(VmRegistry):
             now=lambda: self._clock.time,
             seed=self._ids.seed,
             answers=Answers(host_name=""),
+            network=self.network,
+            note_loads=partial(self._remember_loads, vm.id),
         )
         try:
             guest.boot()
         except (NoOperatingSystem, DeviceError, FileSystemError):
             return running  # the VM runs and shows a boot failure, as a real one does
         running.guest = guest
+        remembered = self._loads.get(str(vm.id))
+        for load in remembered.loads if remembered is not None else ():
+            with suppress(GuestError):  # its database is gone
+                guest.start_load(load)
         return running
+
+    def _remember_loads(self, vm_id: UUID, loads: Sequence[Load]) -> None:
+        """Clients outside go on when the guest is there again after its host has lost power."""
+        if loads:
+            self._loads[str(vm_id)] = LoadRecord(tuple(loads))
+        else:
+            self._loads.pop(str(vm_id), None)
 
     def guest(self, vm: VmRecord) -> Guest:
         """The guest of a running VM, booted now if the lab was started since; raises ``VmNotRunning``."""
@@ -149,9 +167,12 @@ class Machines(VmRegistry):
     def settle(self) -> None:
         """Let every running guest do what it does by itself up to now (before its storage is looked at)."""
         for vm in list(self.vms.values()):
-            running = self.running.get(vm.id)
             if self._held and self._is_held(vm):
                 continue
+            if vm.state == "Running" and vm.id not in self.running and str(vm.id) in self._loads:
+                with suppress(VmNotRunning):
+                    self.guest(vm)
+            running = self.running.get(vm.id)
             if vm.state == "Running" and running is not None and running.guest is not None:
                 running.guest.settle()
 
@@ -220,6 +241,7 @@ class Machines(VmRegistry):
         running = self.running.pop(vm.id, None)
         if running is not None:
             running.close()
+        self._remember_loads(vm.id, ())
         stopped = self._set(
             vm, state=state, started=0, open_files=(), status="MergingDisks" if self.vms[str(vm.id)].merges else ""
         )

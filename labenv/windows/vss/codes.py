@@ -151,6 +151,8 @@ class Phase(Enum):
         "PostSnapshot", WriterState.WAITING_FOR_BACKUP_COMPLETE, WriterState.FAILED_AT_POST_SNAPSHOT,
     )  # fmt: skip
     BACKUP_COMPLETE = ("BackupComplete", WriterState.STABLE, WriterState.FAILED_AT_BACKUP_COMPLETE)
+    PRE_RESTORE = ("PreRestore", WriterState.STABLE, WriterState.FAILED_AT_PRE_RESTORE)
+    POST_RESTORE = ("PostRestore", WriterState.STABLE, WriterState.FAILED_AT_POST_RESTORE)
     BACKUP_SHUTDOWN = ("BackupShutdown", WriterState.STABLE, WriterState.FAILED_AT_BACKUP_SHUTDOWN)
 
     def __init__(self, title: str, after: WriterState, failed: WriterState) -> None:

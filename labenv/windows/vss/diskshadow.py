@@ -13,6 +13,7 @@ from labenv.windows.vss.codes import VssError
 from labenv.windows.vss.model import Component, Context
 from labenv.windows.vss.records import ShadowRecord
 from labenv.windows.vss.requestor import BackupComponents
+from labenv.windows.vss.restore import RestoreComponents, read_metadata
 from labenv.windows.vss.scriptline import ScriptError, guid_of, names, words_of
 from labenv.windows.vss.writer import Writer
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from labenv.windows.host import Host
 
 OPTIONS = ("differential", "plex", "transportable", "rollbackrecover", "txfrecover", "noautorecover")
-NOT_HERE = ("expose", "unexpose", "import", "break", "revert", "mask", "exec", "load", "simulate")
+NOT_HERE = ("expose", "unexpose", "import", "break", "revert", "mask", "exec", "simulate")
 
 Handler = Callable[["list[str]"], Coroutine[None, None, None]]
 
@@ -50,6 +51,8 @@ class DiskShadow:
         self._backup = False
         self._components: BackupComponents | None = None
         self._made: list[ShadowRecord] = []
+        self._loaded: list[Component] = []
+        self._restore: RestoreComponents | None = None
 
     async def run(self, script: str) -> int:
         """Run a script; returns the exit code: 0, or 1 if a command failed."""
@@ -74,8 +77,9 @@ class DiskShadow:
         else:
             await self._end()
         finally:
-            if self._components is not None:
-                self._components.release()
+            for session in (self._components, self._restore):
+                if session is not None:
+                    session.release()
         return 0
 
     async def _line(self, number: int, line: str) -> bool:
@@ -99,6 +103,7 @@ class DiskShadow:
             "list": self._list,
             "delete": self._delete,
             "reset": self._reset_command,
+            "load": self._load,
         }
         if command not in handlers:
             raise ScriptError(f"Line {number}: {words[0]} is not a command of DiskShadow.")
@@ -141,13 +146,19 @@ class DiskShadow:
         (self._verified if words[0].lower() == "verify" else self._excluded).append(target)
 
     async def _begin(self, words: list[str]) -> None:
+        if [w.lower() for w in words] == ["restore"]:
+            await self._begin_restore()
+            return
         if [w.lower() for w in words] != ["backup"]:
-            raise ScriptError("The lab's DiskShadow has BEGIN BACKUP only.")
+            raise ScriptError("BEGIN takes BACKUP or RESTORE.")
         if self._backup:
             raise ScriptError("A backup is under way already.")
         self._backup = True
 
     async def _end_session(self, words: list[str]) -> None:
+        if [w.lower() for w in words] == ["restore"]:
+            await self._end_restore()
+            return
         if [w.lower() for w in words] != ["backup"] or not self._backup:
             raise ScriptError("END BACKUP needs a BEGIN BACKUP before it.")
         self._backup = False
@@ -314,6 +325,36 @@ class DiskShadow:
                 if str(record.id) in self._vss.shadows:
                     await self._vss.delete(record)
         self._made = []
+
+    # -- restoring ---------------------------------------------------------------------------------------------
+
+    async def _load(self, words: list[str]) -> None:
+        if len(words) != 2 or words[0].lower() != "metadata":
+            raise ScriptError("LOAD takes METADATA and a file.")
+        try:
+            self._loaded = read_metadata(self._host.files.read(full_path(words[1])))
+        except (FileProblem, ValueError) as error:
+            reason = error.message if isinstance(error, FileProblem) else str(error)
+            raise ScriptError(f"The metadata file {words[1]} cannot be read: {reason}") from error
+
+    async def _begin_restore(self) -> None:
+        if not self._loaded or self._restore is not None:
+            raise ScriptError("BEGIN RESTORE needs a LOAD METADATA before it, once.")
+        chosen = [c for c in self._loaded if not self._is_excluded(c)]
+        self._restore = RestoreComponents(self._vss, chosen)
+        await self._restore.gather_writer_metadata()
+        await self._restore.pre_restore()
+
+    def _is_excluded(self, component: Component) -> bool:
+        writer = self._vss.writer(component.writer)
+        return writer is not None and (names(self._excluded, writer) or names(self._excluded, writer, component))
+
+    async def _end_restore(self) -> None:
+        if self._restore is None:
+            raise ScriptError("END RESTORE needs a BEGIN RESTORE before it.")
+        await self._restore.post_restore()
+        self._restore.release()
+        self._restore = None
 
     # -- listing and deleting ----------------------------------------------------------------------------------
 

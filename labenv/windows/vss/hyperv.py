@@ -26,7 +26,7 @@ from labenv.windows.records import VmRecord
 from labenv.windows.vhds import OpenDisk
 from labenv.windows.vmconfig import is_active
 from labenv.windows.vmregistry import shown_id
-from labenv.windows.vss import codes
+from labenv.windows.vss import codes, restore
 from labenv.windows.vss.codes import VssError
 from labenv.windows.vss.model import Component, Method, SnapshotSet
 from labenv.windows.vss.writer import Writer
@@ -45,6 +45,9 @@ FAILED, REVERT_DISK, REVERT, PHYSICAL = 10102, 10103, 10104, 10107
 
 NO_CONTROLLER = 10103
 """The same number stands for a VM that cannot be backed up online, because it has no SCSI controller."""
+
+REMOTE_FIX = {"2008r2": "KB975354", "2012": "KB2770917"}
+"""The hotfix by which a guest's shadow copy leaves out what reaches it past its host."""
 
 Trace = Callable[[str, str, str], None]
 
@@ -140,7 +143,7 @@ class HyperVWriter(Writer):
         if not guest.system.integration_services:
             return Method.SAVED, "the guest has no integration services"
         if self.host.spec.era != "2022":
-            small = [letter for letter, v in guest.volumes.items() if v.size < LEAST_VOLUME]
+            small = [letter for letter, v in guest.own_volumes.items() if v.size < LEAST_VOLUME]
             if small:
                 return Method.SAVED, f"guest volume {small[0]}: is smaller than 300 MB"
             if self._lacks_controller(vm):
@@ -213,6 +216,7 @@ class HyperVWriter(Writer):
         if self.host.spec.era == "2022":
             await self._checkpoint(session, vm, method)
         elif method is Method.ONLINE:
+            self._past_the_host(vm)
             if not work.recover:
                 text = "the shadow copies cannot be written after their creation (transportable or no auto-recovery)"
                 raise VssError(codes.WRITER_NONRETRYABLE, text)
@@ -221,6 +225,17 @@ class HyperVWriter(Writer):
             self._trace("Hyper-V writer", "save", f"{vm.name}: {reason}")
             session.saved.append(vm.id)
             await self.host.machines.save(vm)
+
+    def _past_the_host(self, vm: VmRecord) -> None:
+        """Disks of the guest's own initiator are left out; without the hotfix the guest's writers trip over them."""
+        if not self.host.machines.guest(vm).has_remote_disks:
+            return
+        fix = REMOTE_FIX[self.host.spec.era]
+        if fix not in self.host.inventory.record.hotfixes:
+            text = f"the guest uses iSCSI disks of its own, which its shadow copy cannot hold (hotfix {fix} is missing)"
+            raise VssError(codes.WRITER_RETRYABLE, text)
+        text = f"The guest of virtual machine '{vm.name}' uses iSCSI disks of its own; this backup leaves them out."
+        self._log(PHYSICAL, text, vm, level=log.WARNING)
 
     async def _shadow(self, session: Session, vm: VmRecord) -> None:
         """The guest's own VSS: its writers freeze, a software shadow copy is made, its writers thaw."""
@@ -360,6 +375,20 @@ class HyperVWriter(Writer):
             except (VmNotRunning, GuestError, DeviceError, FileSystemError):
                 continue  # the guest went away and its shadow copy with it
         session.shadows.clear()
+
+    # -- restore -----------------------------------------------------------------------------------------------
+
+    async def pre_restore(self, work: SnapshotSet) -> None:
+        """The virtual machines are turned off and deleted."""
+        for component in work.of(self.id):
+            await restore.let_go(self.host, component)
+
+    async def post_restore(self, work: SnapshotSet) -> None:
+        """The virtual machines are registered from their restored files, if these are all back."""
+        if not work.restored:
+            raise VssError(codes.WRITER_NONRETRYABLE, "not all files of the components have been restored")
+        for component in work.of(self.id):
+            await restore.take_back(self.host, component)
 
     # -- the end -----------------------------------------------------------------------------------------------
 

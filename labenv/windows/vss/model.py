@@ -114,6 +114,7 @@ class SnapshotSet:
         shown_on: the host whose disks the shadow copies are while they are recovered; None: the writer's own.
         status: where each writer stands; a writer's own state is that of the backup that it heard of last.
         recover: whether the shadow copies are written by writers after their creation (auto-recovery).
+        restored: in a restore: whether all files are back.
         options: ``transportable``, ``plex``, ``noautorecover``, ... as the requestor set them.
     """
 
@@ -125,6 +126,7 @@ class SnapshotSet:
     recover: bool = False
     status: dict[UUID, Status] = field(default_factory=dict)
     shown_on: Host | None = None
+    restored: bool = False
 
     def target(self, volume: UUID) -> Target | None:
         """The shadow copy of a volume."""

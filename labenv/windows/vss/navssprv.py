@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from labenv.clock import SECOND
 from labenv.windows import events as log
 from labenv.windows.disks.gpt import Gpt
 from labenv.windows.records import DiskRecord
@@ -34,6 +35,11 @@ LIMIT = 10_000
 """Milliseconds in which a commit has to be done."""
 
 BUSY = "1520351"
+IDLE_FIX = "KB972623"
+"""The hotfix that lets a hardware provider finish its cleaning up."""
+
+IDLE = 180
+"""Seconds after which the VSS service ends when nobody uses it."""
 _CODES = {
     "525062": codes.MAXIMUM_SNAPSHOTS,
     "524479": codes.INSUFFICIENT_STORAGE,
@@ -332,14 +338,22 @@ class DataOntapProvider(Provider):
                 try:
                     path = f"/storage/volumes/{lun.volume}/snapshots"
                     for record in await lun.client.records(path, name=name, fields="uuid"):
-                        await self._delete(lun.client, lun.volume, record["uuid"])
+                        await self._delete(lun.client, lun.volume, record["uuid"], within=self._patience())
                 except ArrayError as error:
                     self._log_refusal(lun.client, error)
         for target in targets:
             self._luns.pop(target.shadow, None)
 
-    async def _delete(self, client: ArrayClient, volume: str, snapshot: str) -> None:
+    def _patience(self) -> int | None:
+        """Seconds for which cleaning up may go on: in the oldest era the VSS service ends under it, unless mended."""
+        mended = IDLE_FIX in self._host.inventory.record.hotfixes
+        return None if self._host.spec.era != "2008r2" or mended else IDLE
+
+    async def _delete(self, client: ArrayClient, volume: str, snapshot: str, *, within: int | None = None) -> None:
+        started = self._host.clock.now
         for attempt in range(self._settings.clone_retries + 1):
+            if within is not None and self._host.clock.now - started > within * SECOND:
+                raise ArrayError(BUSY, "the service has ended before the Snapshot copy could be deleted")
             if attempt:
                 await self._host.clock.sleep(self._settings.clone_interval)
             try:

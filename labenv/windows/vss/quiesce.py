@@ -75,7 +75,7 @@ def leave_consistent(
     Nothing may happen in between but the cut. Raises ``GuestError`` if the guest cannot take part: a volume has no room
     for its own shadow copy, or no operating system is found.
     """
-    for letter, volume in guest.volumes.items():
+    for letter, volume in guest.own_volumes.items():
         if volume.free // 2 // BLOCK < FEWEST_SLOTS:
             raise ShadowStorageFull(f"volume {letter}: of the guest has {volume.free} bytes free, too few to take part")
     overlays = [Overlay(disk) for disk in disks]

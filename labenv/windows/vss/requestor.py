@@ -63,6 +63,7 @@ class BackupComponents:
         self.metadata: dict[Writer, list[Component]] = {}
         self.succeeded = False
         self.records: list[ShadowRecord] = []
+        vss.using(1)
 
     def _require(self, operation: str, *stages: Stage) -> None:
         if self._stage not in stages:
@@ -244,6 +245,7 @@ class BackupComponents:
         if self._stage is Stage.RELEASED:
             return
         self._stage = Stage.RELEASED
+        self._vss.using(-1)
         if self._work is not None:
             self._free()
             for writer in self.involved():

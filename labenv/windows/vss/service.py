@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from labenv.windows.vss.arrival import Arrivals
 from labenv.windows.vss.codes import Phase, VssError
 from labenv.windows.vss.hyperv import HyperVWriter
 from labenv.windows.vss.model import SnapshotSet, Status, Target
-from labenv.windows.vss.navssprv import DataOntapProvider
+from labenv.windows.vss.navssprv import IDLE, DataOntapProvider
 from labenv.windows.vss.provider import Provider, SystemProvider
 from labenv.windows.vss.records import ShadowRecord
 from labenv.windows.vss.settings import Settings
@@ -41,6 +42,9 @@ FREEZE = 60
 
 TRACE_LOG, TRACE_SOURCE = "SmhvLab-VSS-Trace", "labenv"
 """The lab's own log of every step of VSS, in the place of vsstrace.exe."""
+
+DEMAND = ("VSS", "swprv")
+"""Services that are started when they are needed and end when they are not."""
 
 UNEXPECTED = (PsError, GuestError, VirtualDiskError, *FILE_ERRORS)
 """What storage and guests may raise in the middle of anything."""
@@ -70,17 +74,49 @@ class Vss:
         self._own_providers: list[Provider] = [self.hardware, SystemProvider(host)]
         self.creating: SnapshotSet | None = None
         self.current: SnapshotSet | None = None
+        self._users = 0
+        self._left = 0
 
     def restart(self) -> None:
         """The host has started: writers are stable, volatile shadow copies and half-made sets are forgotten."""
         self.creating = None
         self.current = None
+        self._users = 0
+        for name in DEMAND:
+            self._stop(name)
         for writer in (*self._own_writers, self.csv):
             writer.reset()
         for provider in self._own_providers:
             provider.reset()
         for key in [key for key, record in self.shadows.items() if "Persistent" not in record.attributes]:
             del self.shadows[key]
+
+    def using(self, change: int) -> None:
+        """A requestor begins (1) or ends (-1); some minutes after the last one the service ends."""
+        self._users += change
+        self._left = self.host.clock.now
+        if not self._users and self._is_running("VSS"):
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                return  # the lab is being taken down
+            self.host.clock.spawn(self._end_idle(self._left), name="VSS idle")
+
+    async def _end_idle(self, since: int) -> None:
+        await self.host.clock.sleep(IDLE)
+        if self._users or self._left != since or not self._is_running("VSS"):
+            return
+        for name in DEMAND:
+            self._stop(name)
+        self.host.events.write("Application", "VSS", 8224, "The VSS service is shutting down due to idle timeout.")
+
+    def _is_running(self, name: str) -> bool:
+        service = self.host.inventory.service(name)
+        return service is not None and service.status == "Running"
+
+    def _stop(self, name: str) -> None:
+        if self._is_running(name):
+            self.host.inventory.set_service(name, status="Stopped")
 
     @property
     def writers(self) -> list[Writer]:
@@ -399,6 +435,8 @@ def _handler(writer: Writer, phase: Phase) -> Callable[..., Awaitable[None]]:
         Phase.THAW: writer.thaw,
         Phase.POST_SNAPSHOT: writer.post_snapshot,
         Phase.BACKUP_COMPLETE: writer.backup_complete,
+        Phase.PRE_RESTORE: writer.pre_restore,
+        Phase.POST_RESTORE: writer.post_restore,
     }
     return handlers[phase]
 

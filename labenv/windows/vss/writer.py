@@ -58,6 +58,12 @@ class Writer:
     async def backup_complete(self, work: SnapshotSet, *, succeeded: bool) -> None:
         """The requestor has saved what it wanted."""
 
+    async def pre_restore(self, work: SnapshotSet) -> None:
+        """Let go of what is about to be replaced."""
+
+    async def post_restore(self, work: SnapshotSet) -> None:
+        """What was replaced can be used again."""
+
     def abort(self, work: SnapshotSet) -> None:
         """The set is given up."""
 

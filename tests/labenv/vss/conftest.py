@@ -67,3 +67,18 @@ def old_cluster(_cluster_2008: Bench) -> Iterator[Bench]:
     _cluster_2008.restore()
     yield _cluster_2008
     assert _cluster_2008.site.failures == []
+
+
+@pytest.fixture(scope="session")
+def _cluster_2022(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    made = Bench(tmp_path_factory.mktemp("vsscluster2022"), "2022", source="cluster.toml")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cluster_today(_cluster_2022: Bench) -> Iterator[Bench]:
+    """Two nodes of today's Windows Server with shared volumes."""
+    _cluster_2022.restore()
+    yield _cluster_2022
+    assert _cluster_2022.site.failures == []

@@ -199,7 +199,8 @@ def test_a_cause_its_effect_and_the_next_backup(bench: Bench, case: Case) -> Non
 
 OUTSIDE = {
     "rename-overload", "lun-offline", "clone-beside-parent", "backup-mounted", "volume-renamed", "switch-renamed",
-    "node-lost", "redirected-access-left", "cluster-network-unbound", "vm-being-restored", "vm-made-anew",
+    "hotfix-missing", "node-lost", "redirected-access-left", "cluster-network-unbound", "vm-being-restored",
+    "vm-made-anew",
 }  # fmt: skip
 """Causes whose effect is not that of one backup on one host: the tests below."""
 

@@ -146,3 +146,43 @@ def test_an_overlay_reads_what_was_written_to_it(today: Bench) -> None:
     for offset, length in ((0, 1 << 16), (4095, 2), (8000, 8000), (19999, 10002), (7, 0)):
         assert overlay.read(offset, length) == bytes(expected[offset : offset + length])
     assert device.read(0, 1 << 16) == original
+
+
+@pytest.mark.parametrize("coordinator", ["hv1", "hv2"])
+def test_a_shared_volume_with_vms_of_both_nodes(cluster_today: Bench, coordinator: str) -> None:
+    """One Snapshot copy with consistent parents of all VMs below their live leaves; nothing stays on the nodes."""
+    bench = cluster_today
+    csv = "C:\\ClusterStorage\\Volume1\\"
+    vms = ("sql01", "web01", "web02")
+    for vm in vms:
+        bench.guest(vm).insert("bb1", 100)
+        bench.guest(vm).begin("bb1", 400)
+    ran = bench.script(*backup(csv), on=coordinator)
+    assert ran.code == 0, ran.text
+    first = f"{{{ran.set_id}}}"
+    assert bench.snapshots("csv1") == [first]
+    system = bench.image("csv1", first, "/csv1")
+    for vm in vms:
+        assert any(".avhd" in e.name for e in system.listdir(f"\\{vm}"))
+        assert not any(bench.guest_files(system, f"\\{vm}", vm)["F"].read_file(LOG)[:8])
+    bench.run("Start-Sleep", Seconds=200)
+    for host in bench.hosts.values():
+        assert not host.machines.snapshots
+        assert set(bench.states(host.name).values()) == {(1, 0)}
+    for vm in vms:
+        assert bench.guest(vm).commit("bb1") == 500
+        assert bench.guest(vm).checkdb("bb1").ok
+
+
+def test_a_shared_volumes_guest_that_fails_on_another_node(cluster_today: Bench) -> None:
+    """The CSV writer shows the failure of the other node; after mending all VMs are in the set."""
+    bench = cluster_today
+    csv = "C:\\ClusterStorage\\Volume1\\"
+    bench.cause("guest-volume-full", vm="web01")
+    ran = bench.script("writer verify {1072ae1c-e5a7-4ea1-9e4a-6f7964656570}", *backup(csv), on="hv1")
+    assert ran.code == 1
+    assert bench.states("hv1")["Cluster Shared Volume VSS Writer"][0] == 8
+    assert bench.script("delete shadows all", on="hv1").code == 0
+    bench.mend()
+    bench.run("Start-Sleep", Seconds=200)
+    assert bench.script(*backup(csv), on="hv1").code == 0
