@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from smhvlab import cli_images, cli_policy
+from smhvlab import cli_dr, cli_images, cli_policy
 from smhvlab.errors import Cancelled, ConfirmationNeeded, SmhvLabError
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--topology", default="standalone")
     lab.add_argument("--port", type=_port, default=8888, help="of JupyterLab (default: %(default)s)")
     lab.add_argument("--no-browser", action="store_true")
-    demo = verb("demo", _demo, "the SQL Server test of the TR's appendix, on a fresh lab")
-    demo.add_argument("--site", default="lab:standalone", help="default: %(default)s")
+    demo = verb("demo", _demo, "the SQL Server test of the TR's appendix, or a disaster, on a fresh lab")
+    demo.add_argument("what", nargs="?", default="sql", choices=["sql", "dr"], help="default: %(default)s")
+    demo.add_argument("--site", default="", help="default: lab:standalone, for dr lab:dr-pair")
     on_site(verb("check", _check, "what of a site is reachable and permitted"))
     on_site(verb("advise", _advise, "hold the site against the rules of the TR; exit code 1 if there are errors"))
     for table in ("vms", "volumes", "luns", "snapshots", "datasets", "backups", "disks", "mirrors"):
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     added = cli_images.Verbs(verb, on_site, _connect, _carry_out, _table, _show, _say)
     cli_images.add(added)
     cli_policy.add(added)
+    cli_dr.add(added)
     doctor = on_site(verb("doctor", _doctor, "runs that were killed: list them, finish or undo them; leftovers"))
     what = doctor.add_mutually_exclusive_group()
     what.add_argument("--resume", metavar="RUN", help="go on with a run")
@@ -158,7 +160,13 @@ def _demo(options: argparse.Namespace) -> int:
     def tell(line: str) -> None:
         _say(line, error=options.json)
 
+    options.site = options.site or {"sql": "lab:standalone", "dr": "lab:dr-pair"}[options.what]
     tell(f"Connecting to {options.site} (a fresh lab takes a few seconds); Ctrl-C stops and undoes")
+    if options.what == "dr":
+        stages = cli_dr.demo(options, tell)
+        if options.json:
+            _say(json.dumps(asdict(stages)))
+        return 0
     with _connect(options) as site:
         result = Demo(site, tell=tell).run()
     if options.json:

@@ -70,7 +70,7 @@ class Site(SiteImages, Advised):
         self.log = WireLog()
         self.control = WireControl(seam=seam)
         self._secrets = secrets or Secrets(profile)
-        self._keep = keep
+        self.keep = keep
         self.partner: Site | None = None
         self._threads: dict[int, Tools] = {}
         self._lock = threading.Lock()
@@ -152,7 +152,7 @@ class Site(SiteImages, Advised):
             everything, self._threads = list(self._threads.values()), {}
         for tools in everything:
             tools.close()
-        down = getattr(self._keep, "down", None)
+        down = getattr(self.keep, "down", None)
         if down is not None:
             down()
 

@@ -1,0 +1,95 @@
+"""The command's verbs about two sites (TR 8)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from smhvlab.cli_images import Command, Verbs
+
+if TYPE_CHECKING:
+    from smhvlab.flow import Flow
+    from smhvlab.site import Site
+
+
+def add(to: Verbs) -> None:
+    """Add the verbs."""
+
+    def flow(make: Callable[[Site, argparse.Namespace], Flow[Any]]) -> Command:
+        def command(options: argparse.Namespace) -> int:
+            from smhvlab.dr import couple
+
+            with to.connect(options) as site:
+                if not options.partner:
+                    return to.carry_out(make(site, options), options)
+                here, options.site = options.site, options.partner
+                with to.connect(options) as other:
+                    options.site = here
+                    couple(other, site)
+                    return to.carry_out(make(site, options), options)
+
+        return command
+
+    def verb(name: str, make: Callable[[Site, argparse.Namespace], Flow[Any]], text: str) -> argparse.ArgumentParser:
+        sub = to.on_site(to.verb(name, flow(make), text), changes=True)
+        sub.add_argument("--partner", default="", help="the other site, as --site; leave it out if it is destroyed")
+        return sub
+
+    protect = verb("protect", _protect, "on the primary: replicate data and SnapInfo to the other site (TR 8)")
+    protect.add_argument("volume", nargs="*", help="default: those of all datasets, and SnapInfo's")
+    protect.add_argument("--inside", action="store_true", help="to other volumes of the same cluster")
+    info = verb("connect-snapinfo", _connect_snapinfo, "on the secondary: failover steps 1 to 3 for SnapInfo (TR 8)")
+    info.add_argument("--volume", default="snapinfo", help="the primary's SnapInfo volume (default: %(default)s)")
+    info.add_argument("--folder", default="S:\\SnapInfo", help="where SnapInfo was there (default: %(default)s)")
+    _manner(info)
+    failover = verb("failover", _failover, "on the secondary: failover steps 1 and 4 to 7 (TR 8)")
+    failover.add_argument("backup", nargs="*", help="default: the newest of each dataset whose data arrived")
+    failover.add_argument("--vm", action="append", default=[], help="only this VM; may be repeated")
+    _manner(failover)
+    verb("reverse", _reverse, "on the site that runs the VMs: failback steps 1 to 3 (TR 8)")
+    failback = verb("failback", _failback, "on the site to which the VMs go home: failback steps 4 to 11 (TR 8)")
+    failback.add_argument("--no-update", action="store_true", help="leave out the extra update: data are lost")
+    verb("return-to-normal", _normal, "on the secondary: clean up, and mirror in the first direction again (TR 8)")
+
+
+def _manner(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--manner",
+        default="today",
+        choices=["today", "tr"],
+        help="tr: break, then SnapRestore, with the TR's end states (default: %(default)s)",
+    )
+
+
+def _protect(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.dr.protect(options.volume, inside=options.inside)
+
+
+def _connect_snapinfo(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.dr.connect_snapinfo(volume=options.volume, folder=options.folder, manner=options.manner)
+
+
+def _failover(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.dr.failover(options.backup, vms=options.vm, manner=options.manner)
+
+
+def _reverse(site: Site, _: argparse.Namespace) -> Flow[Any]:
+    return site.dr.reverse()
+
+
+def _failback(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.dr.failback(update=not options.no_update)
+
+
+def _normal(site: Site, _: argparse.Namespace) -> Flow[Any]:
+    return site.dr.return_to_normal()
+
+
+def demo(options: argparse.Namespace, tell: Callable[[str], None]) -> Any:
+    """The disaster on a lab of its own; its result."""
+    from smhvlab.dr import connect_pair
+    from smhvlab.dr_demo import DrDemo, disaster_of
+
+    with connect_pair(options.site) as pair:
+        return DrDemo(pair, disaster_of(pair.primary.keep), tell=tell).run()

@@ -1,0 +1,36 @@
+"""The disaster from end to end, as ``smhvlab demo dr`` runs it (TR 8)."""
+
+from __future__ import annotations
+
+import pytest
+
+from labenv.lab import Lab
+from smhvlab.dr import SitePair
+from smhvlab.dr_demo import DrDemo, disaster_of
+from smhvlab.errors import NotAllowed
+
+
+def test_every_stage_is_measured(pair: SitePair, lab: Lab) -> None:
+    """Rows survive but for the transactions after the last replicated backup; only changed blocks travel back."""
+    told: list[str] = []
+    result = DrDemo(pair, disaster_of(lab), tell=told.append).run()
+    stages = {stage.name: stage for stage in result.stages}
+    assert list(stages) == [
+        "loaded, backed up, replicated",
+        "the first site is dead",
+        "failed over",
+        "the second site works",
+        "data are back on the first site",
+        "failed back",
+        "replicated in the first direction again",
+    ]
+    assert stages["failed over"].lost == 40
+    assert set(stages["failed back"].databases.values()) == {28}
+    assert all(all(stage.checkdb.values()) for stage in result.stages)
+    full, back = (stages[n].transferred for n in ("loaded, backed up, replicated", "data are back on the first site"))
+    assert 0 < back < full / 20
+    assert set(stages["failed over"].relationships.values()) == {"broken_off"}
+    assert set(stages["replicated in the first direction again"].relationships.values()) == {"snapmirrored"}
+    assert any(line.startswith("== failed over: 160 rows, 40 transactions lost") for line in told)
+    with pytest.raises(NotAllowed, match="Only a lab"):
+        disaster_of(None)
