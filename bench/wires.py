@@ -60,9 +60,9 @@ def flow_counts(lab: Lab) -> None:
 
         rows: list[tuple[str, tuple[int, int]]] = []
         rows.append(("provision of a VM", counted(site, run(site.provision("web02")))))  # type: ignore[arg-type]
-        rows.append(("backup of a VM alone on its LUN", counted(site, run(site.backup("Sql")))))  # type: ignore[arg-type]
-        one = counted(site, run(site.backup("One")))  # type: ignore[arg-type]
-        two = counted(site, run(site.backup("Two")))  # type: ignore[arg-type]
+        rows.append(("backup of a VM alone on its LUN", counted(site, run(site.backup("Sql", consistency="crash")))))  # type: ignore[arg-type]
+        one = counted(site, run(site.backup("One", consistency="crash")))  # type: ignore[arg-type]
+        two = counted(site, run(site.backup("Two", consistency="crash")))  # type: ignore[arg-type]
         rows += [("backup of one VM of a shared volume", one), ("backup of two VMs of that volume", two)]
         names = site.backups().set_index("dataset")["name"]
         rows.append(("restore by LUN clone", counted(site, run(site.restore(names["Sql"], "sql01")))))  # type: ignore[arg-type]

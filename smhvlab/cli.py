@@ -111,9 +111,18 @@ def _parser() -> argparse.ArgumentParser:
     dataset = on_site(verb("dataset", _dataset, "create a dataset of VMs (TR 5.2)"))
     dataset.add_argument("name")
     dataset.add_argument("vm", nargs="+")
-    backup = on_site(verb("backup", _backup, "back up a dataset (TR 6.2, 10)"), changes=True)
+    backup = on_site(verb("backup", _backup, "back up a dataset (TR 6.2, 9, 10, 12)"), changes=True)
     backup.add_argument("dataset")
-    backup.add_argument("--consistency", default="crash", choices=["crash"])
+    backup.add_argument("--consistency", default="application", choices=["application", "crash"])
+    backup.add_argument(
+        "--distributed",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="one set for the VMs of all nodes (TR 12; default: where that is possible)",
+    )
+    backup.add_argument(
+        "--allow-saved-state", action="store_true", help="save VMs that cannot be backed up while they run (TR 6.4)"
+    )
     restore = on_site(verb("restore", _restore, "restore one VM from a backup (TR 6.7)"), changes=True)
     restore.add_argument("backup")
     restore.add_argument("vm")
@@ -234,7 +243,13 @@ def _dataset(options: argparse.Namespace) -> int:
 
 def _backup(options: argparse.Namespace) -> int:
     with _connect(options) as site:
-        return _carry_out(site.backup(options.dataset, consistency=options.consistency), options)
+        flow = site.backup(
+            options.dataset,
+            consistency=options.consistency,
+            distributed=options.distributed,
+            allow_saved_state=options.allow_saved_state,
+        )
+        return _carry_out(flow, options)
 
 
 def _restore(options: argparse.Namespace) -> int:

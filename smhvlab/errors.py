@@ -28,6 +28,7 @@
     │   ├── NotVerified           a backup does not hold what it should
     │   ├── NameTaken             something already has the name that is to be created
     │   └── NotAllowed            the site's state, or a rule of the TR, forbids it
+    ├── BackupFailed              hosts or array say that a backup is not what it has to be; it was taken back
     ├── Cancelled                 the user cancelled
     ├── JournalError              a run record cannot be used
     │   ├── JournalLocked         its run is still alive
@@ -44,6 +45,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 __all__ = [
+    "BackupFailed",
     "Cancelled",
     "ConfirmationNeeded",
     "ConnectionFailed",
@@ -375,6 +377,10 @@ class NameTaken(Refused):
 
 class NotAllowed(Refused):
     """The state of the site, or a rule of the TR, forbids it."""
+
+
+class BackupFailed(SmhvLabError):
+    """What hosts and array tell of a backup is not what it has to be: it does not count, and is taken back."""
 
 
 class Cancelled(SmhvLabError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from smhvlab.errors import NotFound, NotUnique, PowerShellError
 from smhvlab.wires.powershell import PowerShellWire, Record, Running
@@ -11,6 +11,22 @@ from smhvlab.wires.powershell import PowerShellWire, Record, Running
 _ATTEMPTS = 60  # looks, five seconds apart, until a VM has reached a state
 
 _WAVE = 10  # commands for different VMs that run on a host at the same time
+_DOING = frozenset(
+    {
+        "MigratingVirtualMachine",
+        "StorageMigrationPhaseOne",
+        "StorageMigrationPhaseTwo",
+        "CreatingSnapshot",
+        "ApplyingSnapshot",
+        "MergingDisks",
+        "ExportingVirtualMachine",
+        "BackingUpVirtualMachine",
+    }
+)
+"""Operational states in which somebody is at work on a VM."""
+
+_VSS_SERVICE = "5CED1297-4598-4915-A5FC-AD21BB4D02A4"
+"""Id of the integration service for backup; its name is in the host's language."""
 
 _PASSING = frozenset({"Starting", "Stopping", "Saving", "FastSaving", "Pausing", "Resuming", "Reset"})
 """States in which a VM takes no order: somebody, perhaps a process that is dead by now, has just given one."""
@@ -43,6 +59,10 @@ class Vm:
         parents: files that its virtual disks are based on; only ``HyperV.with_checkpoints`` knows them,
         checkpoint_ids: and the ids of its checkpoints.
         host: the host on which it is registered.
+        doing: what is being done to it (``MigratingVirtualMachine``, ``MergingDisks``, ...), "" for nothing.
+        checkpoint_type: what ``Checkpoint-VM`` makes of it, "" where the host does not tell.
+        replicated: whether Hyper-V Replica takes care of it.
+        fibre_channel: whether it has a virtual Fibre Channel adapter.
     """
 
     id: str
@@ -55,6 +75,10 @@ class Vm:
     parents: tuple[str, ...] = ()
     checkpoint_ids: tuple[str, ...] = ()
     host: str = ""
+    doing: str = field(default="", compare=False)
+    checkpoint_type: str = ""
+    replicated: bool = False
+    fibre_channel: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -85,6 +109,10 @@ _FIELDS = (
     "Generation",
     "ConfigurationLocation",
     "SnapshotFileLocation",
+    "OperationalStatus",
+    "CheckpointType",
+    "ReplicationState",
+    "FibreChannelHostBusAdapters",
 )
 _DRIVE_FIELDS = ("VMId", "Path", "ControllerType", "ControllerNumber", "ControllerLocation", "DiskNumber")
 
@@ -248,22 +276,36 @@ class HyperV:
 
     def configuration_file(self, vm: Vm) -> str:
         """Path of the VM's configuration file. Raises NotFound."""
-        wanted = vm.id.casefold()
-        for path in self._leaves(f"{vm.configuration}\\Virtual Machines"):
-            leaf = path.rpartition("\\")[2].casefold()
-            if leaf in (f"{wanted}.vmcx", f"{wanted}.xml"):
-                return path
-        raise NotFound(
-            f"The VM {vm.name} has no configuration file under {vm.configuration}",
-            next_action="Look into the folder on the host; a VM without its file cannot be registered again.",
-            tr="6.2",
-        )
+        return self.configuration_files([vm])[vm.id]
 
-    def _leaves(self, folder: str) -> list[str]:
-        if not self.host.run("Test-Path", {"LiteralPath": folder})[0]:
-            return []
-        records = self.host.run("Get-ChildItem", {"LiteralPath": folder, "File": True}, select=("FullName",))
-        return [str(record["FullName"]) for record in records]
+    def configuration_files(self, vms: Sequence[Vm]) -> dict[str, str]:
+        """Paths of the configuration files by the VM's id, in one request. Raises NotFound."""
+        folders = list(dict.fromkeys(f"{vm.configuration}\\Virtual Machines" for vm in vms))
+        records = self.host.run(
+            "Get-ChildItem", {"LiteralPath": folders, "File": True}, select=("FullName",), error_action="Continue"
+        )
+        leaves = {(path := str(record["FullName"])).rpartition("\\")[2].casefold(): path for record in records}
+        found: dict[str, str] = {}
+        for vm in vms:
+            names = (f"{vm.id}{ending}".casefold() for ending in (".vmcx", ".xml"))
+            present = [leaves[name] for name in names if name in leaves]
+            if not present:
+                raise NotFound(
+                    f"The VM {vm.name} has no configuration file under {vm.configuration}",
+                    next_action="Look into the folder on the host; a VM without its file cannot be registered again.",
+                    tr="6.2",
+                )
+            found[vm.id] = present[0]
+        return found
+
+    def answering(self) -> set[str]:
+        """Ids of the VMs whose integration service for backup is switched on; one request for all."""
+        records = self.host.run(
+            "Get-VMIntegrationService", {"VMName": "*"}, select=("VMId", "Id", "Enabled"), error_action="Continue"
+        )
+        return {
+            str(record["VMId"]) for record in records if _VSS_SERVICE in str(record["Id"]).upper() and record["Enabled"]
+        }
 
 
 def one_named(name: str, vms: Iterable[Vm]) -> Vm:
@@ -304,6 +346,10 @@ def _vm(record: Record, disks: Iterable[VmDisk], *, host: str) -> Vm:
         checkpoints=str(record["SnapshotFileLocation"]).rstrip("\\"),
         disks=tuple(sorted(disks, key=_position)),
         host=host,
+        doing=next((text for one in record["OperationalStatus"] or () if (text := str(one)) in _DOING), ""),
+        checkpoint_type=str(record["CheckpointType"] or ""),
+        replicated=str(record["ReplicationState"] or "Disabled") != "Disabled",
+        fibre_channel=bool(record["FibreChannelHostBusAdapters"]),
     )
 
 

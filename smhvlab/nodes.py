@@ -10,7 +10,7 @@ from smhvlab.hyperv import HyperV, Vm
 from smhvlab.profile import HostEndpoint
 from smhvlab.snapdrive import HostDisk, SnapDrive
 from smhvlab.sql import Sql
-from smhvlab.wires.powershell import PowerShellWire
+from smhvlab.wires.powershell import PowerShellWire, Record
 
 REGISTRY = "HKLM:\\SOFTWARE\\NetApp\\SnapManager for Hyper-V\\Server"
 """Registry key of a host that holds SMHV's settings; SnapInfoPath is one of its values."""
@@ -167,6 +167,14 @@ class Nodes:
         waves = [(node, node.snapdrive.begin_disks()) for node in nodes]
         return [disk for node, running in waves for disk in node.snapdrive.collect_disks(running)]
 
+    def coordinator(self) -> Node:
+        """The node that owns the cluster itself (the group of its name and address); a stand-alone host."""
+        if self.cluster is None:
+            return self.own()
+        records = self.own().host.run("Get-ClusterGroup", select=("IsCoreGroup", "GroupType", "OwnerNode"))
+        owners = [_name_of(record["OwnerNode"]) for record in records if str(record["GroupType"]) == "Cluster"]
+        return self[owners[0]] if owners else self.own()
+
     def shared_volumes(self) -> list[SharedVolume]:
         """The cluster shared volumes, by path; none on a stand-alone host."""
         if self.cluster is None:
@@ -183,7 +191,7 @@ class Nodes:
                 redirected=bool(info["RedirectedAccess"]),
             )
             for record in records
-            for info in record["SharedVolumeInfo"] or ()
+            for info in _several(record["SharedVolumeInfo"])
         ]
         return sorted(found, key=lambda volume: volume.path.casefold())
 
@@ -198,6 +206,11 @@ def home_of(path: str, *, host: str, disks: Sequence[HostDisk], shared: Sequence
             if disk.host.casefold() == host.casefold() or access.casefold() in {v.path.casefold() for v in shared}:
                 matches.append((len(access), disk))
     return max(matches, key=lambda match: match[0])[1] if matches else None
+
+
+def _several(value: object) -> list[Record]:
+    """What PowerShell gave as a list, or as the only thing that would have been in it."""
+    return list(value) if isinstance(value, list) else [] if value is None else [value]  # type: ignore[list-item]
 
 
 def _name_of(node: object) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from smhvlab.backup import BackupDone, BackupState, CrashConsistentBackup
+from smhvlab.backup import BackupDone, CrashConsistentBackup, CrashState
+from smhvlab.backup_checkpoint import CheckpointBackup, CheckpointState
+from smhvlab.backup_vss import ApplicationConsistentBackup, SetsState
 from smhvlab.errors import Cancelled, NotAllowed, NotFound, SmhvLabError
 from smhvlab.policy import Phase, Policy
 from smhvlab.policystore import PolicyStore
@@ -186,31 +188,25 @@ class After(_UnderPolicy[S]):
         )
 
 
-class PolicyCrashBackup(After[BackupState], CrashConsistentBackup, Before[BackupState]):
-    """Back up a dataset under a policy, crash-consistent."""
+class _Registers(After[S]):
+    """A backup's own steps with the policy's name and tag in its record."""
 
-    tr = "5.2, 6.3, 10"
-
-    def survey(self) -> BackupState:
+    def survey(self) -> Any:
         """As the backup's; also reads the policy. Raises NotFound, NotAllowed."""
         self._found = None
-        _ = self.rules
+        self._apply(self.rules)
         return super().survey()
 
-    def _record(self, s: BackupState) -> Backup:
-        return replace(s.record, policy=self.policy, tag=self.rules.tag.value)
+    def _apply(self, rules: Policy) -> None:
+        """Take over what the policy says of the backup itself."""
 
-    @step("Register the backup in SnapInfo", tr="6.2/4", items=lambda s: (f"{s.name}.json",))
-    def register(self, s: BackupState) -> None:
-        self.snapinfo.ensure_backup(self._record(s))
+    def _record(self, s: Any) -> Backup:
+        record: Backup = s.record
+        return replace(record, policy=self.policy, tag=self.rules.tag.value)
 
-    @register.undo
-    def unregister(self, s: BackupState) -> None:
-        self.snapinfo.discard_backup(s.dataset, s.name)
-
-    def result(self, state: BackupState) -> Any:
+    def result(self, state: Any) -> Any:
         """The backup's account with what came before and after."""
-        done = super().result(state)
+        done: Any = super().result(state)
         try:
             record = self._record(state)
         except NotFound:
@@ -218,10 +214,59 @@ class PolicyCrashBackup(After[BackupState], CrashConsistentBackup, Before[Backup
         return self._account(replace(done, backup=record))
 
 
-def policy_backup(site: Site, policy: Policy) -> PolicyCrashBackup:
+class PolicyCrashBackup(_Registers[CrashState], CrashConsistentBackup, Before[CrashState]):
+    """Back up a dataset under a policy, crash-consistent."""
+
+    tr = "5.2, 6.3, 10"
+
+    @step("Register the backup in SnapInfo", tr="6.2/4", items=lambda s: (f"{s.name}.json",))
+    def register(self, s: CrashState) -> None:
+        self.snapinfo.ensure_backup(self._record(s))
+
+    @register.undo
+    def unregister(self, s: CrashState) -> None:
+        self.snapinfo.discard_backup(s.dataset, s.name)
+
+
+class PolicySetsBackup(_Registers[SetsState], ApplicationConsistentBackup, Before[SetsState]):
+    """Back up a dataset under a policy, application-consistent, through VSS."""
+
+    tr = "5.2, 6.3, 9, 12"
+
+    def _apply(self, rules: Policy) -> None:
+        self.distributed = rules.options.distributed or None
+        self.allow_saved_state = rules.options.allow_saved_state
+
+    @step("Register the backup in SnapInfo", tr="6.2/7", items=lambda s: (f"{s.name}.json",))
+    def register(self, s: SetsState) -> None:
+        self.snapinfo.ensure_backup(self._record(s))
+
+    @register.undo
+    def unregister(self, s: SetsState) -> None:
+        self.snapinfo.discard_backup(s.dataset, s.name)
+
+
+class PolicyCheckpointBackup(_Registers[CheckpointState], CheckpointBackup, Before[CheckpointState]):
+    """Back up a dataset under a policy, application-consistent, through production checkpoints."""
+
+    tr = "5.2, 6.2, 6.3"
+
+    def _apply(self, rules: Policy) -> None:
+        self.allow_saved_state = rules.options.allow_saved_state
+
+    @step("Register the backup in SnapInfo", tr="6.2/7", items=lambda s: (f"{s.name}.json",))
+    def register(self, s: CheckpointState) -> None:
+        self.snapinfo.ensure_backup(self._record(s))
+
+    @register.undo
+    def unregister(self, s: CheckpointState) -> None:
+        self.snapinfo.discard_backup(s.dataset, s.name)
+
+
+def policy_backup(site: Site, policy: Policy) -> _UnderPolicy[Any]:
     """The backup that a policy asks for: a flow; nothing has happened yet. Raises NotAllowed: it is not offered."""
     consistency: Any = policy.consistency
     flow = site.backup(policy.dataset, consistency=consistency, policy=policy.name)
-    assert isinstance(flow, PolicyCrashBackup)
+    assert isinstance(flow, _UnderPolicy)
     flow.given = policy
     return flow

@@ -33,7 +33,6 @@ from smhvlab.wires.powershell import PowerShellWire
 if TYPE_CHECKING:
     import pandas as pd
 
-    from smhvlab.backup import CrashConsistentBackup
     from smhvlab.dr_flows import DisasterRecovery
     from smhvlab.flow import Flow
     from smhvlab.panels.stepper import StepperPanel
@@ -322,25 +321,40 @@ class Site(SiteImages, Advised):
         return ProvisionVm(self, vm=vm, golden=golden, folder=folder)
 
     def backup(
-        self, dataset: str, *, consistency: Literal["crash"] = "crash", policy: str = ""
-    ) -> CrashConsistentBackup:
-        """A backup of a dataset (TR 6.2, 10): a Flow; nothing has happened yet.
+        self,
+        dataset: str,
+        *,
+        consistency: Literal["application", "crash"] = "application",
+        distributed: bool | None = None,
+        allow_saved_state: bool = False,
+        policy: str = "",
+    ) -> Flow[Any]:
+        """A backup of a dataset (TR 6.2, 9, 10, 12): a Flow; nothing has happened yet.
+
+        An application-consistent backup is made by what the hosts can do: through production checkpoints from Windows
+        Server 2016 on, else through VSS with the Data ONTAP hardware provider. It never becomes a crash-consistent one.
 
         Args:
-            policy: the policy whose scripts, mirrors and retention go with it; "" for a backup that stays (TR 6.3).
-        """
-        from smhvlab.backup import CrashConsistentBackup
-        from smhvlab.policybackup import PolicyCrashBackup
+            distributed: one set for the VMs of all nodes. By default where that is possible: on cluster shared volumes
+                of Windows Server 2012.
+            allow_saved_state: back up VMs, too, that cannot take part while they run: these are saved meanwhile (TR
+                6.4).
+            policy: the policy whose scripts, mirrors and retention go with it, and whose options count; "" for a backup
+                that stays (TR 6.3).
 
-        if consistency != "crash":
-            raise NotAllowed(
-                f"This site offers crash-consistent backups, not {consistency!r}",
-                next_action='Use consistency="crash".',
-                tr="6.2",
-            )
-        if policy:
-            return PolicyCrashBackup(self, dataset=dataset, policy=policy)
-        return CrashConsistentBackup(self, dataset=dataset)
+        Raises:
+            NotAllowed: no such type, or an option that does not belong to it (TR 6.4, 12).
+        """
+        from smhvlab.backup_engine import backup_flow
+
+        return backup_flow(
+            self,
+            dataset,
+            consistency=consistency,
+            distributed=distributed,
+            allow_saved_state=allow_saved_state,
+            policy=policy,
+        )
 
     def restore(self, backup: str, vm: str) -> RestoreVm:
         """A restore of one VM from a backup (TR 6.7): a Flow; nothing has happened yet."""

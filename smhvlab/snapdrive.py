@@ -12,7 +12,7 @@ from smhvlab.wires.powershell import PowerShellWire, Record, Running
 BASIC_DATA = "{ebd0a0a2-b9e5-4433-87c0-68b6b72699c7}"
 """GPT type of an ordinary partition; a disk also has a small reserved one that is never mounted."""
 
-_DISK_FIELDS = ("Number", "UniqueId", "Guid", "PartitionStyle", "IsOffline")
+_DISK_FIELDS = ("Number", "UniqueId", "Guid", "PartitionStyle", "IsOffline", "IsBoot")
 _FLAGS = ("IsHidden", "IsReadOnly", "IsShadowCopy", "NoDefaultDriveLetter")
 _PARTITION = ("DiskNumber", "PartitionNumber", "GptType", "AccessPaths", *_FLAGS)
 _ATTEMPTS = 12  # rescans of five seconds until a mapped LUN must have arrived
@@ -31,6 +31,7 @@ class HostDisk:
         partition: number of its data partition, 0 while it has none.
         host: the host that shows it so; the other nodes of a cluster show it offline.
         shadow: whether its data partition carries a shadow copy's attributes (hidden, read-only, shadow copy).
+        boot: whether the host has started from it.
     """
 
     number: int
@@ -43,6 +44,7 @@ class HostDisk:
     partition: int = 0
     host: str = ""
     shadow: bool = False
+    boot: bool = False
 
 
 class SnapDrive:
@@ -236,6 +238,7 @@ def _disk(record: Record, partitions: Iterable[Record], *, host: str) -> HostDis
         style=str(record["PartitionStyle"]),
         offline=bool(record["IsOffline"]),
         host=host,
+        boot=bool(record["IsBoot"]),
     )
     for partition in partitions:
         if str(partition["GptType"] or BASIC_DATA).casefold() != BASIC_DATA:

@@ -5,6 +5,7 @@ Layout below the SnapInfo folder::
     Datasets\\<dataset>\\<number>.toml       a dataset's versions; the highest number counts
     Backups\\<dataset>\\<backup>.json        one file per backup
     Backups\\<dataset>\\<backup>.deleted     its backup is being deleted: it is not offered any more
+    Backups\\<dataset>\\<backup>.<host>.cab  what VSS on a host told of it (TR 12)
     Backups\\<dataset>\\<backup>.verified    its backup was verified
     Mounts\\<mount>.json                    a backup that is mounted now (TR 6.8)
     Policies\\<policy>\\<number>.toml         a policy's versions; the highest number counts
@@ -18,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -380,7 +381,8 @@ class SnapInfo:
     def forget(self, backups: Sequence[Backup]) -> None:
         """No file of the backups is left; the marks go last, so that a deletion that stopped here goes on next time."""
         stems = [f"{self._home(backup)}\\{backup.name}" for backup in backups]
-        self._gone([stem + suffix for suffix in (".verified", ".json", ".deleted") for stem in stems])
+        cabinets = [f"{stem}.{one.host}.cab" for stem, b in zip(stems, backups, strict=True) for one in b.sets]
+        self._gone(cabinets + [stem + suffix for suffix in (".verified", ".json", ".deleted") for stem in stems])
 
     def _gone(self, paths: Sequence[str]) -> None:
         if not paths:
@@ -411,12 +413,22 @@ class SnapInfo:
             text = msgspec.json.format(msgspec.json.encode(backup), indent=1).decode()
             self.write_once(f"{self.folder()}\\Backups\\{backup.dataset}", f"{backup.name}.json", text, "//")
 
-    def discard_backup(self, dataset: str, name: str) -> None:
-        """The file of a backup that was never finished is gone."""
-        for suffix in (".json", ".json.new"):
-            path = f"{self.folder()}\\Backups\\{dataset}\\{name}{suffix}"
-            if self.host.run("Test-Path", {"LiteralPath": path})[0]:
-                self.host.run("Remove-Item", {"LiteralPath": path, "Force": True})
+    def discard_backup(self, dataset: str, name: str, *, hosts: Iterable[str] = ()) -> None:
+        """The files of a backup that was never finished are gone."""
+        for suffix in (".json", *(f".{host}.cab" for host in hosts)):
+            for path in (f"{self.folder()}\\Backups\\{dataset}\\{name}{suffix}{end}" for end in ("", ".new")):
+                if self.host.run("Test-Path", {"LiteralPath": path})[0]:
+                    self.host.run("Remove-Item", {"LiteralPath": path, "Force": True})
+
+    def ensure_metadata(self, dataset: str, name: str, host: str, metadata: bytes) -> None:
+        """What VSS on a host told of a backup - writers' metadata and components document - is kept with it (TR 12)."""
+        folder = f"{self.folder()}\\Backups\\{dataset}"
+        target = f"{folder}\\{name}.{host}.cab"
+        if self.host.run("Test-Path", {"LiteralPath": target})[0]:
+            return
+        self.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
+        self.host.run("Set-Content", {"LiteralPath": f"{target}.new", "Value": metadata, "Encoding": "Byte"})
+        self.host.run("Move-Item", {"LiteralPath": f"{target}.new", "Destination": target})
 
     # --- files
 

@@ -168,6 +168,35 @@ class Storage:
             if not self.wire.collect(LunMap, fields="igroup.uuid", **query, **{"igroup.name": name}):
                 self.wire.wait([self.wire.remove(Igroup.from_dict({"uuid": record["uuid"]}))])
 
+    def luns_of_initiators(self) -> dict[str, list[str]]:
+        """Names of the LUNs that each initiator is shown, by the initiator's name; one request."""
+        found: dict[str, set[str]] = {}
+        for record in self.wire.collect(LunMap, fields="lun.name,igroup.initiators"):
+            for initiator in record.get("igroup", {}).get("initiators", ()):
+                found.setdefault(str(initiator), set()).add(record["lun"]["name"])
+        return {initiator: sorted(names) for initiator, names in found.items()}
+
+    def rename_snapshots(self, volumes: Sequence[VolumeRef], old: str, new: str) -> None:
+        """The Snapshot copy of each volume that was called ``old`` is called ``new``, all in one wave.
+
+        Raises:
+            NotFound: a volume has neither.
+        """
+        pending = []
+        for volume in volumes:
+            copies = {copy["name"]: copy["uuid"] for copy in self.snapshots(volume)}
+            if new in copies:
+                continue
+            if old not in copies:
+                raise NotFound(
+                    f"The Snapshot copy {old} of volume {volume} is gone",
+                    next_action="Somebody has deleted it meanwhile: take the backup again.",
+                    tr="12",
+                )
+            copy = Snapshot.from_dict({"volume": {"uuid": volume.uuid}, "uuid": copies[old]})
+            pending.append(self.wire.modify(copy, {"name": new}))
+        self.wire.wait(pending)
+
     def open_jobs(self) -> list[str]:
         """Descriptions of the unfinished jobs on volumes, LUNs, Snapshot copies and consistency groups."""
         records = self.wire.collect(Job, fields="description,state", state="queued|running|paused")

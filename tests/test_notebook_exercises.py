@@ -81,11 +81,11 @@ def test_a_backup_without_a_common_point_is_told(site: Site) -> None:
     exercise.prepare()
     site.create_dataset("Shop", ["app01"])
     assert missing(exercise.check()) == "sql01, web01 not in the dataset"
-    site.backup("Shop").run_sync()
+    site.backup("Shop", consistency="crash").run_sync()
     site.change_dataset("Shop", ["app01", "sql01", "web01"])
     assert "does not hold sql01, web01" in missing(exercise.check())
     site.sleep(1)
-    site.backup("Shop").run_sync()
+    site.backup("Shop", consistency="crash").run_sync()
     assert "no common point" in missing(exercise.check())
 
 
@@ -95,10 +95,10 @@ def test_rows_that_were_never_restored_are_told(site: Site, lab: Lab) -> None:
     site.provision("sql02").run_sync()
     assert "no backup of sql02" in missing(exercise.check())
     site.create_dataset("Test", ["sql02"])
-    first = site.backup("Test").run_sync().result.backup
+    first = site.backup("Test", consistency="crash").run_sync().result.backup
     assert "one backup" in missing(exercise.check())
     lab.guest("sql02").insert("aa1", 600)
-    site.backup("Test").run_sync()
+    site.backup("Test", consistency="crash").run_sync()
     assert missing(exercise.check()) == "aa1 holds 600 rows"
     volume = site.tools().storage.volume("sql02", svm="svm1")
     assert volume is not None

@@ -22,7 +22,7 @@ def load(pair: SitePair, rows: int, *, at: str = "primary") -> None:
 def backup(pair: SitePair, *, at: str = "primary", update: bool = True) -> Backup:
     """A backup of the dataset and, if wanted, an update of every mirror after it."""
     site, other = (pair.primary, pair.secondary) if at == "primary" else (pair.secondary, pair.primary)
-    taken: Backup = site.backup("All").run_sync().result.backup
+    taken: Backup = site.backup("All", consistency="crash").run_sync().result.backup
     if update:
         there = Replication(other.tools().storage)
         there.update([m for m in there.mirrors() if m.state == "snapmirrored"])

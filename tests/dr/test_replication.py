@@ -33,7 +33,7 @@ def test_data_and_snapinfo_are_replicated_and_updated_after_a_backup(pair: SiteP
         "svm1:vm_sql01 -> svm2:vm_sql01",
     }
     assert {m.state for m in done.mirrors} == {"snapmirrored"}
-    backup = site.backup("All").run_sync().result.backup
+    backup = site.backup("All", consistency="crash").run_sync().result.backup
     lab.guest("sql01").insert("aa1", 50)
     lab.guest("sql01").flush()
     sent = update_after_backup([lambda: there], volumes(site, "vm_sql01", "vm_shared", "snapinfo"))

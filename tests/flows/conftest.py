@@ -29,7 +29,7 @@ def _backed_up() -> Iterator[tuple[labs.Lab, str]]:
             lab.guest("app01").write_file(path, "as it was", flush=True)
         with smhvlab.site.connect(lab.profile) as site:
             site.create_dataset("Set", ["sql01", "app01"])
-            name: str = site.backup("Set").run_sync().result.backup.name
+            name: str = site.backup("Set", consistency="crash").run_sync().result.backup.name
         lab.checkpoint("backed-up")
         yield lab, name
 

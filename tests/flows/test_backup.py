@@ -18,7 +18,7 @@ from tests.flows.checks import blocks_sound, picture
 def test_one_snapshot_copy_per_volume_whatever_the_number_of_vms(site: Site, lab: Lab) -> None:
     """Two VMs on one LUN cost one Snapshot copy, named after dataset and time, and one of SnapInfo."""
     site.create_dataset("Apps", ["app01", "web01"])
-    done = site.backup("Apps").run_sync().result
+    done = site.backup("Apps", consistency="crash").run_sync().result
     assert re.fullmatch(r"Apps_\d\d-\d\d-\d{4}_\d\d\.\d\d\.\d\d", done.backup.name)
     taken = site.snapshots()
     mine = taken[taken["snapshot"] == done.backup.name]
@@ -33,7 +33,7 @@ def test_one_snapshot_copy_per_volume_whatever_the_number_of_vms(site: Site, lab
 def test_several_volumes_are_taken_at_one_point_in_time(site: Site) -> None:
     """A dataset over two volumes is taken through a consistency group that is gone afterwards; the record says so."""
     site.create_dataset("Mixed", ["sql01", "app01"])
-    done = site.backup("Mixed").run_sync().result
+    done = site.backup("Mixed", consistency="crash").run_sync().result
     assert done.backup.common_point
     times = site.snapshots().query("snapshot == @done.backup.name and volume != 'snapinfo'")["create_time"]
     assert len(times) == 2
@@ -48,7 +48,7 @@ def test_a_volume_that_is_in_another_group_has_no_common_point(site: Site) -> No
     assert volume is not None
     storage.ensure_group("other", [volume])
     site.create_dataset("Mixed", ["sql01", "app01"])
-    done = site.backup("Mixed").run_sync().result
+    done = site.backup("Mixed", consistency="crash").run_sync().result
     assert not done.backup.common_point
     assert any("no common point" in sentence for sentence in done.backup.evidence)
 
@@ -59,7 +59,7 @@ def test_an_existing_group_over_exactly_these_volumes_is_used(site: Site) -> Non
     volumes = [v for name in ("vm_shared", "vm_sql01") if (v := storage.volume(name, svm="svm1")) is not None]
     group = storage.ensure_group("ours", volumes)
     site.create_dataset("Mixed", ["sql01", "app01"])
-    assert site.backup("Mixed").run_sync().result.backup.common_point
+    assert site.backup("Mixed", consistency="crash").run_sync().result.backup.common_point
     assert storage.group_over(volumes) == group
 
 
@@ -68,7 +68,7 @@ def test_array_requests_depend_on_volumes_not_on_vms(site: Site) -> None:
 
     def requests(dataset: str) -> int:
         before = len([e for e in site.log.entries if e.wire is Wire.REST])
-        site.backup(dataset).run_sync()
+        site.backup(dataset, consistency="crash").run_sync()
         return len([e for e in site.log.entries if e.wire is Wire.REST]) - before
 
     site.create_dataset("One", ["app01"])
@@ -80,7 +80,7 @@ def test_array_requests_depend_on_volumes_not_on_vms(site: Site) -> None:
 def test_the_snapinfo_copy_holds_the_registration(site: Site, lab: Lab) -> None:
     """The Snapshot copy of the SnapInfo LUN is taken after the backup was registered, with the file's bytes in it."""
     site.create_dataset("Apps", ["app01"])
-    done = site.backup("Apps").run_sync().result
+    done = site.backup("Apps", consistency="crash").run_sync().result
     storage, tools = site.tools().storage, site.tools()
     clone = storage.ensure_lun_clone(
         "/vol/snapinfo/look", source=f"/vol/snapinfo/.snapshot/{done.backup.name}/snapinfo", svm="svm1"
@@ -98,7 +98,7 @@ def test_a_file_outside_the_array_is_refused(site: Site) -> None:
     site.create_dataset("Apps", ["app01"])
     before = picture(site)
     with pytest.raises(NotAllowed, match=r"C:\\local.vhd"):
-        site.backup("Apps").run_sync()
+        site.backup("Apps", consistency="crash").run_sync()
     assert picture(site) == before
 
 
@@ -115,7 +115,7 @@ def test_datasets_are_checked_when_they_are_made(site: Site) -> None:
         site.create_dataset("apps", ["web01"])
     assert made.members[0].id == site.vms().set_index("name").loc["app01", "id"]
     with pytest.raises(NotFound, match="Nothing"):
-        site.backup("Nothing").run_sync()
+        site.backup("Nothing", consistency="crash").run_sync()
 
 
 def test_the_snapshot_limit_fails_the_backup_and_leaves_no_trace(site: Site) -> None:
@@ -128,7 +128,7 @@ def test_the_snapshot_limit_fails_the_backup_and_leaves_no_trace(site: Site) -> 
     site.create_dataset("Apps", ["app01"])
     before = picture(site)
     with pytest.raises(OntapError) as caught:
-        site.backup("Apps").run_sync()
+        site.backup("Apps", consistency="crash").run_sync()
     assert caught.value.code == "525062"
     assert picture(site) == before
 
@@ -139,7 +139,7 @@ def test_a_lost_reply_is_looked_up_and_not_sent_again(site: Site, lab: Lab) -> N
     before = picture(site)
     lab.faults.set("ontap.request", "lose-reply", match={"method": "POST", "path": "*snapshots*"}, times=1)
     try:
-        site.backup("Apps").run_sync()
+        site.backup("Apps", consistency="crash").run_sync()
     except SmhvLabError:
         assert picture(site) == before
     else:
@@ -165,7 +165,7 @@ def test_a_full_snapinfo_lun_fails_the_backup_and_leaves_no_trace(site: Site) ->
             pytest.fail("the LUN never became full")
     before = picture(site)
     with pytest.raises(SmhvLabError, match="space"):
-        site.backup("Apps").run_sync()
+        site.backup("Apps", consistency="crash").run_sync()
     assert picture(site) == before
 
 
@@ -191,13 +191,13 @@ def test_a_full_thin_volume_takes_the_lun_offline_and_the_error_says_so(site: Si
 def test_a_plan_stays_good_while_time_passes_but_only_for_one_run(site: Site, lab: Lab) -> None:
     """Minutes may pass before the approval; a second run would find all names of the plan there, and do nothing."""
     site.create_dataset("Apps", ["app01"])
-    flow = site.backup("Apps")
+    flow = site.backup("Apps", consistency="crash")
     plan = flow.plan()
     lab.clock.advance(600)
     name = flow.run_sync(plan=plan).result.backup.name
     assert name == plan.state.name
     with pytest.raises(PlanChanged, match="carried out by run"):
-        site.backup("Apps").run_sync(plan=plan)
+        site.backup("Apps", consistency="crash").run_sync(plan=plan)
     assert list(site.backups()["name"]) == [name]
 
 
@@ -207,6 +207,6 @@ def test_what_a_checkpoint_is_based_on_belongs_to_the_backup(site: Site) -> None
     machine = site.tools().hyperv.vm("sql01")
     site.tools().host.pair(("Get-VM", {"Id": machine.id}), ("Checkpoint-VM", {"SnapshotName": "before"}))
     site.create_dataset("Set", ["sql01"])
-    (vm,) = site.backup("Set").run_sync().result.backup.vms
+    (vm,) = site.backup("Set", consistency="crash").run_sync().result.backup.vms
     assert vm.parents == tuple(disk.path for disk in machine.disks)
     assert site.tools().snapinfo.backups()[0].vms == (vm,)

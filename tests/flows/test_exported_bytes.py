@@ -31,7 +31,7 @@ def image(site: Site, lab: Lab, tmp_path: Path) -> Path:
     for database in sql.databases("sql01"):
         sql.insert("sql01", database, ROWS)
     site.create_dataset("SQL", ["sql01"])
-    backup = site.backup("SQL").run_sync().result.backup
+    backup = site.backup("SQL", consistency="crash").run_sync().result.backup
     for database in sql.databases("sql01"):
         sql.insert("sql01", database, 500)
     (place,) = backup.luns

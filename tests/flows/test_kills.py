@@ -48,7 +48,7 @@ CASES = {
     case.name: case
     for case in (
         Case("provision", lambda site: site.provision("web02"), "sql01", (600, 600)),  # type: ignore[arg-type, return-value]
-        Case("backup", lambda site: site.backup("Both"), "sql01", (600, 600)),  # type: ignore[arg-type, return-value]
+        Case("backup", lambda site: site.backup("Both", consistency="crash"), "sql01", (600, 600)),  # type: ignore[arg-type, return-value]
         Case("clone", lambda site: restore(site, "sql01"), "sql01", (100, 600)),
         Case("copy", lambda site: restore(site, "app01"), "app01", (100, 600)),
     )
@@ -69,7 +69,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
             for vm in ("sql01", "app01"):
                 for database in DATABASES:
                     site.tools().sql.insert(vm, database, 100)
-            site.backup("Both").run_sync()
+            site.backup("Both", consistency="crash").run_sync()
             for vm in ("sql01", "app01"):
                 for database in DATABASES:
                     site.tools().sql.insert(vm, database, 500)

@@ -17,7 +17,7 @@ ACCEPT = frozenset({"not-recovered"})
 def backed_up(site: Site) -> str:
     """A backup of two VMs that lie on two volumes; its name."""
     site.create_dataset("Set", ["sql01", "app01"])
-    name: str = site.backup("Set").run_sync().result.backup.name
+    name: str = site.backup("Set", consistency="crash").run_sync().result.backup.name
     return name
 
 

@@ -30,7 +30,7 @@ def tagged(site: Site, count: int) -> list[str]:
     """Take backups that the hourly policy counts; returns their names."""
     names = []
     for _ in range(count):
-        done = site.backup("Apps").run_sync().result
+        done = site.backup("Apps", consistency="crash").run_sync().result
         _retag(site, done.backup)
         names.append(done.backup.name)
     return names
@@ -99,7 +99,7 @@ def test_retention_deletes_what_its_preview_named_and_nothing_else(apps: Site) -
     foreign = ["hourly.0", "XApps_03-04-2013_08.00.00", "Apps_03-04-2013_08.00.00_old"]
     for name in foreign:
         storage.ensure_snapshots([volume], name)
-    by_hand = apps.backup("Apps").run_sync().result.backup.name
+    by_hand = apps.backup("Apps", consistency="crash").run_sync().result.backup.name
     names = tagged(apps, 4)
     preview = apps.retention().set_index("backup")["verdict"]
     assert dict(preview) == {by_hand: "keep", **dict(zip(names, ["delete", "delete", "keep", "keep"], strict=True))}

@@ -20,7 +20,7 @@ def backed_up(site: Site, vm: str) -> str:
     for database in sql.databases(vm):
         sql.insert(vm, database, ROWS)
     site.create_dataset("Set", [vm])
-    name: str = site.backup("Set").run_sync().result.backup.name
+    name: str = site.backup("Set", consistency="crash").run_sync().result.backup.name
     for database in sql.databases(vm):
         sql.insert(vm, database, 500)
     return name

@@ -129,7 +129,7 @@ def test_scripts_run_before_and_after_with_their_variables(apps: Site) -> None:
         for phase in ("before", "after")
     )
     apps.set_policy(policy("scripted") + scripts)
-    done = apps.backup("Apps", policy="scripted").run_sync().result
+    done = apps.backup("Apps", consistency="crash", policy="scripted").run_sync().result
     name = done.backup.backup.name
     read = [
         str(apps.tools().host.run("Get-Content", {"LiteralPath": f"C:\\{phase}.txt"})[0])
@@ -146,9 +146,9 @@ def test_a_script_that_fails_before_stops_the_backup_and_after_it_only_warns(app
     apps.set_policy(policy("early") + failing.format("before"))
     apps.set_policy(policy("late") + failing.format("after"))
     with pytest.raises(NotAllowed, match="Get-Item"):
-        apps.backup("Apps", policy="early").run_sync()
+        apps.backup("Apps", consistency="crash", policy="early").run_sync()
     assert len(apps.backups()) == 0
-    done = apps.backup("Apps", policy="late").run_sync().result
+    done = apps.backup("Apps", consistency="crash", policy="late").run_sync().result
     assert "Get-Item" in done.warnings[0]
     assert len(apps.backups()) == 1
 
@@ -157,7 +157,7 @@ def test_a_policy_backs_up_its_own_dataset_only(apps: Site) -> None:
     """A policy of another dataset is refused before anything is changed."""
     apps.create_dataset("Web", ["web01"])
     with pytest.raises(NotAllowed, match="of the dataset Apps"):
-        apps.backup("Web", policy="hourly").run_sync()
+        apps.backup("Web", consistency="crash", policy="hourly").run_sync()
 
 
 @pytest.mark.tr("R-6.3-08", "R-6.3-12")

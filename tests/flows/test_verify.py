@@ -34,7 +34,7 @@ def test_a_damaged_database_is_named_and_the_backup_is_not_marked(stock: Stock) 
     for name in ("broken.mdf", "broken_log.ldf", "alone.mdf"):
         guest.write_file(f"E:\\SQL\\{name}", "no database", flush=True)
     site.create_dataset("Damaged", ["app01"])
-    name = site.backup("Damaged").run_sync().result.backup.name
+    name = site.backup("Damaged", consistency="crash").run_sync().result.backup.name
     before = picture(site)
     with pytest.raises(NotVerified) as caught:
         site.verify(name, server="web01").run_sync()
@@ -84,7 +84,7 @@ def test_a_verification_that_fails_leaves_nothing(stock: Stock, cmdlet: str) -> 
 def test_a_backup_of_shared_volumes_is_verified_on_the_node_that_is_named(cluster_site: Site) -> None:
     """The clones come to that node beside their parents, and a VM that runs there lends its engine."""
     cluster_site.create_dataset("Set", ["app01"])
-    name = cluster_site.backup("Set").run_sync().result.backup.name
+    name = cluster_site.backup("Set", consistency="crash").run_sync().result.backup.name
     before = picture(cluster_site)
     flow = cluster_site.verify(name, host="hv2")
     result = flow.run_sync().result

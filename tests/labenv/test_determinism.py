@@ -43,7 +43,7 @@ def story(seed: int) -> Story:
         site.create_dataset("Set", ["web02", "app01"])
         site.tools().sql.insert("web02", "bb1", 100)
         lab.clock.advance(3600)
-        backup = site.backup("Set").run_sync().result.backup.name
+        backup = site.backup("Set", consistency="crash").run_sync().result.backup.name
         site.tools().sql.insert("web02", "bb1", 50)
         site.restore(backup, "web02").run_sync()
         wires = [(str(e.wire), e.title, e.request, e.response, e.status, e.code, e.step) for e in site.log.entries]

@@ -149,7 +149,7 @@ def test_a_refusal_exits_with_1(command: Command, site: Site, arguments: tuple[s
 def test_a_warning_has_to_be_accepted_by_name(command: Command, site: Site) -> None:
     """A VM that is off is restored only with the plan's key; the refusal names it."""
     site.create_dataset("SQL", ["sql01"])
-    name = site.backup("SQL").run_sync().result.backup.name
+    name = site.backup("SQL", consistency="crash").run_sync().result.backup.name
     site.tools().hyperv.ensure_off(site.tools().hyperv.vm("sql01").id)
     assert [c["key"] for c in command("restore", name, "sql01", "--json").json["accept"]] == ["not-running"]
     refused = command("restore", name, "sql01", "--yes")
@@ -175,7 +175,7 @@ def test_a_flow_that_fails_and_is_undone_exits_with_3(command: Command, site: Si
 def test_a_flow_that_stops_past_its_pivot_exits_with_4(command: Command, site: Site, lab: Lab) -> None:
     """The VM does not start after its LUN was put back: stopped, and the doctor finishes it."""
     site.create_dataset("SQL", ["sql01"])
-    name = site.backup("SQL").run_sync().result.backup.name
+    name = site.backup("SQL", consistency="crash").run_sync().result.backup.name
     site.tools().sql.insert("sql01", "bb1", 5)
     lab.faults.set("windows.cmdlet", "error", match={"cmdlet": "Start-VM"}, code="Stuck", times=None)
     stopped = command("restore", name, "sql01", "--yes", "--json")

@@ -30,7 +30,7 @@ def site(lab: Lab) -> Iterator[Site]:
 def backup(site: Site) -> str:
     """Name of a backup of sql01."""
     site.create_dataset("SQL", ["sql01"])
-    name: str = site.backup("SQL").run_sync().result.backup.name
+    name: str = site.backup("SQL", consistency="crash").run_sync().result.backup.name
     return name
 
 

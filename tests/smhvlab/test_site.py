@@ -103,7 +103,7 @@ def test_an_endpoint_that_cannot_be_talked_to_is_one_clear_error(
         attempts: list[Callable[[], object]] = [
             spoilt.luns if wire == "REST" else spoilt.vms,
             spoilt.provision("web02").run_sync,
-            spoilt.backup("Apps").run_sync,
+            spoilt.backup("Apps", consistency="crash").run_sync,
         ]
         for attempt in attempts:
             with pytest.raises(kind) as caught:
@@ -258,7 +258,7 @@ def test_read_only_refuses_every_change(site: Site, lab: Lab) -> None:
             lambda: reader.create_dataset("More", ["web01"]),
             lambda: reader.set_snapinfo("S:\\Other"),
             reader.provision("web02").run_sync,
-            reader.backup("Apps").run_sync,
+            reader.backup("Apps", consistency="crash").run_sync,
         ]
         for change in changes:
             with pytest.raises(ReadOnlyRefused):
@@ -275,7 +275,7 @@ def test_tables_have_their_columns_also_when_empty(site: Site) -> None:
     empty = {table: getattr(site, table)() for table in TABLES}
     assert len(empty["datasets"]) == len(empty["backups"]) == 0
     site.create_dataset("Apps", ["app01", "web01"], description="two of them")
-    site.backup("Apps").run_sync()
+    site.backup("Apps", consistency="crash").run_sync()
     for table in TABLES:
         full = getattr(site, table)()
         assert len(full) > 0
@@ -342,5 +342,5 @@ def test_the_picture_notices_a_change(site: Site) -> None:
     before: Picture = picture(site)
     assert picture(site) == before
     site.create_dataset("Apps", ["app01"])
-    site.backup("Apps").run_sync()
+    site.backup("Apps", consistency="crash").run_sync()
     assert picture(site) != before

@@ -1,0 +1,147 @@
+"""Checkpoints of VMs that serve a backup: made of many at once, found by their name, and merged away again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from smhvlab.errors import BackupFailed, SmhvLabError
+from smhvlab.hyperv import Vm
+from smhvlab.nodes import Node, Nodes
+from smhvlab.snapinfo import BackupVm
+from smhvlab.wires.powershell import Output, PowerShellWire, Running
+
+_WILDCARD = re.compile(r"[*?\[\]]")
+_LOOKS = 720  # five seconds apart, until checkpoints are merged away
+Sender = Callable[[PowerShellWire, Sequence[Vm]], Sequence[Running]]
+
+
+class Checkpoints:
+    """Checkpoints on all hosts of a site. VMs are always looked up by id: they may have moved since."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self.nodes = nodes
+
+    def present(self, vms: Iterable[BackupVm], name: str) -> dict[str, str]:
+        """Ids of the checkpoints of that name, by the VM's id; one request on each host."""
+        wanted = {vm.id for vm in vms}
+        found: dict[str, str] = {}
+        for _, records in self._ask("Get-VMSnapshot", {"VMName": "*"}, ("Id", "VMId", "Name")):
+            found.update({str(r["VMId"]): str(r["Id"]) for r in records if r["Name"] == name})
+        return {vm_id: snapshot for vm_id, snapshot in found.items() if vm_id in wanted}
+
+    def ensure_types(self, kinds: Mapping[str, str]) -> None:
+        """Each VM, by id, makes checkpoints of that kind."""
+        for kind in sorted(set(kinds.values()) - {""}):
+
+            def send(host: PowerShellWire, vms: Sequence[Vm], kind: str = kind) -> Sequence[Running]:
+                return _batch(host, vms, "Set-VM", {"CheckpointType": kind})
+
+            self._wave([vm for vm in self.nodes.vms() if kinds.get(vm.id) == kind != vm.checkpoint_type], send)
+
+    def make(self, vms: Iterable[BackupVm], name: str) -> dict[str, str]:
+        """A checkpoint of that name of each VM, in one wave; ids by the VM's id. Those that fail are left out."""
+        present = self.present(vms, name)
+        wanted = {vm.id for vm in vms} - set(present)
+
+        def send(host: PowerShellWire, chosen: Sequence[Vm]) -> Sequence[Running]:
+            return _batch(host, chosen, "Checkpoint-VM", {"SnapshotName": name})
+
+        self._wave([vm for vm in self.nodes.vms() if vm.id in wanted], send, lenient=True)
+        return self.present(vms, name)
+
+    def leaves(self, vms: Iterable[BackupVm]) -> dict[str, dict[str, str]]:
+        """For each VM's id the file that each disk of it is written to now, by the file that it had before.
+
+        Raises:
+            BackupFailed: a disk of a VM has no leaf, or one over something else.
+        """
+        known = {vm.id: vm for vm in vms}
+        now = [vm for vm in self.nodes.vms() if vm.id in known]
+        found: dict[str, dict[str, str]] = {}
+        for node, mine in self._by_host(now):
+            paths = [disk.path for vm in mine for disk in vm.disks if not disk.passthrough]
+            infos = node.host.run("Get-VHD", {"Path": paths}, select=("Path", "ParentPath"))
+            below = {str(info["Path"]).casefold(): str(info["ParentPath"] or "") for info in infos}
+            for vm in mine:
+                found[vm.id] = {below[d.path.casefold()]: d.path for d in vm.disks if not d.passthrough}
+        for vm_id, then in known.items():
+            parents = {path.casefold() for path in found.get(vm_id, {})}
+            if strange := [disk.path for disk in then.disks if disk.path.casefold() not in parents]:
+                raise BackupFailed(
+                    f"{then.name} does not run from a leaf over {strange[0]}",
+                    next_action="Somebody has changed the VM's disks or checkpoints meanwhile: take the backup again.",
+                    tr="6.2",
+                )
+        return found
+
+    def discard(self, vms: Sequence[BackupVm], name: str) -> None:
+        """No checkpoint of that name is left, and what it held apart is merged.
+
+        Raises:
+            BackupFailed: after an hour of the site's time it still is not.
+        """
+        present = self.present(vms, name)
+
+        def send(host: PowerShellWire, chosen: Sequence[Vm]) -> Sequence[Running]:
+            return [
+                host.begin_pair(("Get-VMSnapshot", {"Id": present[vm.id]}), ("Remove-VMSnapshot", {})) for vm in chosen
+            ]
+
+        self._wave([vm for vm in self.nodes.vms() if vm.id in present], send)
+        before = {vm.id: {disk.path.casefold() for disk in vm.disks} for vm in vms}
+        for _ in range(_LOOKS):
+            left = [vm for vm in self.nodes.vms() if vm.id in before and _split(vm, before[vm.id])]
+            if not left:
+                return
+            self.nodes.own().host.sleep(5)
+        raise BackupFailed(
+            f"The checkpoint of {left[0].name} is not merged away",
+            next_action="Look at Get-VMSnapshot and at the free space of its volume; never begin with Merge-VHD.",
+            tr="6.2",
+        )
+
+    # --- waves over the hosts
+
+    def _by_host(self, vms: Sequence[Vm]) -> Iterator[tuple[Node, list[Vm]]]:
+        for name in dict.fromkeys(vm.host for vm in vms):
+            yield self.nodes[name], [vm for vm in vms if vm.host == name]
+
+    def _wave(self, vms: Sequence[Vm], send: Sender, *, lenient: bool = False) -> None:
+        waves = [(node, send(node.host, mine)) for node, mine in self._by_host(vms)]
+        failure: SmhvLabError | None = None
+        for node, running in waves:
+            try:
+                outputs = node.host.collect(running)
+            except SmhvLabError as error:
+                failure = failure or error
+                continue
+            errors = [error for output in outputs for error in output.errors]
+            if errors and not lenient:
+                failure = failure or errors[0]
+        if failure is not None:
+            raise failure
+
+    def _ask(self, name: str, parameters: Mapping[str, object], fields: Sequence[str]) -> Iterator[tuple[Node, Output]]:
+        nodes = self.nodes.up()
+        running = [node.host.begin(name, parameters, select=fields, error_action="Continue") for node in nodes]
+        for node, one in zip(nodes, running, strict=True):
+            yield node, node.host.collect([one])[0]
+
+
+def _batch(host: PowerShellWire, vms: Sequence[Vm], name: str, parameters: Mapping[str, object]) -> list[Running]:
+    """One request for all VMs whose names name nobody else; one by id for each of the others."""
+    everybody = [vm.name.casefold() for vm in vms]
+    plain = [vm for vm in vms if not _WILDCARD.search(vm.name) and everybody.count(vm.name.casefold()) == 1]
+    names = {"Name": [vm.name for vm in plain]}
+    running = [host.begin(name, {**names, **parameters}, error_action="Continue")] if plain else []
+    others = [vm for vm in vms if vm not in plain]
+    return running + [
+        host.begin_pair(("Get-VM", {"Id": vm.id}), (name, parameters), error_action="Continue") for vm in others
+    ]
+
+
+def _split(vm: Vm, before: set[str]) -> bool:
+    """Whether a VM still is what a checkpoint has made of it."""
+    now = {disk.path.casefold() for disk in vm.disks if not disk.passthrough}
+    return vm.doing == "MergingDisks" or not before <= now
