@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from smhvlab.backup_survey import Found, place
+from smhvlab.backup_survey import Found
 from smhvlab.hyperv import Vm
 from smhvlab.nodes import SharedVolume
 from smhvlab.snapinfo import BackupLun, SetEvidence, VmEvidence
@@ -121,10 +121,7 @@ def _plan(found: Found, host: str, machines: Iterable[Vm]) -> SetPlan:
     homes = {unique_id: disk for vm in chosen for unique_id, disk in found.disks_of(vm).items()}
     return SetPlan(
         host,
-        tuple(
-            place(found.luns[i], homes[i], shared=found.is_shared(homes[i]))
-            for i in sorted(homes, key=lambda i: found.luns[i].name)
-        ),
+        tuple(found.place(i) for i in sorted(homes, key=lambda i: found.luns[i].name)),
         tuple((vm.host, vm.id) for vm in chosen),
     )
 

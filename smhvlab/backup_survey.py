@@ -97,6 +97,24 @@ class Found:
         """Whether a VM lies on a cluster shared volume."""
         return any(self.is_shared(disk) for disk in self.disks_of(vm).values())
 
+    def place(self, unique_id: str) -> BackupLun:
+        """Where the image of a LUN will be: its own path, in a Snapshot copy that has no name yet."""
+        lun, disk = self.luns[unique_id], self.used[unique_id]
+        mine = [path for (_, path), home in self.homes.items() if home.unique_id == unique_id]
+        return BackupLun(
+            svm=lun.svm,
+            volume=lun.volume.name,
+            volume_uuid=lun.volume.uuid,
+            snapshot="",
+            path=lun.path,
+            lun_uuid=lun.uuid,
+            serial_number=lun.serial_number,
+            unique_id=lun.unique_id,
+            disk_guid=disk.guid,
+            access_path=max(disk.access_paths, key=lambda access: (_below(mine, access), -len(access))),
+            shared=self.is_shared(disk),
+        )
+
     def is_shared(self, disk: HostDisk) -> bool:
         """Whether a disk is a cluster shared volume."""
         return bool(_folded(disk.access_paths) & _folded(volume.path for volume in self.shared))
@@ -322,10 +340,7 @@ class BackupProcedure(Procedure[S]):
             "dataset": found.dataset.name,
             "host": self.nodes.own().name,
             "volumes": found.volumes,
-            "luns": tuple(
-                place(found.luns[i], found.used[i], shared=found.is_shared(found.used[i]))
-                for i in sorted(found.used, key=lambda i: found.luns[i].name)
-            ),
+            "luns": tuple(found.place(i) for i in sorted(found.used, key=lambda i: found.luns[i].name)),
             "vms": self._vms(found),
             "excluded": self._excluded(found),
             "failed": found.failed,
@@ -396,21 +411,9 @@ def files_of(vm: Vm) -> list[str]:
     return [*(disk.path for disk in vm.disks if not disk.passthrough), *vm.parents, *folders]
 
 
-def place(lun: LunRef, disk: HostDisk, *, shared: bool) -> BackupLun:
-    """Where a LUN's image will be: its own path, in a Snapshot copy that has no name yet."""
-    return BackupLun(
-        svm=lun.svm,
-        volume=lun.volume.name,
-        volume_uuid=lun.volume.uuid,
-        snapshot="",
-        path=lun.path,
-        lun_uuid=lun.uuid,
-        serial_number=lun.serial_number,
-        unique_id=lun.unique_id,
-        disk_guid=disk.guid,
-        access_path=min(disk.access_paths, key=len),
-        shared=shared,
-    )
+def _below(paths: Iterable[str], access: str) -> int:
+    """How many of the paths lie below an access path: a disk can have several, and VMs use one of them."""
+    return sum(path.casefold().startswith(access.casefold()) for path in paths)
 
 
 def named(luns: Iterable[BackupLun], snapshot: str) -> tuple[BackupLun, ...]:
