@@ -8,7 +8,8 @@ from typing import Any
 
 from smhvlab.backup_group import GroupedBackup, GroupedState
 from smhvlab.backup_survey import named
-from smhvlab.snapinfo import Backup, VmEvidence
+from smhvlab.evidence import VmEvidence
+from smhvlab.snapinfo import Backup
 from smhvlab.steps import step
 
 

@@ -16,8 +16,9 @@ from smhvlab.backup_group import GroupedBackup, GroupedState
 from smhvlab.backup_survey import named
 from smhvlab.checkpoints import Checkpoints
 from smhvlab.errors import BackupFailed, NotAllowed
+from smhvlab.evidence import SetEvidence, VmEvidence
 from smhvlab.flow import CHOSEN
-from smhvlab.snapinfo import Backup, BackupVm, SetEvidence, VmEvidence
+from smhvlab.snapinfo import Backup, BackupVm
 from smhvlab.steps import step
 
 _PRODUCTION = "ProductionOnly"

@@ -12,8 +12,8 @@ from datetime import datetime
 
 from smhvlab.backup_sets import Made, SetPlan
 from smhvlab.errors import BackupFailed
+from smhvlab.evidence import SetEvidence, VmEvidence, WriterState
 from smhvlab.nodes import Nodes
-from smhvlab.snapinfo import SetEvidence, VmEvidence, WriterState
 from smhvlab.storage import Storage
 from smhvlab.vss import COMMITTED, IN_PROGRESS, REFUSED, TOO_LATE, TRANSIENT, Event, Vss, hresults, set_of, stable
 

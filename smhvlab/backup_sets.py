@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from smhvlab.backup_survey import Found
+from smhvlab.evidence import SetEvidence, VmEvidence
 from smhvlab.hyperv import Vm
 from smhvlab.nodes import SharedVolume
-from smhvlab.snapinfo import BackupLun, SetEvidence, VmEvidence
+from smhvlab.snapinfo import BackupLun
 from smhvlab.storage import VolumeRef
 
 CSVFS_BUILD = 9200

@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from smhvlab.errors import NotFound, OntapError, PowerShellError
+from smhvlab.evidence import WriterState
 from smhvlab.nodes import Node
-from smhvlab.snapinfo import WriterState
 from smhvlab.storage import Storage, VolumeRef
 
 if TYPE_CHECKING:

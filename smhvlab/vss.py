@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from smhvlab.cabinet import unpack
 from smhvlab.errors import NotFound, PowerShellError
-from smhvlab.snapinfo import WriterState
+from smhvlab.evidence import WriterState
 from smhvlab.wires.powershell import PowerShellWire, Record
 
 HYPERV_WRITER = "66841cd4-6ded-4f4b-8f17-fd23f8ddc3de"

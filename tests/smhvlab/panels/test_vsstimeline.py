@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from smhvlab.evidence import WriterState
 from smhvlab.panels.panel import VIEW
 from smhvlab.panels.timeline import PLOTLY
 from smhvlab.panels.vsstimeline import VssTimeline
 from smhvlab.shadowlog import Lane, ShadowLog, Sign, budgets
-from smhvlab.snapinfo import WriterState
 
 NOON = datetime(2013, 3, 4, 12, tzinfo=UTC)
 SET = "2eafa688-dd7a-45cd-a698-617c83080594"
