@@ -13,7 +13,7 @@ from labenv.windows.remoting.engine import Engine
 if TYPE_CHECKING:
     from labenv.ontap.array import Array
     from labenv.site import LabSite
-    from labenv.topology import Disk, Failover, Golden, HyperVHost, Topology, Vm
+    from labenv.topology import Change, Disk, Failover, Golden, HyperVHost, Topology, Vm
 
 SMHV_SETTINGS = "HKLM:\\SOFTWARE\\NetApp\\SnapManager for Hyper-V\\Server"
 
@@ -54,7 +54,29 @@ async def _populate(site: LabSite) -> None:
             for vm in topology.vm:
                 if vm.host in builders:
                     await builders[vm.host].vm(vm, topology.golden)
+        for change in topology.change:
+            await _change(site, change)
     site.state.commit()
+
+
+async def _change(site: LabSite, change: Change) -> None:
+    """Do what somebody did to the site after it was built."""
+    if change.cmdlet:
+        host = next(h for h in site.hosts if h.name == change.host)
+        with site.clock.parked():
+            await Engine(host, clock=site.clock).run(change.cmdlet, dict(change.parameters))
+        return
+    array = next(a for a in site.arrays if a.spec.name == change.cluster)
+    path = change.path
+    if change.find:
+        query = {name: str(value) for name, value in change.find.items()}
+        _, answer = await array.call("GET", path, query=query)
+        path += "/" + str(answer["records"][0]["uuid"] if answer.get("records") else "none")
+    status, answer = await array.call(change.method, path, query={"return_timeout": "120"}, body=dict(change.body))
+    if status >= 300:
+        reason = answer.get("error", {}).get("message", answer)
+        what = f"{change.method} {change.path}"
+        raise PopulateError(f"topology {site.topology.name} cannot be built: {what} answered {status}: {reason}")
 
 
 def _batches(topology: Topology) -> list[list[HyperVHost]]:

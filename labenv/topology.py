@@ -8,7 +8,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -174,6 +174,26 @@ class Vm:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What somebody did to the site after it was built: a cmdlet on a host, or a request to an array.
+
+    Attributes:
+        host, cmdlet, parameters: run the cmdlet there.
+        cluster, method, path, body: send the request; a path begins behind ``/api``.
+        find: values of the one record of the path that is meant: its uuid is added to the path.
+    """
+
+    host: str = ""
+    cmdlet: str = ""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    cluster: str = ""
+    method: str = ""
+    path: str = ""
+    find: Mapping[str, object] = field(default_factory=dict)
+    body: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Topology:
     """A whole site and what lives on it when it starts."""
 
@@ -188,6 +208,7 @@ class Topology:
     vm: tuple[Vm, ...] = ()
     failover: tuple[Failover, ...] = ()
     inventory: tuple[Inventory, ...] = ()
+    change: tuple[Change, ...] = ()
 
     def failover_of(self, host: str) -> Failover | None:
         """The failover cluster that a host is a node of."""
@@ -243,10 +264,10 @@ def _build(kind: type, value: object, where: str, path: str) -> object:
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(fields)}"
             raise TopologyError(f"{where}: unknown field {path + key!r}; {hint}")
     arguments: dict[str, object] = {}
-    for key, field in fields.items():
+    for key, known in fields.items():
         if key in value:
             arguments[key] = _convert(hints[key], value[key], where, path + key)
-        elif field.default is dataclasses.MISSING:
+        elif known.default is dataclasses.MISSING and known.default_factory is dataclasses.MISSING:
             raise TopologyError(f"{where}: field {path + key!r} is missing")
     built: object = kind(**arguments)
     return built
@@ -261,6 +282,10 @@ def _convert(hint: object, value: object, where: str, path: str) -> object:
         return tuple(_convert(inner, item, where, f"{path}[{i}]") for i, item in enumerate(value))
     if hint is Size:
         return _size(value, where, path)
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise TopologyError(f"{where}: {path} must be a table")
+        return value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _build(hint, value, where, path + ".")
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
@@ -306,6 +331,13 @@ def _check(topology: Topology, where: str) -> None:
             _known(name, [each.name for each in topology.host], where, "host of an inventory")
     for failover in topology.failover:
         _check_failover(topology, failover, where)
+    for change in topology.change:
+        if bool(change.cmdlet) == bool(change.method):
+            raise TopologyError(f"{where}: a change needs either cmdlet or method, and not both")
+        if change.cmdlet:
+            _known(change.host, [each.name for each in topology.host], where, f"host of the change {change.cmdlet}")
+        else:
+            _known(change.cluster, clusters, where, f"cluster of the change {change.method} {change.path}")
     _check_contents(topology, where)
 
 
@@ -366,8 +398,8 @@ def _check_contents(topology: Topology, where: str) -> None:
     letters = [vhd.letter for vhd in topology.golden.vhd]
     _once(letters, where, "letter of a golden.vhd")
     for database in topology.golden.database:
-        for field in ("data", "log"):
-            _known(getattr(database, field)[:1], letters, where, f"drive of {field} of golden.database {database.name}")
+        for part in ("data", "log"):
+            _known(getattr(database, part)[:1], letters, where, f"drive of {part} of golden.database {database.name}")
     for vm in topology.vm:
         _known(vm.host, hosts, where, f"host of VM {vm.name}")
         if bool(vm.volume) == bool(vm.path):

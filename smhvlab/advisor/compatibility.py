@@ -187,7 +187,8 @@ def _snapdrive(s: Stack) -> Iterator[Verdict]:
 
 def _multipathing(s: Stack) -> Iterator[Verdict]:
     ontap_dsm = s.dsm.startswith("Data ONTAP DSM")
-    have = f"{s.dsm or 'none'} {_text(s.dsm_version) if ontap_dsm else ''}".strip()
+    release = _text(s.dsm_version) if ontap_dsm and s.dsm_version else ""
+    have = f"{s.dsm or 'none'} {release}".strip()
     if s.era == "2012":
         yield Verdict(
             "DSM", have, "MSDSM", s.dsm == "MSDSM", "11.1", "SnapDrive on Windows Server 2012 does not support another."
@@ -223,7 +224,9 @@ def _host_utilities(s: Stack, ontap_dsm: bool) -> Iterator[Verdict]:
 def _rest(s: Stack) -> Iterator[Verdict]:
     if s.era == "2012":
         why = "SnapDrive 6.5 is built on it; Windows Server 2012 comes with 4.x only switched on."
-        yield Verdict(".NET Framework 3.5", "yes" if s.dotnet35 else "none", "yes", s.dotnet35, "11.1", why)
+        yield Verdict(
+            ".NET Framework 3.5", "installed" if s.dotnet35 else "not installed", "installed", s.dotnet35, "11.1", why
+        )
 
 
 def guest_support(caption: str, *, integration: str = "") -> Verdict:

@@ -11,6 +11,7 @@ from smhvlab.protection import Protection
 if TYPE_CHECKING:
     import pandas as pd
 
+    from smhvlab.advisor.mend import MendFindings
     from smhvlab.advisor.planner import Layout
     from smhvlab.advisor.rule import Finding
     from smhvlab.advisor.site_facts import Facts
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Advised(Protection):
-    """The advising side of a site; all of it only reads."""
+    """The advising side of a site; all of it only reads, but for the flow that ``mend`` makes."""
 
     def facts(self) -> Facts:
         """One look at the whole site: hosts, cluster, array, VMs, datasets, policies and backups.
@@ -81,6 +82,12 @@ class Advised(Protection):
         from smhvlab.advisor.planner import plan_layout
 
         return plan_layout(self.facts(), start=start, minutes=minutes)
+
+    def mend(self, *rules: str) -> MendFindings:
+        """Mend what can be mended by a setting, of the rules named or of all: a Flow; nothing has happened yet."""
+        from smhvlab.advisor.mend import MendFindings
+
+        return MendFindings(self, rules=rules)
 
     def advisor(self, *, limit: int = 40) -> AdvisorPanel:
         """The findings as a panel, to be filtered, unfolded, and looked for again without blocking the kernel."""

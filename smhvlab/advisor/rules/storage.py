@@ -78,9 +78,11 @@ def disk_collision(facts: Facts) -> Iterator[Hit]:
 )
 def disk_online(facts: Facts) -> Iterator[Hit]:
     for host in facts.known("disks"):
+        given = {d.disk_number for vm in facts.vms if vm.host == host.name for d in vm.disks if d.passthrough}
         for disk in host.disks:
             lun = facts.lun_of(disk)
-            if disk.offline and lun is not None and not disk.clustered and disk.offline_reason != "Collision":
+            unused = disk.offline and not disk.clustered and disk.number not in given
+            if unused and lun is not None and disk.offline_reason != "Collision":
                 yield Hit(f"{host.name} {lun.name}", f"Disk {disk.number} is offline ({disk.offline_reason}).")
 
 
