@@ -392,6 +392,14 @@ class GuestDoor:
         """Insert rows in transactions of one; returns the number of rows."""
         return int(self._do("insert", database=database, rows=rows))
 
+    def begin(self, database: str, rows: int) -> None:
+        """Leave a transaction open that has added rows; what is copied now holds a hot journal."""
+        self._do("begin", database=database, rows=rows)
+
+    def commit(self, database: str) -> None:
+        """Commit the transaction that ``begin`` left open."""
+        self._do("commit", database=database)
+
     def count(self, database: str) -> int:
         """Number of rows."""
         return int(self._do("count", database=database))

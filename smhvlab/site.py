@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from smhvlab.dr_flows import DisasterRecovery
     from smhvlab.flow import Flow
+    from smhvlab.panels.restorepreview import RestorePreview
     from smhvlab.panels.stepper import StepperPanel
     from smhvlab.panels.storagemap import StorageMap
     from smhvlab.panels.timeline import SnapshotTimeline
@@ -361,6 +362,16 @@ class Site(SiteImages, Advised):
         from smhvlab.restore import RestoreVm
 
         return RestoreVm(self, backup=backup, vm=vm)
+
+    def restore_preview(self, backup: str, vm: str) -> RestorePreview:
+        """What a restore would replace, and which newer Snapshot copies there are (TR 6.7); nothing is changed.
+
+        Raises:
+            NotFound, NotAllowed: what the restore itself would refuse.
+        """
+        from smhvlab.panels.restorepreview import RestorePreview, preview
+
+        return RestorePreview(preview(self.tools(), self.restore(backup, vm).plan()))
 
 
 def connect(

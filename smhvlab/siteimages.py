@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from smhvlab.hotadd import DetachDisks, HotAddDisk
     from smhvlab.mount import MountBackup, UnmountBackup
     from smhvlab.panels.filetree import BackupTree
+    from smhvlab.panels.sidebyside import SideBySide
     from smhvlab.verify import VerifyBackup
 
 
@@ -146,6 +147,21 @@ class SiteImages(SiteTables):
         from smhvlab.panels.filetree import BackupTree
 
         return BackupTree(self, mount)
+
+    def side_by_side(self, left: str, right: str, vm: str) -> SideBySide:
+        """Two mounted copies of a VM, file by file with digests (TR 6.2, 10). Nothing is changed.
+
+        Args:
+            left, right: mounts that were made with ``guests=True``: two backups, or ``copy="first"`` beside the
+                recovered one of an application-consistent backup, which are of the same instant.
+
+        Raises:
+            NotFound, NotUnique, NotAllowed: as ``compare``.
+        """
+        from smhvlab.compare import compare
+        from smhvlab.panels.sidebyside import SideBySide
+
+        return SideBySide(compare(self.tools(), left, right, vm))
 
     def mounts(self) -> pd.DataFrame:
         """Backups that are mounted (TR 6.8).

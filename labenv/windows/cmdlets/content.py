@@ -69,6 +69,8 @@ def get_content(host: Host, call: Call) -> Sequence[object]:
             call.error(failed(error, error_id, path, category="PermissionDenied" if denied else "ReadError"))
             continue
         if encoding == "byte":
+            if "TotalCount" in call:
+                data = data[: int(call["TotalCount"])]
             output += [data] if call.get("Raw") else list(data)
             continue
         text = _decode(data, encoding)
