@@ -79,7 +79,6 @@ class Leftover:
 
     id: str
     name: str
-    configuration_file: str
     running: bool
     here: bool
 
@@ -219,8 +218,7 @@ class ReverseReplication(DrProcedure[ReverseState]):
         for vm in machines:
             homes = [(lun.svm, lun.volume.name) for lun, _ in places[vm.id].values()]
             if vm.id in here or any(home in volumes for home in homes):
-                file = tools.nodes[vm.host].hyperv.configuration_file(vm) if homes else ""
-                yield Leftover(vm.id, vm.name, file, vm.running, vm.id in here)
+                yield Leftover(vm.id, vm.name, vm.running, vm.id in here)
 
     def confirmations(self, state: ReverseState) -> Sequence[Confirmation]:
         """What the other site has written since, and loses."""
@@ -248,17 +246,14 @@ class ReverseReplication(DrProcedure[ReverseState]):
             node = nodes.of_vm(vm.id)
             if node is not None:
                 node.hyperv.ensure_off(vm.id)
-                if vm.here:
-                    node.hyperv.ensure_removed(vm.id)
 
     @stop.undo
     def start(self, s: ReverseState) -> None:
-        hyperv = self.other.tools().hyperv
+        nodes = self.other.tools().nodes
         for vm in s.leftovers:
-            if vm.here and vm.configuration_file:
-                hyperv.ensure_registered(vm.id, vm.configuration_file)
-            if vm.running:
-                hyperv.ensure_running(vm.id)
+            node = nodes.of_vm(vm.id)
+            if node is not None and vm.running:
+                node.hyperv.ensure_running(vm.id)
 
     @step(
         "Disconnect the LUNs from the other site's hosts",
@@ -299,6 +294,21 @@ class ReverseReplication(DrProcedure[ReverseState]):
             if entry.old is not None:  # its reference copy there is newer than the one in common, and has to let go
                 there.release(entry.old.uuid, keep=True)
         there.mirror_all([there.ensure_mirror(r.source, r.destination) for r in self.track(s.returns)])
+
+    @step(
+        "Remove the VMs' registration there",
+        tr="8",
+        items=lambda s: tuple(vm.name for vm in s.leftovers if vm.here),
+        when=lambda s: any(vm.here for vm in s.leftovers),
+        otherwise="it has none of them",
+    )
+    def remove(self, s: ReverseState) -> None:
+        # Only now: removing a VM deletes its configuration file, if its disk is there.
+        nodes = self.other.tools().nodes
+        for vm in s.leftovers:
+            node = nodes.of_vm(vm.id) if vm.here else None
+            if node is not None:
+                node.hyperv.ensure_removed(vm.id)
 
     @step(
         "Give up relationships whose source was destroyed",
