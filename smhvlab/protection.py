@@ -1,16 +1,18 @@
-"""What a site offers for its datasets' protection: policies, schedules, retention (TR 5.2, 6.3)."""
+"""What a site offers for protection: hosts' settings, policies, schedules, retention (TR 5.2, 5.4, 6.1, 6.3)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from smhvlab.errors import NotAllowed
 from smhvlab.frames import frame
 from smhvlab.policy import Policy, from_toml
 from smhvlab.policystore import PolicyStore
+from smhvlab.settings import Settings, load, save
 from smhvlab.tables import SiteTables
 from smhvlab.worker import Worker
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from smhvlab.budget import Budget
+    from smhvlab.hosts import Imported
     from smhvlab.retaining import ApplyRetention
     from smhvlab.scheduler import Diary, Ran, Scheduler
     from smhvlab.site import Site
@@ -31,6 +34,68 @@ class Protection(SiteTables):
     def now(self) -> datetime:
         """The site's time."""
         raise NotImplementedError
+
+    # --- hosts
+
+    def settings(self) -> Settings:
+        """Reports, mail and AutoSupport of the site (TR 5.4); those of a fresh host if none were saved."""
+        return load(self.tools().snapinfo)
+
+    def set_settings(self, settings: Settings) -> Settings:
+        """Save settings as the next version of those that they were made from. Raises NameTaken."""
+        return save(self.tools().snapinfo, settings)
+
+    def host_check(self, *, snapinfo: str = "", reports: str = "") -> pd.DataFrame:
+        """The rules for the folders of a host or cluster, before it is added (TR 5.4); nothing is changed.
+
+        Columns: rule, level (error, warning, ok), finding, next, tr. By default the present folders are looked at.
+        """
+        from smhvlab.hosts import check_folders
+
+        tools = self.tools()
+        folders = snapinfo or tools.snapinfo.folder(), reports or (self.settings().reports if not snapinfo else "")
+        types = dict.fromkeys(("rule", "level", "finding", "next", "tr"), "str")
+        return frame([vars(check) for check in check_folders(tools, *folders)], types)
+
+    def add_host(self, *, snapinfo: str, settings: Settings) -> Settings:
+        """Set the site's host (dedicated VMs) or cluster (shared VMs) up for protection (TR 6.1).
+
+        Args:
+            snapinfo: folder on a LUN of its own; files of an earlier one are not moved.
+            settings: what it manages, report folder, mail, AutoSupport.
+
+        Raises:
+            NotAllowed: a rule is broken.
+        """
+        from smhvlab.hosts import add_host
+
+        return add_host(self.tools(), snapinfo=snapinfo, settings=settings)
+
+    def unprotected(self) -> pd.DataFrame:
+        """VMs in no dataset (TR 5.2). Columns: name, host, state, id."""
+        from smhvlab.hosts import unprotected
+
+        types = dict.fromkeys(("name", "host", "state", "id"), "str")
+        return frame([dict(zip(types, row, strict=True)) for row in unprotected(self.tools())], types)
+
+    def drift(self) -> pd.DataFrame:
+        """The settings of each node (TR 6.1). Columns: value, node, says, same (whether all nodes say that)."""
+        from smhvlab.hosts import drift
+
+        types = {"value": "str", "node": "str", "says": "str", "same": "bool"}
+        return frame([dict(zip(types, row, strict=True)) for row in drift(self.tools())], types)
+
+    def export_configuration(self, file: str | Path) -> Path:
+        """Write settings, datasets and policies to a file of this station (TR 6.1). Raises NotAllowed."""
+        from smhvlab.hosts import export
+
+        return export(self.tools(), Path(file))
+
+    def import_configuration(self, file: str | Path) -> Imported:
+        """Make settings, datasets and policies those of an export, as new versions (TR 6.1). Raises NotAllowed."""
+        from smhvlab.hosts import load_export
+
+        return load_export(self._site(), Path(file))
 
     # --- policies
 

@@ -19,6 +19,7 @@ from smhvlab.errors import Cancelled, NotAllowed, SmhvLabError
 from smhvlab.frames import frame
 from smhvlab.journal import journal_folder
 from smhvlab.lockfile import try_lock
+from smhvlab.notify import News, tell
 from smhvlab.policy import Policy
 from smhvlab.policybackup import policy_backup
 from smhvlab.policystore import PolicyStore
@@ -50,6 +51,7 @@ class Ran:
         deleted: how many older backups retention deleted.
         error: what failed, or the warnings.
         missed: runs before it that were due and are not made up for.
+        notes: why somebody could not be told of it, "" if everybody was who should be.
     """
 
     due: datetime
@@ -61,6 +63,7 @@ class Ran:
     error: str = ""
     missed: int = 0
     seconds: float = 0.0
+    notes: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,10 @@ class Diary:
     runs: tuple[Ran, ...]
 
     def frame(self) -> pd.DataFrame:
-        """Columns: due (UTC), policy, dataset, outcome, backup, deleted, missed, seconds (the site's), error."""
+        """Columns: due (UTC), policy, dataset, outcome, backup, deleted, missed, seconds (the site's), error,
+        notes."""
         types = dict.fromkeys(("policy", "dataset", "outcome", "backup"), "str")
-        numbers = {"deleted": "int64", "missed": "int64", "seconds": "float64", "error": "str"}
+        numbers = {"deleted": "int64", "missed": "int64", "seconds": "float64", "error": "str", "notes": "str"}
         rows = [vars(run) for run in self.runs]
         return frame(rows, {"due": "datetime64[us, UTC]", **types, **numbers})
 
@@ -175,7 +179,9 @@ class Scheduler:
             if done.warnings:
                 outcome, error = "warnings", "; ".join(done.warnings)
         seconds = (self.site.now() - began).total_seconds()
-        ran = Ran(run.due, policy.name, policy.dataset, outcome, backup, deleted, error, run.missed, seconds)
+        news = News(self.site.name, policy.dataset, policy.name, outcome, backup, error)
+        notes = "; ".join(tell(self.site, policy.notification, news))
+        ran = Ran(run.due, policy.name, policy.dataset, outcome, backup, deleted, error, run.missed, seconds, notes)
         if self._on_run is not None:
             self._on_run(ran)
         return ran

@@ -18,7 +18,7 @@ from smhvlab.frames import frame
 from smhvlab.hyperv import HyperV, Vm, one_named
 from smhvlab.nodes import Node, Nodes
 from smhvlab.profile import HostEndpoint, Profile
-from smhvlab.secrets import Secrets
+from smhvlab.secrets import Endpoint, Secret, Secrets
 from smhvlab.siteimages import SiteImages
 from smhvlab.snapdrive import SnapDrive
 from smhvlab.snapinfo import Dataset, DatasetMember
@@ -136,6 +136,10 @@ class Site(SiteImages, Advised):
             proxy=self.profile.proxy,
         )
         return Node(endpoint.name, host, SnapDrive(host, storage), HyperV(host), Sql(host, endpoint, self._secrets))
+
+    def secret(self, endpoint: Endpoint) -> Secret:
+        """The password of something that the site talks to besides its two wires. Raises SecretMissing."""
+        return self._secrets.of(endpoint)
 
     def release(self) -> None:
         """Close the wires of the calling thread, the partner's too."""
