@@ -269,7 +269,12 @@ def _known_endpoints(folder: Path, topology: Topology) -> dict[str, Any]:
             "ports": {"control": (address, int(port)), **{e["name"]: (e["host"], e["port"]) for e in entries}},
             "passwords": {e["name"]: e["password"] for e in entries}
             | {f"{e['name']}/{s['name']}": s["password"] for e in old["storage"] for s in e["svms"]}
-            | {f"{e['name']}/sql": e["sql"]["password"] for e in old["hyperv"]},
+            | {
+                f"{e['name']}/{kind}": e[kind]["password"]
+                for e in old["hyperv"]
+                for kind in ("sql", "guest")
+                if kind in e
+            },
             "token": old["control"]["token"],
         }
     except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
@@ -329,6 +334,7 @@ def _listen(
             "user": "LAB\\Administrator",
             "password": password(h.name),
             "sql": {"user": "sa", "password": password(f"{h.name}/sql")},
+            "guest": {"user": "Administrator", "password": password(f"{h.name}/guest")},
         }
         for i, h in enumerate(topology.host)
     ]

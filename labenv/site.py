@@ -175,6 +175,8 @@ class LabSite:
             faults=self.faults,
         )
         made.logins.add(entry["sql"]["user"], entry["sql"]["password"])
+        if "guest" in entry:
+            made.guest_logins.add(entry["guest"]["user"], entry["guest"]["password"])
         for array in self.arrays:
             self._provider_login(made, array)
         return made

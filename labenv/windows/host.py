@@ -102,6 +102,7 @@ class Host:
         )
         self.registry = Registry(spec=spec, state=state)
         self.logins = Logins(spec=spec, state=state)
+        self.guest_logins = Logins(spec=spec, state=state, kind="guestlogin")
         self.vss = Vss(self, state=state, fabric=fabric)
         self.inventory = HostInventory(spec=spec, state=state, registry=self.registry, ids=ids)
         self.cluster: FailoverCluster | None = None

@@ -1,4 +1,4 @@
-"""SQL logins: who may use Invoke-Sqlcmd against the guests of this host."""
+"""Logins of the guests: who may use their SQL Server with Invoke-Sqlcmd, and who is their administrator."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from labenv.windows.spec import HostSpec
 
 @dataclass(frozen=True)
 class LoginRecord:
-    """A SQL Server login; the password only as its digest."""
+    """A login; the password only as its digest."""
 
     name: str
     digest: str
 
 
 class Logins:
-    """SQL logins that every guest of the host accepts (they come with the golden image)."""
+    """Logins that every guest of the host accepts (they come with the golden image): of SQL Server, or of Windows."""
 
-    def __init__(self, *, spec: HostSpec, state: State) -> None:
-        self._records = state.table(f"windows.{spec.name}.sqllogin", LoginRecord)
+    def __init__(self, *, spec: HostSpec, state: State, kind: str = "sqllogin") -> None:
+        self._records = state.table(f"windows.{spec.name}.{kind}", LoginRecord)
 
     def add(self, name: str, password: str) -> None:
         """Make a login or change its password."""

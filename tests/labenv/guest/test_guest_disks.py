@@ -137,10 +137,11 @@ def test_the_actions_answer_in_json(persist_disks: list[rack.RackDisk]) -> None:
         ("flush", {}),
         ("read_file", {"path": "C:\\notes.txt"}),
         ("list_files", {"path": "F:\\Log"}),
+        ("initiator", {}),
         ("sysprep", {}),
     ]
     answers = [json.loads(json.dumps(guest.do(verb, **arguments))) for verb, arguments in script]
-    assert {verb for verb, _ in script} == set(VERBS)
+    assert {verb for verb, _ in script} == set(VERBS) - {"connect_portal"}  # which needs a network
     assert answers[1:4] == [7, 17, 17]
     assert answers[4] == {"ok": True, "integrity": [], "ledger": [], "rows": 17, "last_transaction": 10}
     assert (answers[6], answers[8]) == (3, 3)
