@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from smhvlab.dr_flows import DisasterRecovery
     from smhvlab.flow import Flow
+    from smhvlab.panels.dashboard import Dashboard
     from smhvlab.panels.restorepreview import RestorePreview
     from smhvlab.panels.stepper import StepperPanel
     from smhvlab.panels.storagemap import StorageMap
@@ -270,6 +272,19 @@ class Site(SiteImages, Advised):
 
         log = look(self.tools(), backup, start=start, end=end, trace=trace)
         return VssTimeline(log, title=f"VSS timeline of {backup}" if backup else "VSS timeline")
+
+    def dashboard(self, *, every: float = 60, limit: int = 40) -> Dashboard:
+        """Where the site stands: VMs, jobs, Snapshot budgets, findings; looked at again without blocking the kernel.
+
+        Args:
+            every: seconds between two looks while "Keep looking" is on.
+            limit: how many VMs are shown at most.
+        """
+        from smhvlab.advisor.overview import overview
+        from smhvlab.panels.dashboard import Dashboard
+
+        look = partial(overview, self)
+        return Dashboard(look, release=self.release, overview=look(), every=every, limit=limit)
 
     # --- datasets and settings
 

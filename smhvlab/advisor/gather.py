@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from datetime import datetime, timedelta
+from math import ceil
 from typing import TYPE_CHECKING
 
 from smhvlab.advisor import plans as p
@@ -12,6 +13,7 @@ from smhvlab.advisor.clusters import ClusterReader
 from smhvlab.advisor.hosts import HostReader
 from smhvlab.advisor.site_facts import Facts
 from smhvlab.errors import ConnectionFailed, NotFound, PowerShellError
+from smhvlab.estimate import minutes
 from smhvlab.policystore import PolicyStore
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 _AHEAD = timedelta(days=35)
 """How far schedules are looked at: a month and a bit."""
+
+_SHORTEST = 15
+"""Minutes that a backup is given at least: Table 6 is about hundreds of VMs; verification and mirrors come after."""
 
 
 def gather(site: Protection) -> Facts:
@@ -58,10 +63,11 @@ def gather(site: Protection) -> Facts:
         reader.wave.collect()
         reader.programs()
     now = site.now()
-    datasets, backups, known = _plans(site, now)
+    hosts = tuple(reader.host() for reader in readers)
+    datasets, backups, known = _plans(site, now, Facts(now=now, hosts=hosts).era)
     return Facts(
         now=now,
-        hosts=tuple(reader.host() for reader in readers),
+        hosts=hosts,
         silent=tuple(silent),
         clusters=tuple(cluster.cluster() for cluster in clusters.values()),
         vms=tuple(sorted((vm for r in readers for vm in r.vms()), key=lambda vm: (vm.name.casefold(), vm.id))),
@@ -82,7 +88,7 @@ def _answers(reader: HostReader, read: Callable[[], None], silent: list[tuple[st
     return True
 
 
-def _plans(site: Protection, now: datetime) -> tuple[tuple[p.Dataset, ...], tuple[p.Backup, ...], bool]:
+def _plans(site: Protection, now: datetime, era: str) -> tuple[tuple[p.Dataset, ...], tuple[p.Backup, ...], bool]:
     """Datasets and backups of SnapInfo, and whether there is one that can be read."""
     snapinfo = site.tools().snapinfo
     try:
@@ -92,8 +98,10 @@ def _plans(site: Protection, now: datetime) -> tuple[tuple[p.Dataset, ...], tupl
     except (NotFound, PowerShellError):
         return (), (), False
     by_dataset: dict[str, list[p.Policy]] = {}
+    sizes = {d.name.casefold(): len(d.members) for d in datasets}
     for policy in policies:
-        by_dataset.setdefault(policy.dataset.casefold(), []).append(planned(policy, now))
+        name = policy.dataset.casefold()
+        by_dataset.setdefault(name, []).append(planned(policy, now, vms=sizes.get(name, 1), era=era))
     return (
         tuple(
             p.Dataset(
@@ -121,14 +129,15 @@ def _plans(site: Protection, now: datetime) -> tuple[tuple[p.Dataset, ...], tupl
     )
 
 
-def planned(policy: Policy, now: datetime) -> p.Policy:
-    """What rules look at of a policy: its runs of the weeks to come, and what it keeps."""
+def planned(policy: Policy, now: datetime, *, vms: int = 1, era: str = "2012") -> p.Policy:
+    """What rules look at of a policy: its runs of the weeks to come, how long one takes, and what it keeps."""
     runs = policy.schedule.runs(now, now + _AHEAD) if policy.schedule is not None and policy.enabled else []
     return p.Policy(
         name=policy.name,
         consistency=policy.consistency,
         tag=policy.tag.value,
-        starts=tuple(int((run - now).total_seconds() // 60) for run in runs),
+        starts=tuple(ceil((run - now).total_seconds() / 60) for run in runs),
+        minutes=max(_SHORTEST, ceil(minutes(vms, consistency=policy.consistency, era=era))),
         per_day=round(len(runs) / _AHEAD.days, 2),
         keep=policy.retention.keep,
         days=policy.retention.days,

@@ -68,3 +68,31 @@ def test_advise_in_a_terminal(lab: Lab, capsys: pytest.CaptureFixture[str]) -> N
     told = json.loads(capsys.readouterr().out)
     assert {"id", "section", "severity", "era", "object", "message", "fix"} == set(told[0])
     assert {finding["object"] for finding in told if finding["id"] == "unprotected"} >= {"sql01", "web01"}
+
+
+@pytest.mark.tr("R-3.4-05", "R-6.3-04")
+def test_the_dashboard_of_a_site(site: Site) -> None:
+    """What it shows is what the site holds: a backup and its age, the next run, Snapshot copies beside the limit."""
+    site.create_dataset("SQL", ["sql01"])
+    site.set_policy(
+        'name = "nightly"\ndataset = "SQL"\n[schedule]\nrepeat = "daily"\nat = "22:00"\n[retention]\nkeep = 7\n'
+    )
+    site.backup("SQL", consistency="crash").run_sync()
+    panel = site.dashboard()
+    assert panel.overview is not None
+    table = panel.overview.protection().set_index("vm")
+    assert table.loc["sql01", "state"] == "protected"
+    assert table.loc["sql01", "consistency"] == "crash"
+    assert table.loc["web01", "state"] == "unprotected"
+    held = len(site.snapshots("vm_sql01"))
+    assert {b.volume: (b.used, b.limit) for b in panel.overview.budgets}["vm_sql01"] == (held, 255)
+    assert [job.what for job in panel.overview.jobs] == ["due", "backup"]
+    assert panel.overview.jobs[0].when is not None
+    assert panel.overview.jobs[0].when.hour == 22
+
+    site.sleep(2 * 24 * 3600)
+    panel.look()
+    panel.wait(60)
+    assert panel.error is None
+    assert panel.overview.protection().set_index("vm").loc["sql01", "state"] == "late"
+    assert "! late" in panel.render()

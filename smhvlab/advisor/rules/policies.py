@@ -10,6 +10,7 @@ from smhvlab.advisor import facts as f
 from smhvlab.advisor import plans as p
 from smhvlab.advisor.rule import Hit, Severity, listed, rule
 from smhvlab.advisor.site_facts import Facts
+from smhvlab.estimate import copies_per_backup
 
 _VARIABLES = ("$VMSnapshot", "$SnapInfoName", "$SnapInfoSnapshot")
 _WEEK = timedelta(days=7)
@@ -21,11 +22,11 @@ def policies(facts: Facts) -> Iterator[tuple[p.Dataset, p.Policy]]:
 
 
 def per_backup(facts: Facts, dataset: p.Dataset, policy: p.Policy, volume: tuple[str, str]) -> int:
-    """Snapshot copies that one backup leaves in a volume: one if crash-consistent, else two; per node on 2008 R2."""
-    if policy.consistency == "crash":
+    """Snapshot copies that one backup leaves in a volume; today's leaves one."""
+    if facts.era == "2022":
         return 1
     nodes = {vm.host for vm in facts.members(dataset) if volume in {(lun.svm, lun.volume) for lun in facts.luns(vm)}}
-    return {"2008r2": 2 * max(1, len(nodes)), "2012": 2}.get(facts.era, 1)
+    return copies_per_backup(policy.consistency, nodes=max(1, len(nodes)), era=facts.era)
 
 
 @rule(
