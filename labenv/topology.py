@@ -228,11 +228,16 @@ def names() -> list[str]:
 def load(name: str) -> Topology:
     """A shipped topology by name, or any topology by the path of its TOML file.
 
+    A shipped one in another era has that behind its name: ``standalone-2022``.
+
     Raises:
         TopologyError: no such topology, or its file has a field that does not fit.
     """
-    if name in names():
-        text, where = (files("labenv") / "topologies" / f"{name}.toml").read_text("utf-8"), f"topology {name}"
+    base, _, era = name.rpartition("-")
+    other = {"era": era} if base in names() and era in ERAS else {}
+    if name in names() or other:
+        shipped = base if other else name
+        text, where = (files("labenv") / "topologies" / f"{shipped}.toml").read_text("utf-8"), f"topology {name}"
     elif name.endswith(".toml"):
         try:
             text, where = Path(name).read_text("utf-8"), name
@@ -248,7 +253,7 @@ def load(name: str) -> Topology:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise TopologyError(f"{where}: not valid TOML: {error}") from error
-    topology = typing.cast(Topology, _build(Topology, {"name": Path(name).stem, **tables}, where, ""))
+    topology = typing.cast(Topology, _build(Topology, {"name": Path(name).stem, **tables, **other}, where, ""))
     _check(topology, where)
     return topology
 

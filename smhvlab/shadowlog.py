@@ -17,6 +17,7 @@ from smhvlab.errors import NotFound, OntapError, PowerShellError
 from smhvlab.evidence import WriterState
 from smhvlab.nodes import Node
 from smhvlab.storage import Storage, VolumeRef
+from smhvlab.vss import COMMITTED, REFUSED, TOO_LATE, Vss
 
 if TYPE_CHECKING:
     from smhvlab.tables import Tools
@@ -32,7 +33,6 @@ _WORKER: Final = "Microsoft-Windows-Hyper-V-Worker-Admin"
 _NOTHING: Final = frozenset({"NoMatchingEventsFound", "NoMatchingLogsFound", "NoMatchingProvidersFound"})
 _LONGEST, _BEFORE, _AFTER = timedelta(hours=1), timedelta(minutes=2), timedelta(minutes=1)
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_COMMITTED, _TOO_LATE, _REFUSED = 4089, 4364, 4363
 _HARMLESS: Final = frozenset({8194, 8224})  # callback denied, and VSS going idle: in the log of most healthy hosts
 
 
@@ -203,9 +203,11 @@ def read(
     changes, touched, note = audit(tools, array, start, end)
     signs += [*changes, *copies(tools.storage, array, volumes or touched, start, end)]
     notes += [note] if note else []
+    if not any(_commits(sign) for sign in signs):
+        notes.append("The hardware provider tells of no set in this time: nothing was frozen or held for one.")
     if not trace:
         signs += [_frozen(sign) for sign in signs if _commits(sign)]
-    ended = tuple(writers) if writers is not None else tuple(w for node in nodes for w in states(node))
+    ended = tuple(writers) if writers is not None else tuple(w for node in nodes for w in Vss(node.host).writers())
     ordered = tuple(sorted(signs, key=lambda s: (s.start, s.end, s.node, list(Lane).index(s.lane), s.title)))
     return ShadowLog(start, end, ordered, tuple(budgets(ordered, ended)), ended, tuple(notes))
 
@@ -252,11 +254,11 @@ def _event(node: str, record: Any) -> Sign | None:
     set_id = next((found[0].lower() for found in [_GUID.search(text)] if found), "")
     if source == "Navssprv":
         spent = _milliseconds(text, _values(record))
-        if number in (_COMMITTED, _TOO_LATE) and spent is not None:
+        if number in (COMMITTED, TOO_LATE) and spent is not None:
             begun = time - timedelta(milliseconds=spent)
             title = f"CommitSnapshots, {spent / 1000:.1f} s"
-            return Sign(node, Lane.PROVIDER, title, begun, time, told, number == _TOO_LATE, text, set_id)
-        return Sign(node, Lane.PROVIDER, _first(text), time, time, told, bad or number == _REFUSED, text, set_id)
+            return Sign(node, Lane.PROVIDER, title, begun, time, told, number == TOO_LATE, text, set_id)
+        return Sign(node, Lane.PROVIDER, _first(text), time, time, told, bad or number == REFUSED, text, set_id)
     if source == "VSS":
         lane = {12289: Lane.PROVIDER, 12293: Lane.PROVIDER, 8229: Lane.WRITERS}.get(number, Lane.REQUESTOR)
         return Sign(node, lane, _first(text), time, time, told, bad or number == 8229, text)
@@ -291,21 +293,6 @@ def _first(text: str) -> str:
     line = text.splitlines()[0] if text else ""
     line = re.sub(r"\s*\((?:Virtual machine ID )?" + _GUID.pattern + r"\)", "", line)
     return re.split(r"(?<=[.!])\s", line, maxsplit=1)[0]
-
-
-def states(node: Node) -> list[WriterState]:
-    """The present states of a host's writers, in any language: names in quotes, states in brackets."""
-    found: list[WriterState] = []
-    name = state = ""
-    for line in node.host.native("vssadmin.exe", "list", "writers").lines:
-        if match := re.search(r"'([^']+)'\s*$", line):
-            name, state = match[1], ""
-        elif match := re.search(r"(\[\d+\] .+)$", line):
-            state = match[1].strip()
-        elif name and state and ":" in line:
-            found.append(WriterState(node.name, name, state, line.partition(":")[2].strip()))
-            name = state = ""
-    return found
 
 
 def _frozen(commit: Sign) -> Sign:
@@ -449,7 +436,7 @@ def budgets(signs: Sequence[Sign], writers: Iterable[WriterState]) -> list[Budge
 
 
 def _commits(sign: Sign) -> bool:
-    return sign.source in (f"Navssprv {_COMMITTED}", f"Navssprv {_TOO_LATE}") and sign.end > sign.start
+    return sign.source in (f"Navssprv {COMMITTED}", f"Navssprv {TOO_LATE}") and sign.end > sign.start
 
 
 def _freeze(commit: Sign, signs: Sequence[Sign], writers: Sequence[WriterState]) -> Budget:

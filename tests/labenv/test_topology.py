@@ -32,6 +32,15 @@ def test_a_file_of_ones_own_is_named_after_the_file(tmp_path: Path) -> None:
     assert topology.load("standalone").cluster == found.cluster
 
 
+def test_a_shipped_topology_in_another_era() -> None:
+    """An era behind the name replaces that of the file, and nothing else; an unknown era is no topology."""
+    found = topology.load("standalone-2022")
+    assert (found.name, found.era) == ("standalone-2022", "2022")
+    assert found.cluster == topology.load("standalone").cluster
+    with pytest.raises(TopologyError, match="standalone-1999"):
+        topology.load("standalone-1999")
+
+
 TYPOS = {
     "unknown field": ("title =", "titel =", "titel", "did you mean 'title'"),
     "unknown nested field": (
