@@ -409,6 +409,30 @@ class GuestDoor:
         result: dict[str, Any] = self._do("checkdb", database=database)
         return result
 
+    def begin(self, database: str, rows: int) -> None:
+        """Open a transaction, with so many rows that are not committed."""
+        self._do("begin", database=database, rows=rows)
+
+    def commit(self, database: str) -> int:
+        """Commit the open transaction; returns the number of rows."""
+        return int(self._do("commit", database=database))
+
+    def load(self, database: str, rows_per_second: int, *, up_to: int) -> None:
+        """Let a client add rows in the background, up to so many; it goes on in lab time."""
+        self._do("start_load", database=database, rows_per_second=rows_per_second, up_to=up_to)
+
+    def stop_load(self, database: str) -> None:
+        """End the background load of a database."""
+        self._do("stop_load", database=database)
+
+    def connect_portal(self, portal: str) -> None:
+        """Log in to an SVM's iSCSI portal from inside the guest: its LUNs become disks of the guest."""
+        self._do("connect_portal", portal=portal)
+
+    def initiator(self) -> str:
+        """The guest's own iSCSI qualified name."""
+        return str(self._do("initiator"))
+
     def flush(self) -> None:
         """Write the guest's cache to its disks."""
         self._do("flush")
