@@ -409,14 +409,6 @@ class GuestDoor:
         result: dict[str, Any] = self._do("checkdb", database=database)
         return result
 
-    def begin(self, database: str, rows: int) -> None:
-        """Open a transaction, with so many rows that are not committed."""
-        self._do("begin", database=database, rows=rows)
-
-    def commit(self, database: str) -> int:
-        """Commit the open transaction; returns the number of rows."""
-        return int(self._do("commit", database=database))
-
     def load(self, database: str, rows_per_second: int, *, up_to: int) -> None:
         """Let a client add rows in the background, up to so many; it goes on in lab time."""
         self._do("start_load", database=database, rows_per_second=rows_per_second, up_to=up_to)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from smhvlab import cli_dr, cli_images, cli_policy
-from smhvlab.errors import Cancelled, ConfirmationNeeded, SmhvLabError
+from smhvlab.errors import Cancelled, ConfirmationNeeded, NotAllowed, SmhvLabError
 
 if TYPE_CHECKING:
     from smhvlab.flow import Flow
@@ -101,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     demo = verb("demo", _demo, "the SQL Server test of the TR's appendix, or a disaster, on a fresh lab")
     demo.add_argument("what", nargs="?", default="sql", choices=["sql", "dr"], help="default: %(default)s")
     demo.add_argument("--site", default="", help="default: lab:standalone, for dr lab:dr-pair")
+    demo.add_argument("--consistency", default="application", choices=["application", "crash"])
+    demo.add_argument("--era", default="", choices=["2008r2", "2012", "2022"], help="of a fresh lab's hosts")
     on_site(verb("check", _check, "what of a site is reachable and permitted"))
     on_site(verb("advise", _advise, "hold the site against the rules of the TR; exit code 1 if there are errors"))
     for table in ("vms", "volumes", "luns", "snapshots", "datasets", "backups", "disks", "mirrors"):
@@ -170,6 +173,10 @@ def _demo(options: argparse.Namespace) -> int:
         _say(line, error=options.json)
 
     options.site = options.site or {"sql": "lab:standalone", "dr": "lab:dr-pair"}[options.what]
+    if options.era:
+        if not re.fullmatch(r"lab:[\w-]+", options.site):
+            raise NotAllowed(f"{options.site} has its own era", next_action="Leave --era out, or --site.")
+        options.site += f"-{options.era}"
     tell(f"Connecting to {options.site} (a fresh lab takes a few seconds); Ctrl-C stops and undoes")
     if options.what == "dr":
         stages = cli_dr.demo(options, tell)
@@ -177,7 +184,7 @@ def _demo(options: argparse.Namespace) -> int:
             _say(json.dumps(asdict(stages)))
         return 0
     with _connect(options) as site:
-        result = Demo(site, tell=tell).run()
+        result = Demo(site, tell=tell, consistency=options.consistency).run()
     if options.json:
         _say(json.dumps(asdict(result)))
         return 0
