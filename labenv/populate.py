@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labenv.guest.golden import install_golden
@@ -175,7 +175,9 @@ class _Builder:
             },
         )
 
-    async def _lun(self, volume: str, lun: str, size: int, failover: Failover | None = None) -> str:
+    async def _lun(
+        self, volume: str, lun: str, size: int, failover: Failover | None = None, nodes: Sequence[str] = ()
+    ) -> str:
         name = f"/vol/{volume}/{lun}"
         await self._rest(
             "POST",
@@ -187,17 +189,17 @@ class _Builder:
                 "space": {"size": size, "guarantee": {"requested": False}},
             },
         )
-        return await self._map(name, failover)
+        return await self._map(name, failover, nodes)
 
-    async def _map(self, lun: str, failover: Failover | None = None) -> str:
-        """Map a LUN to the host, or to all nodes, and rescan there; returns the disk's UniqueId."""
-        igroup = self._spec.igroup if failover is None else failover.igroup
+    async def _map(self, lun: str, failover: Failover | None = None, nodes: Sequence[str] = ()) -> str:
+        """Map a LUN to the host, to all nodes, or to some of them, and rescan there; returns the disk's UniqueId."""
+        igroups = [self._spec.igroup if failover is None else failover.igroup]
+        if nodes:
+            igroups = [h.igroup for h in self._site.topology.host if h.name in nodes]
         svm = {"name": self._spec.svm}
-        await self._rest(
-            "POST",
-            "/protocols/san/lun-maps",
-            {"lun": {"name": lun}, "igroup": {"name": igroup}, "svm": svm},
-        )
+        for igroup in igroups:
+            mapping = {"lun": {"name": lun}, "igroup": {"name": igroup}, "svm": svm}
+            await self._rest("POST", "/protocols/san/lun-maps", mapping)
         status, answer = await self._array.call(
             "GET", "/storage/luns", query={"name": lun, "svm.name": self._spec.svm, "fields": "serial_number"}
         )
@@ -233,7 +235,7 @@ class _Builder:
         """A LUN on a volume of its own, formatted and mounted; on a node perhaps a disk of the cluster."""
         failover = self._site.topology.failover_of(disk.host) if disk.role else None
         await self._volume(disk.volume, disk.aggregate, int(disk.volume_size))
-        unique_id = await self._lun(disk.volume, disk.lun, int(disk.lun_size), failover)
+        unique_id = await self._lun(disk.volume, disk.lun, int(disk.lun_size), failover, disk.nodes)
         number = await self._online(unique_id)
         await self._format(number, disk.label, "" if disk.role == "csv" else disk.access_path)
         if failover is not None:

@@ -109,7 +109,7 @@ class Disk:
 
     On a node of a failover cluster ``role`` says what it is there: empty (only this node sees it), ``csv`` (a cluster
     shared volume at ``access_path``), ``witness``, or ``shared`` (a cluster disk, in the group ``group`` if that is
-    given, else in Available Storage).
+    given, else in Available Storage). ``nodes``: only these are shown the LUN (asymmetric storage, TR 11.3).
     """
 
     host: str
@@ -122,6 +122,7 @@ class Disk:
     label: str
     role: str = ""
     group: str = ""
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -215,8 +216,12 @@ class Topology:
         return next((f for f in self.failover if host in f.nodes), None)
 
     def inventory_of(self, host: str) -> Inventory:
-        """What is installed on a host, as far as it is unusual."""
-        return next((i for i in self.inventory if host in i.hosts or not i.hosts), Inventory())
+        """What is installed on a host, as far as it is unusual: of all tables that concern it, the later ones win."""
+        found = Inventory()
+        for each in self.inventory:
+            if host in each.hosts or not each.hosts:
+                found = found.changed_by(each)
+        return found
 
 
 def names() -> list[str]:
@@ -395,6 +400,11 @@ def _check_contents(topology: Topology, where: str) -> None:
         _known(disk.role, ROLES, where, f"role of volume {disk.volume}")
         if disk.role and topology.failover_of(disk.host) is None:
             raise TopologyError(f"{where}: role of volume {disk.volume} is {disk.role!r}, but {disk.host} is no node")
+        failover = topology.failover_of(disk.host)
+        for node in disk.nodes:
+            _known(node, failover.nodes if failover is not None else (), where, f"node of volume {disk.volume}")
+        if disk.nodes and (not disk.role or disk.host not in disk.nodes):
+            raise TopologyError(f"{where}: nodes of volume {disk.volume} are for cluster disks, and name its host too")
         if disk.group and disk.role != "shared":
             raise TopologyError(f"{where}: group of volume {disk.volume} is for disks of the role 'shared' only")
     volumes = [place.volume for place in places] + [vm.volume for vm in topology.vm if vm.volume]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 UNINSTALL = "HKLM:\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Uninstall"
 SMHV = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\OnCommandHyperV\\Parameters"
+LICENCES = "HKLM:\\SOFTWARE\\NetApp\\SnapDrive\\Licenses"
+"""Licences on the host, by name; the place is the lab's choice."""
 VSS_WRITER = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\VSS\\Settings"
 
 
@@ -67,7 +69,9 @@ class Inventory:
         hotfixes: ids such as ``KB2770917``.
         services: services that differ from the usual ones, or that are added.
         bitlocker: mount points of encrypted volumes, e.g. ``C:\\ClusterStorage\\Volume1``.
-        dsm: ``MSDSM`` or ``Data ONTAP DSM``.
+        dsm: ``MSDSM`` or ``Data ONTAP DSM``; dsm_version: its version.
+        licence: licences that SnapDrive keeps on the host, such as ``SnapManager for Hyper-V`` (those of the storage
+            system are the cluster's).
         unmap: ``on`` or ``off``: whether Windows gives the space of deleted files back by itself.
     """
 
@@ -81,6 +85,25 @@ class Inventory:
     bitlocker: tuple[str, ...] = ()
     dsm: str = ""
     unmap: str = ""
+    dsm_version: str = ""
+    licence: tuple[str, ...] = ()
+
+    def changed_by(self, other: Inventory) -> Inventory:
+        """This inventory with what another one says put over it; things of a name replace each other."""
+        return Inventory(
+            hosts=other.hosts,
+            software=_over(self.software, other.software),
+            hotfixes=other.hotfixes or self.hotfixes,
+            port=_over(self.port, other.port),
+            service=_over(self.service, other.service),
+            adapter=_over(self.adapter, other.adapter),
+            registry=(*self.registry, *other.registry),
+            bitlocker=other.bitlocker or self.bitlocker,
+            dsm=other.dsm or self.dsm,
+            unmap=other.unmap or self.unmap,
+            dsm_version=other.dsm_version or self.dsm_version,
+            licence=other.licence or self.licence,
+        )
 
 
 _PORTS = (
@@ -198,6 +221,8 @@ class HostInventory:
                 self._registry.set(key, name, "String", value)
         self._registry.set(SMHV, "vss_retry", "DWord", "3")
         self._registry.set(SMHV, "vss_retry_sleep", "DWord", "60")
+        for licence in made.licence:
+            self._registry.set(LICENCES, licence, "String", "Installed")
         off = "0" if made.unmap == "on" else "1"
         system = "HKLM:\\SYSTEM\\CurrentControlSet\\Control\\FileSystem"
         self._registry.set(system, "DisableDeleteNotification", "DWord", off)
@@ -217,6 +242,16 @@ class HostInventory:
         changed = replace(self.services[name.lower()], **changes)  # type: ignore[arg-type]
         self.services[name.lower()] = changed
         return changed
+
+
+N = TypeVar("N", Software, Port, ServiceRecord, Adapter)
+
+
+def _over(first: tuple[N, ...], second: tuple[N, ...]) -> tuple[N, ...]:
+    """Things by name; those of the second replace those of the first."""
+    found: dict[str, N] = {each.name: each for each in first}
+    found.update((each.name, each) for each in second)
+    return tuple(found.values())
 
 
 T = TypeVar("T", bound=Software | Port)

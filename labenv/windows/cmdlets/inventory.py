@@ -273,9 +273,9 @@ def _adapters(host: Host) -> list[PsObject]:
 
 
 def _dsm(host: Host) -> list[PsObject]:
-    name = host.inventory.record.dsm
+    name, version = host.inventory.record.dsm, host.inventory.record.dsm_version
     versions = {"MSDSM": host.spec.version, "Data ONTAP DSM": "3.5.1203.0"}
-    parameters: dict[str, object] = {"DsmName": name, "DsmVersion": versions.get(name, "1.0")}
+    parameters: dict[str, object] = {"DsmName": name, "DsmVersion": version or versions.get(name, "1.0")}
     item = PsObject(["System.Management.ManagementBaseObject#DSM_PARAMETERS", "System.Object"], parameters, text=name)
     properties: dict[str, object] = {
         "Active": True,
