@@ -50,9 +50,9 @@ def copies_per_backup(consistency: str, *, nodes: int = 1, era: str = "2012") ->
     """Snapshot copies that one backup leaves on a volume (TR 6.3, 10, 12).
 
     A crash-consistent one leaves one, an application-consistent one two; on Windows Server 2008 R2 two for each node
-    that has VMs on the volume.
+    that has VMs on the volume. Through production checkpoints (era 2022) an application-consistent one leaves one.
     """
-    if consistency == "crash":
+    if consistency == "crash" or era == "2022":
         return 1
     return 2 * nodes if era == "2008r2" else 2
 

@@ -163,8 +163,9 @@ def is_ours(name: str, dataset: str) -> bool:
 
 
 def names_of(backup: Backup) -> frozenset[str]:
-    """Names that the Snapshot copies of a backup can have."""
+    """Names that the Snapshot copies of a backup can have: those that SnapInfo knows, and the first of each pair."""
     known = {lun.snapshot for lun in backup.luns if lun.snapshot}
+    known |= {name.removesuffix(SECOND_COPY) for name in known}
     by_rule = {backup.name, backup.name + SECOND_COPY} if is_ours(backup.name, backup.dataset) else set()
     return frozenset(known | by_rule)
 

@@ -176,8 +176,9 @@ class Scheduler:
         else:
             backup = done.backup.backup.name
             deleted = len(done.retention.deleted) if done.retention is not None else 0
-            if done.warnings:
-                outcome, error = "warnings", "; ".join(done.warnings)
+            warnings = [*done.warnings, *self._verified(policy, backup)]
+            if warnings:
+                outcome, error = "warnings", "; ".join(warnings)
         seconds = (self.site.now() - began).total_seconds()
         news = News(self.site.name, policy.dataset, policy.name, outcome, backup, error)
         notes = "; ".join(tell(self.site, policy.notification, news))
@@ -185,6 +186,18 @@ class Scheduler:
         if self._on_run is not None:
             self._on_run(ran)
         return ran
+
+    def _verified(self, policy: Policy, backup: str) -> list[str]:
+        """Verify a backup if its policy wants it (TR 6.3); a backup that is not sound is told, and stays unverified."""
+        if not policy.options.verify:
+            return []
+        try:
+            self.site.verify(backup).run_sync()
+        except Cancelled:
+            raise
+        except SmhvLabError as error:
+            return [f"not verified: {error.message}"]
+        return []
 
     # --- what was handled
 

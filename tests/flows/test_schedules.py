@@ -162,11 +162,11 @@ def test_a_policy_backs_up_its_own_dataset_only(apps: Site) -> None:
 
 @pytest.mark.tr("R-6.3-08", "R-6.3-12")
 def test_a_budget_is_what_the_array_counts_after_living_through_it(apps: Site) -> None:
-    """The forecast of two policies for ten hours meets the array's own count, with a backup on demand in it."""
+    """The forecast of two policies for six hours meets the array's own count, with a backup on demand in it."""
     apps.backup("Apps").run_sync()
     apps.set_policy(policy("often", keep=4).replace("[retention]", 'every = 2\n[retention]\ntag = "daily"'))
-    plan = apps.budget(days=10 / 24).frame().set_index("volume").loc["vm_shared"]
-    diary = apps.run_until_sync(timedelta(hours=10))
+    plan = apps.budget(days=6 / 24).frame().set_index("volume").loc["vm_shared"]
+    diary = apps.run_until_sync(timedelta(hours=6))
     assert {run.outcome for run in diary.runs} == {"done"}
     assert len(apps.snapshots("vm_shared")) == plan["at_end"]
 
@@ -189,3 +189,19 @@ def test_overlapping_policies_of_one_volume_are_found(apps: Site) -> None:
     apps.set_policy(policy("web", dataset="Web"))
     (row,) = apps.overlaps(days=1).to_dict("records")
     assert (row["first"], row["second"], row["shared"], row["times"]) == ("hourly", "web", "volume vm_shared", 24)
+
+
+@pytest.mark.tr("R-6.3-08", "R-6.3-10", "R-6.2-05")
+def test_application_consistent_backups_are_counted_twice_and_verified(site: Site) -> None:
+    """Each leaves two Snapshot copies, retention takes both away; the verification asked for counts."""
+    site.create_dataset("SQL", ["sql01"])
+    wanted = policy("sql", dataset="SQL", keep=1).replace('"crash"', '"application"')
+    site.set_policy(wanted + "[options]\nverify = true\n")
+    plan = site.budget(days=2 / 24).frame().set_index("volume").loc["vm_sql01"]
+    diary = site.run_until_sync(timedelta(hours=2))
+    assert [(run.outcome, run.error) for run in diary.runs] == [("done", "")] * 2
+    ours = [name for name in site.snapshots("vm_sql01")["snapshot"] if name.startswith("SQL_")]
+    assert len(ours) == 2
+    assert len(site.snapshots("vm_sql01")) == plan["at_end"]
+    kept = [run.backup for run in diary.runs[1:]]
+    assert site.tools().snapinfo.catalogue().verified == set(kept)

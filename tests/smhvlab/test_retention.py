@@ -110,3 +110,5 @@ def test_a_backup_with_a_strange_name_only_owns_what_snapinfo_knows() -> None:
         "SQL_05-31-2013_23.00.00",
         "SQL_05-31-2013_23.00.00_backup",
     }
+    node = "SQL_05-31-2013_23.00.00_hv2"
+    assert names_of(backup(1, "", 1, snapshot=f"{node}_backup")) >= {node, f"{node}_backup"}
