@@ -51,6 +51,11 @@ def add(to: Verbs) -> None:
     failback = verb("failback", _failback, "on the site to which the VMs go home: failback steps 4 to 11 (TR 8)")
     failback.add_argument("--no-update", action="store_true", help="leave out the extra update: data are lost")
     verb("return-to-normal", _normal, "on the secondary: clean up, and mirror in the first direction again (TR 8)")
+    rehearse = verb("rehearse", _rehearse, "on the secondary: run a backup's VMs from clones, check, remove all (TR 8)")
+    rehearse.add_argument("backup", nargs="*", help="default: the newest of each dataset whose data arrived")
+    rehearse.add_argument("--vm", action="append", default=[], help="only this VM; may be repeated")
+    migrate = verb("migrate", _migrate, "on the primary: shut down, last backup, update; then fail over (TR 8)")
+    migrate.add_argument("dataset")
 
 
 def _manner(sub: argparse.ArgumentParser) -> None:
@@ -84,6 +89,14 @@ def _failback(site: Site, options: argparse.Namespace) -> Flow[Any]:
 
 def _normal(site: Site, _: argparse.Namespace) -> Flow[Any]:
     return site.dr.return_to_normal()
+
+
+def _rehearse(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.dr.rehearse(options.backup, vms=options.vm)
+
+
+def _migrate(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.dr.migrate(options.dataset)
 
 
 def demo(options: argparse.Namespace, tell: Callable[[str], None]) -> Any:

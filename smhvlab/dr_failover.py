@@ -14,6 +14,8 @@ from smhvlab.dr_images import (
     Manner,
     MirroredVolume,
     check_places,
+    choose_backups,
+    choose_machines,
     connect,
     find_volumes,
     lun_of,
@@ -22,10 +24,10 @@ from smhvlab.dr_images import (
     take_images,
 )
 from smhvlab.dr_snapinfo import other_name, require_ready
-from smhvlab.errors import NotAllowed, NotFound, PowerShellError
+from smhvlab.errors import NotAllowed, PowerShellError
 from smhvlab.flow import CHOSEN
 from smhvlab.record import Confirmation
-from smhvlab.snapinfo import Backup, BackupVm
+from smhvlab.snapinfo import BackupVm
 from smhvlab.steps import step
 
 
@@ -139,11 +141,11 @@ class Failover(DrProcedure[FailoverState]):
         """
         replication = self.replication
         known = mirrored_backups(replication, self.snapinfo.backups())
-        chosen = self._chosen(known)
+        chosen = choose_backups(known, self.backups)
         volumes = find_volumes(replication, chosen)
         for volume in volumes:
             require_ready(volume.mirror)
-        machines = self._machines(chosen)
+        machines = choose_machines(chosen, self.vms)
         self._refuse_present(machines)
         disks = self.snapdrive.disks()
         places = {image.access_path: lun_of(replication, v, image).unique_id for v in volumes for image in v.images}
@@ -168,63 +170,6 @@ class Failover(DrProcedure[FailoverState]):
             newer=tuple(backup.name for backup, missing in known if missing and backup.time > oldest),
             unknown=self._unknown(volumes),
         )
-
-    def _chosen(self, known: Sequence[tuple[Backup, str]]) -> list[Backup]:
-        if not known:
-            raise NotFound(
-                "SnapInfo here knows no backup whose volumes are mirrored to this site",
-                next_action="Bring the other site's SnapInfo here first: site.dr.connect_snapinfo() (failover steps "
-                "1 to 3).",
-                tr="8",
-            )
-        if self.backups:
-            by_name = {backup.name: (backup, missing) for backup, missing in known}
-            found = []
-            for name in self.backups:
-                if name not in by_name:
-                    raise NotFound(
-                        f"There is no replicated backup {name}",
-                        next_action=f"Known here: {', '.join(by_name)}.",
-                        tr="8",
-                    )
-                backup, missing = by_name[name]
-                if missing:
-                    raise NotAllowed(
-                        f"The data of {name} did not arrive here",
-                        why=f"SnapInfo is newer than the data: {missing}",
-                        next_action="Choose an older backup.",
-                        tr="8",
-                    )
-                found.append(backup)
-            return found
-        newest: dict[str, Backup] = {}
-        for backup, missing in known:
-            if not missing:
-                newest[backup.dataset] = backup
-        if not newest:
-            raise NotAllowed(
-                "No backup of SnapInfo has arrived here with its data",
-                why=known[-1][1],
-                next_action="Connect an older Snapshot copy of SnapInfo, or restore the LUNs by hand.",
-                tr="8",
-            )
-        return sorted(newest.values(), key=lambda backup: (backup.time, backup.name))
-
-    def _machines(self, chosen: Sequence[Backup]) -> tuple[BackupVm, ...]:
-        everything = {vm.id: vm for backup in chosen for vm in backup.vms}
-        if not self.vms:
-            return tuple(everything.values())
-        found = []
-        for name in self.vms:
-            match = [vm for vm in everything.values() if name.casefold() in (vm.name.casefold(), vm.id.casefold())]
-            if not match:
-                raise NotFound(
-                    f"The VM {name} is in none of the backups {', '.join(backup.name for backup in chosen)}",
-                    next_action=f"They hold {', '.join(vm.name for vm in everything.values())}.",
-                    tr="8",
-                )
-            found += match
-        return tuple(found)
 
     def _refuse_present(self, machines: Sequence[BackupVm]) -> None:
         here = {vm.id: vm for vm in self.nodes.vms()}

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from smhvlab.dr_failback import Failback
     from smhvlab.dr_failover import Failover
     from smhvlab.dr_normal import ReturnToNormal
+    from smhvlab.dr_plan import PlannedMigration
     from smhvlab.dr_protect import ProtectReplication
+    from smhvlab.dr_rehearse import Rehearsal
     from smhvlab.dr_reverse import ReverseReplication
     from smhvlab.dr_snapinfo import ConnectSnapInfo
     from smhvlab.site import Site
@@ -84,3 +88,35 @@ class DisasterRecovery:
         from smhvlab.dr_normal import ReturnToNormal
 
         return ReturnToNormal(self._site)
+
+    def rehearse(
+        self,
+        backups: Sequence[str] = (),
+        *,
+        vms: Sequence[str] = (),
+        volume: str = "snapinfo",
+        folder: str = "SnapInfo",
+    ) -> Rehearsal:
+        """Run the VMs of backups from clones of the mirrors on an isolated switch, check them, remove everything.
+
+        Args:
+            backups: names; by default the newest of each dataset whose data arrived whole.
+            vms: names or ids; by default all that are in these backups.
+            volume: the other site's SnapInfo volume.
+            folder: the SnapInfo folder on that LUN.
+        """
+        from smhvlab.dr_rehearse import Rehearsal
+
+        return Rehearsal(self._site, backups=backups, vms=vms, volume=volume, folder=folder)
+
+    def migrate(self, dataset: str) -> PlannedMigration:
+        """Leave this site as planned: VMs shut down, last backup, mirrors updated; then fail over on the other one."""
+        from smhvlab.dr_plan import PlannedMigration
+
+        return PlannedMigration(self._site, dataset=dataset)
+
+    def what_if(self) -> pd.DataFrame:
+        """What would be lost, and for how long, if this site died now; see ``smhvlab.dr_plan.what_if``."""
+        from smhvlab.dr_plan import what_if
+
+        return what_if(self._site)

@@ -15,7 +15,7 @@ from uuid import UUID
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.replication import Mirror, Replication
 from smhvlab.snapdrive import HostDisk, SnapDrive
-from smhvlab.snapinfo import Backup, BackupLun
+from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.storage import LunRef, VolumeRef
 
 _GPT_HEADER, _SECTOR = 512, 512
@@ -99,6 +99,76 @@ def mirrored_backups(replication: Replication, backups: Iterable[Backup]) -> lis
                 missing.append(f"{mirror.destination} has no Snapshot copy {lun.snapshot}")
         found.append((backup, "; ".join(missing)))
     return found
+
+
+def choose_backups(known: Sequence[tuple[Backup, str]], names: Sequence[str]) -> list[Backup]:
+    """The backups of these names, or the newest of each dataset whose data arrived; oldest first.
+
+    Args:
+        known: what ``mirrored_backups`` gave.
+        names: backups that are wanted; empty for the newest ones.
+
+    Raises:
+        NotFound: there is no such backup, or none at all.
+        NotAllowed: the data of a backup did not arrive: SnapInfo is newer than they are.
+    """
+    if not known:
+        raise NotFound(
+            "SnapInfo here knows no backup whose volumes are mirrored to this site",
+            next_action="Bring the other site's SnapInfo here first: site.dr.connect_snapinfo() (failover steps "
+            "1 to 3).",
+            tr="8",
+        )
+    if names:
+        by_name = {backup.name: (backup, missing) for backup, missing in known}
+        found = []
+        for name in names:
+            if name not in by_name:
+                raise NotFound(
+                    f"There is no replicated backup {name}",
+                    next_action=f"Known here: {', '.join(by_name)}.",
+                    tr="8",
+                )
+            backup, missing = by_name[name]
+            if missing:
+                raise NotAllowed(
+                    f"The data of {name} did not arrive here",
+                    why=f"SnapInfo is newer than the data: {missing}",
+                    next_action="Choose an older backup.",
+                    tr="8",
+                )
+            found.append(backup)
+        return found
+    newest: dict[str, Backup] = {}
+    for backup, missing in known:
+        if not missing:
+            newest[backup.dataset] = backup
+    if not newest:
+        raise NotAllowed(
+            "No backup of SnapInfo has arrived here with its data",
+            why=known[-1][1],
+            next_action="Connect an older Snapshot copy of SnapInfo, or restore the LUNs by hand.",
+            tr="8",
+        )
+    return sorted(newest.values(), key=lambda backup: (backup.time, backup.name))
+
+
+def choose_machines(chosen: Sequence[Backup], names: Sequence[str]) -> tuple[BackupVm, ...]:
+    """The VMs of these names or ids in the backups, or all of them. Raises NotFound."""
+    everything = {vm.id: vm for backup in chosen for vm in backup.vms}
+    if not names:
+        return tuple(everything.values())
+    found = []
+    for name in names:
+        match = [vm for vm in everything.values() if name.casefold() in (vm.name.casefold(), vm.id.casefold())]
+        if not match:
+            raise NotFound(
+                f"The VM {name} is in none of the backups {', '.join(backup.name for backup in chosen)}",
+                next_action=f"They hold {', '.join(vm.name for vm in everything.values())}.",
+                tr="8",
+            )
+        found += match
+    return tuple(found)
 
 
 def _by_volume(replication: Replication) -> dict[tuple[str, str], Mirror]:

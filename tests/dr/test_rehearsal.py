@@ -1,0 +1,101 @@
+"""Rehearsals, what-if and planned migration: nothing is lost, no mirror is broken before its time (TR 8)."""
+
+from __future__ import annotations
+
+import pytest
+
+from labenv.lab import Lab
+from smhvlab.dr import SitePair
+from smhvlab.errors import NotAllowed, NotFound
+from smhvlab.record import Outcome, PlannedStep
+from smhvlab.replication import Replication
+from tests.dr.scene import backup, each, load, prepare, rows
+from tests.flows.checks import picture
+
+
+def test_a_rehearsal_leaves_nothing_and_the_mirrors_go_on(pair: SitePair, lab: Lab) -> None:
+    """VMs run from clones and are checked, the live ones go on, mirrors are updated; everything is removed again."""
+    prepare(pair)
+    load(pair, 10)
+    taken = backup(pair)
+    there = pair.secondary
+    with pytest.raises(NotFound, match="nobody is in none"):
+        there.dr.rehearse(vms=["nobody"]).run_sync()
+    before = picture(there)
+    mirrors = Replication(there.tools().storage)
+    updated: list[int] = []
+
+    def meanwhile(step: PlannedStep) -> bool:
+        if step.name == "clean_up":
+            load(pair, 5)
+            updated.extend(m.transferred for m in mirrors.update(mirrors.mirrors()))
+        return True
+
+    flow = there.dr.rehearse()
+    flow.gate = meanwhile
+    record = flow.run_sync()
+    done = record.result
+    assert (record.outcome, done.backups, done.vms, done.sound) == (
+        Outcome.DONE,
+        (taken.name,),
+        ("sql01", "app01"),
+        True,
+    )
+    assert {f"{f.vm}/{f.database}": f.rows for f in done.databases} == each(10)
+    assert done.seconds > 0
+    assert sum(updated) > 0
+    assert {text.rpartition(": ")[2] for text in done.mirrors} == {"snapmirrored"}
+    after = picture(there)
+    assert [n for n in after.snapshots if not n.rpartition(":")[2].startswith("snapmirror")] == [
+        n for n in before.snapshots if not n.rpartition(":")[2].startswith("snapmirror")
+    ]
+    assert (after.vms, after.volumes, after.luns, after.disks) == (
+        before.vms,
+        before.volumes,
+        before.luns,
+        before.disks,
+    )
+    assert there.tools().host.run("Get-VMSwitch", select=("Name",)) == []
+    assert rows(lab) == each(15)
+    assert lab.inspect.check() == []
+
+
+def test_a_planned_migration_loses_nothing(pair: SitePair, lab: Lab) -> None:
+    """VMs are shut down, backed up once more and carried over; the failover on the other site has every row."""
+    first, second = pair.primary, pair.secondary
+    first.create_dataset("All", ["sql01", "app01"])
+    with pytest.raises(NotAllowed, match="is not mirrored"):
+        first.dr.migrate("All").plan()
+    first.dr.protect().run_sync()
+    load(pair, 10)
+    backup(pair)
+    load(pair, 6)
+    moved = first.dr.migrate("All").run_sync().result
+    assert set(first.vms().set_index("name").loc[["sql01", "app01"], "state"]) == {"Off"}
+    accept = {"primary-up"}
+    web = first.tools().hyperv.vm("web01")
+    first.tools().hyperv.ensure_off(web.id)  # it shares a LUN with them and is in no dataset: it stays behind
+    second.dr.connect_snapinfo().run_sync(accept=accept)
+    done = second.dr.failover().run_sync(accept=accept).result
+    assert done.backups == (moved.backup.name,)
+    assert rows(lab) == each(16)
+
+
+def test_what_a_disaster_would_cost_now(pair: SitePair, lab: Lab) -> None:
+    """RPO is the age of the newest backup that arrived with its SnapInfo; a VM without one would be lost."""
+    first = pair.primary
+    prepare(pair)
+    table = first.dr.what_if().set_index("vm")
+    assert list(table["rpo"]) == [-1, -1]
+    assert set(table["finding"]) == {"there is no backup of it"}
+    old = backup(pair)
+    lab.clock.advance(3600)
+    newer = backup(pair, update=False)
+    table = first.dr.what_if().set_index("vm")
+    assert set(table["backup"]) == {old.name}
+    assert (table["rpo"] >= 3600).all()
+    assert (table["rto"] > 300).all()
+    assert all(newer.name in text for text in table["finding"])
+    first.partner = None
+    with pytest.raises(NotAllowed, match="no partner"):
+        first.dr.what_if()
