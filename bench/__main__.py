@@ -11,6 +11,7 @@ PARTS = {
     "blocks": "the block store, beside plain files and mappings",
     "guest": "databases in a guest, beside SQLite on a plain file",
     "wires": "requests of each flow, and one PowerShell round trip beside one HTTPS request",
+    "advisor": "requests and seconds of the advisor for few and many VMs and volumes",
     "demo": "the SQL Server test beside SQLite alone, the lab's memory and its start",
 }
 
