@@ -8,6 +8,7 @@ from smhvlab.errors import NotFound
 from smhvlab.wires.powershell import PowerShellWire, Record
 
 _DISK = "Physical Disk"
+_WAIT = 120  # seconds for a disk to go offline or come online
 
 
 class ClusterDisks:
@@ -82,6 +83,27 @@ class ClusterDisks:
         info = found[0]["SharedVolumeInfo"]
         first = info[0] if isinstance(info, list) else info
         return str(first["FriendlyVolumeName"])
+
+    def ensure_offline(self, resource: str) -> None:
+        """No node uses the disk of a resource: neither maintenance nor redirected access would do for a restore."""
+        if self._state(resource) != "Offline":
+            self.host.run("Stop-ClusterResource", {"Name": resource, "Wait": _WAIT})
+
+    def ensure_online(self, resource: str) -> None:
+        """A node has the disk of a resource. Raises NotFound if it does not come online."""
+        if self._state(resource) != "Online":
+            self.host.run("Start-ClusterResource", {"Name": resource, "Wait": _WAIT})
+        if self._state(resource) != "Online":
+            raise NotFound(
+                f"The cluster disk {resource} does not come online",
+                next_action="Read Get-ClusterLog and the disk's state on its owner node.",
+                tr="6.7",
+            )
+
+    def _state(self, resource: str) -> str:
+        shared = resource in self._shared_names()
+        getter = "Get-ClusterSharedVolume" if shared else "Get-ClusterResource"
+        return str(self.host.run(getter, {"Name": resource}, select=("State",))[0]["State"])
 
     def discard(self, guid: str, *, group: str = "") -> None:
         """The cluster does not have the disk; ``group``: one that was made for it goes too."""

@@ -15,8 +15,8 @@ from smhvlab.procedure import Procedure
 from smhvlab.site import stamp
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.steps import step
-from smhvlab.verify import show_images, used_places
-from smhvlab.vhdimage import VirtualDisks, disk_images
+from smhvlab.verify import show_images
+from smhvlab.vhdimage import VirtualDisks, disk_images, used_places
 
 _FULL = re.compile(r"[A-Za-z]:\\[^\\]")
 
@@ -122,7 +122,7 @@ class RestoreFile(Procedure[FileState]):
         shown = show_images(images, places, mark)
         disks: tuple[GuestDisk, ...] = ()
         if found is not None:
-            virtual = disk_images(backup, (found,), shown, [place.access_path for place in places])
+            virtual = disk_images(backup, (found,), shown, places)
             disks = guest_disks(virtual, mark)
             if self.disk is not None:
                 disks = tuple(disk for disk in disks if disk.disk == self.disk)

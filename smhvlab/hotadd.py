@@ -75,7 +75,8 @@ class HotAddDisk(Procedure[HotAddState]):
                 next_action=f"It holds {', '.join(vm.name for vm in backup.vms)}.",
                 tr="6.8",
             )
-        images = {image.number: image for image in disk_images(backup, (then,), [mount.image], [mount.place])}
+        places = [lun for lun in backup.luns_of(then.id) if lun.access_path == mount.place][:1]
+        images = {image.number: image for image in disk_images(backup, (then,), [mount.image], places)}
         if self.disk not in images:
             raise NotFound(
                 f"{mount.name} has no disk {self.disk} of {then.name}",

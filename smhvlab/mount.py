@@ -16,7 +16,7 @@ from smhvlab.record import Confirmation
 from smhvlab.site import stamp
 from smhvlab.snapinfo import Backup, BackupLun
 from smhvlab.steps import step
-from smhvlab.vhdimage import disk_images
+from smhvlab.vhdimage import disk_images, used_places
 
 RECOVERED = "_backup"
 """Suffix of the Snapshot copy that holds the recovered images of an application-consistent backup (TR 6.8/2)."""
@@ -133,7 +133,8 @@ class MountBackup(Procedure[MountState]):
             NotAllowed: a place that this host cannot offer.
         """
         backup = self.snapinfo.backup(self.backup)
-        place, question = self._copy(backup, self._chosen(backup))
+        chosen = self._chosen(backup)
+        place, question = self._copy(backup, chosen)
         images = self._images(self.on)
         parent = images.place(place)
         now = self.site.now()
@@ -155,7 +156,7 @@ class MountBackup(Procedure[MountState]):
             group=group,
             new_group=self.new_group and placement is Placement.GROUP,
         )
-        virtual = disk_images(backup, backup.vms, [image], [place.access_path]) if self.guests else []
+        virtual = disk_images(backup, backup.vms, [image], [chosen]) if self.guests else []
         return MountState(
             backup=backup.name,
             dataset=backup.dataset,
@@ -175,11 +176,11 @@ class MountBackup(Procedure[MountState]):
         if not self.lun and len(backup.luns) == 1:
             return backup.luns[0]
         wanted = self.lun.rstrip("\\").casefold()
-        of_vm = {d.unique_id for vm in backup.vms if vm.name.casefold() == wanted for d in vm.disks}
+        of_vm = used_places(backup, tuple(vm for vm in backup.vms if vm.name.casefold() == wanted))
         found = [
             lun
             for lun in backup.luns
-            if lun.unique_id in of_vm
+            if lun in of_vm
             or wanted
             in (
                 lun.volume.casefold(),

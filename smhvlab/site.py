@@ -376,11 +376,38 @@ class Site(SiteImages, Advised):
             policy=policy,
         )
 
-    def restore(self, backup: str, vm: str) -> RestoreVm:
-        """A restore of one VM from a backup (TR 6.7): a Flow; nothing has happened yet."""
+    def restore(
+        self,
+        backup: str,
+        vm: str,
+        *,
+        to_host: str = "",
+        verify_snapshot: bool = True,
+        safety_backup: bool = False,
+        script: str = "",
+        script_parameters: Mapping[str, Any] | None = None,
+    ) -> RestoreVm:
+        """A restore of one VM from a backup (TR 6.7): a Flow; nothing has happened yet.
+
+        Args:
+            vm: its name or id in the backup, also of one that is deleted or in no dataset any more.
+            to_host: an alternate host that shall have it (application-consistent backups only).
+            verify_snapshot: False accepts a disk of another GUID (-DisableVerifySnapshot).
+            safety_backup: take a crash-consistent backup of the VM as it is now first (TR 10).
+            script: a cmdlet to run on the host in the end, with its ``script_parameters``.
+        """
         from smhvlab.restore import RestoreVm
 
-        return RestoreVm(self, backup=backup, vm=vm)
+        return RestoreVm(
+            self,
+            backup=backup,
+            vm=vm,
+            to_host=to_host,
+            verify_snapshot=verify_snapshot,
+            safety_backup=safety_backup,
+            script=script,
+            script_parameters=script_parameters,
+        )
 
     def restore_preview(self, backup: str, vm: str) -> RestorePreview:
         """What a restore would replace, and which newer Snapshot copies there are (TR 6.7); nothing is changed.

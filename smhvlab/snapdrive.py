@@ -149,9 +149,7 @@ class SnapDrive:
             self.host.run("Set-Disk", {"Number": disk.number, "IsOffline": False})
         self.host.run("Set-Disk", {"Number": disk.number, "IsReadOnly": False})
         again = self.disk(disk.unique_id)
-        if again is not None and again.shadow and again.partition:
-            place = {"DiskNumber": again.number, "PartitionNumber": again.partition}
-            self.host.run("Set-Partition", {**place, **dict.fromkeys(_FLAGS, False)})
+        if again is not None and self.clear_shadow(again):
             again = self.disk(disk.unique_id)
         if again is None or again.offline:
             raise NotFound(
@@ -160,6 +158,14 @@ class SnapDrive:
                 tr="5.1",
             )
         return again
+
+    def clear_shadow(self, disk: HostDisk) -> bool:
+        """The data partition is an ordinary one, not marked as a shadow copy's; returns whether it was (TR 6.2)."""
+        if disk.shadow and disk.partition:
+            place = {"DiskNumber": disk.number, "PartitionNumber": disk.partition}
+            self.host.run("Set-Partition", {**place, **dict.fromkeys(_FLAGS, False)})
+            return True
+        return False
 
     def ensure_offline(self, unique_id: str) -> None:
         """The host no longer uses the disk of an identity; a disk that is not there is fine."""

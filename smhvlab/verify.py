@@ -16,10 +16,10 @@ from smhvlab.image import FOLDER, Image, Images, clone_name, disk_guid
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.site import stamp
-from smhvlab.snapinfo import Backup, BackupLun, BackupVm
+from smhvlab.snapinfo import Backup, BackupLun
 from smhvlab.sql import Sql
 from smhvlab.steps import step
-from smhvlab.vhdimage import DiskImage, GuestFile, VirtualDisks, disk_images
+from smhvlab.vhdimage import DiskImage, GuestFile, VirtualDisks, disk_images, used_places
 
 _SYSTEM = frozenset({"master", "model", "modeldev", "msdbdata", "mssqlsystemresource", "tempdb", "distmdl"})
 _BORROWED = "smhvlab_verify_"
@@ -128,7 +128,7 @@ class VerifyBackup(Procedure[VerifyState]):
             server_id="" if server is None else server.id,
             sources=tuple(f"{image.parent}/{image.snapshot}{image.path}" for image in shown),
             images=shown,
-            disks=tuple(disk_images(backup, backup.vms, shown, [place.access_path for place in places])),
+            disks=tuple(disk_images(backup, backup.vms, shown, places)),
         )
 
     def _server(self, node: Node, backup: Backup) -> Vm:
@@ -292,12 +292,6 @@ class VerifyBackup(Procedure[VerifyState]):
     def result(self, state: VerifyState) -> Verified:
         """What was looked at."""
         return Verified(state.backup, bool(state.server), tuple(_evidence(state)), state.findings)
-
-
-def used_places(backup: Backup, vms: tuple[BackupVm, ...]) -> list[BackupLun]:
-    """The LUNs of a backup that hold virtual disks of these VMs."""
-    used = {lun.unique_id for vm in vms for disk in vm.disks if (lun := backup.lun_of(disk.path)) is not None}
-    return [lun for lun in backup.luns if lun.unique_id in used]
 
 
 def show_images(images: Images, places: list[BackupLun], mark: str) -> tuple[Image, ...]:

@@ -9,7 +9,7 @@ from smhvlab.errors import NotAllowed, NotFound, PowerShellError
 from smhvlab.hyperv import HyperV, Vm
 from smhvlab.image import Image
 from smhvlab.snapdrive import BASIC_DATA
-from smhvlab.snapinfo import Backup, BackupVm
+from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.wires.powershell import PowerShellWire
 
 _ATTEMPTS = 12
@@ -56,18 +56,24 @@ class GuestFile:
 
 
 def disk_images(
-    backup: Backup, vms: Iterable[BackupVm], images: Sequence[Image], places: Sequence[str]
+    backup: Backup, vms: Iterable[BackupVm], images: Sequence[Image], places: Sequence[BackupLun]
 ) -> list[DiskImage]:
-    """The virtual disks of VMs as they are shown; ``places`` are the access paths that the images' LUNs had."""
+    """The virtual disks of VMs as they are shown; ``places``: what of the backup each of the images is."""
     found = []
     for vm in vms:
         for number, disk in enumerate(vm.disks):
-            lun = backup.lun_of(disk.path)
-            if lun is None or lun.access_path not in places:
+            lun = backup.lun_of(disk.path, vm.id)
+            if lun is None or lun not in places:
                 continue
-            image = images[places.index(lun.access_path)]
+            image = images[places.index(lun)]
             found.append(DiskImage(vm.name, number, disk.path, image.access_path + disk.path[len(lun.access_path) :]))
     return found
+
+
+def used_places(backup: Backup, vms: Sequence[BackupVm]) -> list[BackupLun]:
+    """The LUNs of a backup that hold virtual disks of these VMs."""
+    used = [lun for vm in vms for disk in vm.disks if (lun := backup.lun_of(disk.path, vm.id)) is not None]
+    return [lun for lun in backup.luns if lun in used]
 
 
 class VirtualDisks:
