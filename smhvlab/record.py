@@ -56,6 +56,11 @@ class Plan(Generic[S]):
     runs: list[str] = field(default_factory=list, compare=False)
 
     @property
+    def pivot(self) -> int:
+        """Number of the first step after which there is no undo, 0 if there is none."""
+        return next((step.number for step in self.steps if step.pivot and not step.skipped), 0)
+
+    @property
     def counts(self) -> dict[str, int]:
         """The counts of all steps together."""
         total: Counter[str] = Counter()
@@ -78,8 +83,9 @@ class Plan(Generic[S]):
 
     def __repr__(self) -> str:
         lines = [f"{self.title} on {self.site}" + (f" (TR-4004 {self.tr})" if self.tr else "")]
+        pivot = self.pivot
         for step in self.steps:
-            if step.pivot:
+            if step.number == pivot:
                 lines.append("   ---- no undo from here on ----")
             what = f"skipped because {step.skipped}" if step.skipped else ", ".join(step.items)
             lines.append(f"{step.number:2}. {step.title} [{step.tr}]" + (f": {what}" if what else ""))

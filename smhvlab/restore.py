@@ -13,7 +13,7 @@ from smhvlab.image import Images
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
-from smhvlab.restore_state import FileCopy, Replaced, Restored, RestoreLun, RestorePreview, RestoreState
+from smhvlab.restore_state import FileCopy, Restored, RestoreLun, RestoreState
 from smhvlab.restore_survey import Request, RestoreSurvey
 from smhvlab.runner import path_of
 from smhvlab.steps import step
@@ -77,28 +77,6 @@ class RestoreVm(Procedure[RestoreState]):
             if found.header.flow == path_of(type(self)) and named == self.vm.casefold():
                 return f"Its restore was interrupted: smhvlab doctor --resume {found.run} finishes it."
         return ""
-
-    def preview(self) -> RestorePreview:
-        """What would be replaced, and the newer Snapshot copies. Reads only."""
-        state = self.plan().state
-        host = self.nodes[state.host].host
-        rows = []
-        for lun in state.luns:
-            paths = [d.path for d in state.vm.disks if d.path.casefold().startswith(lun.access_path.casefold())]
-            for path in paths:
-                there = host.run("Test-Path", {"LiteralPath": path})[0]
-                select = ("Length", "LastWriteTime")
-                item = host.run("Get-Item", {"LiteralPath": path}, select=select)[0] if there else None
-                modified = "" if item is None else item["LastWriteTime"].isoformat(" ", "seconds")
-                rows.append(Replaced(path, lun.method.value, -1 if item is None else int(item["Length"]), modified))
-        return RestorePreview(
-            state.vm.name,
-            state.backup,
-            self.snapinfo.backup(state.backup).time,
-            tuple(rows),
-            tuple(name for lun in state.luns for name in lun.newer),
-            tuple(text for _, text in state.warnings),
-        )
 
     def confirmations(self, state: RestoreState) -> Sequence[Confirmation]:
         """The warnings of TR 6.7 that hold here."""
@@ -397,8 +375,8 @@ class RestoreVm(Procedure[RestoreState]):
             if state.role_was:
                 checklist.append(f"Give its role {state.role} what it had: {', '.join(state.role_was)}")
             checklist.append("Set the role's preferred owners and its disks' dependencies; they are in no backup")
-        elif self.nodes.cluster is not None and not state.was_on:
-            checklist.append(f"{state.vm.name} is registered on {state.host} only: make it highly available if it was")
+        elif self.nodes.cluster is not None:
+            checklist.append(f"{state.vm.name} is no role of the cluster: make it highly available if it should be")
         return Restored(
             state.vm.name,
             state.backup,

@@ -47,7 +47,6 @@ class RestoreLun:
         files: what is copied back.
         image: path of the consistent image inside the Snapshot copy.
         resource: name of its disk among the cluster's resources, "" for a disk of one host.
-        newer: Snapshot copies of the volume that are newer than the backup's; they stay.
     """
 
     lun: LunRef
@@ -59,7 +58,6 @@ class RestoreLun:
     files: tuple[FileCopy, ...] = ()
     image: str = ""
     resource: str = ""
-    newer: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         why = f", {self.others} file(s) of others are on it" if self.others else ""
@@ -145,41 +143,3 @@ class Restored:
             f"<p><b>{escape(self.vm)}</b> is back as of <code>{escape(self.backup)}</code></p>"
             f"<ul>{methods}</ul><p>To do by hand:</p><ul>{checklist or '<li>nothing</li>'}</ul>"
         )
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """A file that a restore replaces: its size and age now; ``size`` is -1 if it is not there any more."""
-
-    path: str
-    method: str
-    size: int
-    modified: str
-
-
-@dataclass(frozen=True)
-class RestorePreview:
-    """What a restore would replace, and what becomes of Snapshot copies that are newer (TR 6.7)."""
-
-    vm: str
-    backup: str
-    time: str
-    files: tuple[Replaced, ...]
-    newer: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-    def __str__(self) -> str:
-        lines = [f"{self.vm} goes back to {self.backup} of {self.time}; what was written since is lost"]
-        for file in self.files:
-            now = f"{file.size:,} bytes, written {file.modified}" if file.size >= 0 else "not there now"
-            lines.append(f"  {file.path}: {file.method} (now {now})")
-        lines += [f"  newer Snapshot copy, stays: {name}" for name in self.newer]
-        return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        head, *lines = str(self).splitlines()
-        items = "".join(f"<li>{escape(line.strip())}</li>" for line in lines)
-        return f"<p><b>{escape(head)}</b></p><ul>{items}</ul>"

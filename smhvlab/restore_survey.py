@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from smhvlab.errors import NotAllowed, NotFound, PowerShellError
+from smhvlab.evidence import VmEvidence
 from smhvlab.hyperv import Vm, differencing
 from smhvlab.image import FOLDER, Image, Images, clone_name, disk_guid
 from smhvlab.nodes import Node, Nodes
@@ -14,12 +15,12 @@ from smhvlab.restore_state import FileCopy, Method, RestoreLun, RestoreState
 from smhvlab.selfguard import need_elsewhere
 from smhvlab.site import stamp
 from smhvlab.snapdrive import HostDisk
-from smhvlab.snapinfo import Backup, BackupDisk, BackupLun, BackupVm, VmEvidence
+from smhvlab.snapinfo import Backup, BackupDisk, BackupLun, BackupVm
 from smhvlab.storage import LunRef, VolumeRef
 from smhvlab.tables import Tools
 from smhvlab.wires.cmdlets import cmdlet
 
-_ROLE = ("Name", "OwnerNode", "Priority", "AutoFailbackType", "FailoverThreshold", "FailoverPeriod")
+_ROLE = ("Name", "Priority", "AutoFailbackType")
 
 
 @dataclass(frozen=True)
@@ -207,12 +208,9 @@ class RestoreSurvey:
             for path in self.nodes[disk.host].snapdrive.files(access)
             if path.casefold() not in known and not path.casefold().rpartition("\\")[2].startswith(starts)
         ]
-        newer = self._newer(lun.volume, place.snapshot)
         if not others:
             resource = images.cluster.resource(disk.guid) or "" if self.nodes.cluster is not None else ""
-            return RestoreLun(
-                lun, place.snapshot, Method.LUN_CLONE, access, image=place.path, resource=resource, newer=newer
-            )
+            return RestoreLun(lun, place.snapshot, Method.LUN_CLONE, access, image=place.path, resource=resource)
         if any(differencing(path) for path in wanted):
             raise NotAllowed(
                 f"{then.name} had checkpoints when {place.snapshot} was taken, and {lun} holds files of others",
@@ -242,15 +240,7 @@ class RestoreSurvey:
             shown=shown,
             files=files,
             image=place.path,
-            newer=newer,
         )
-
-    def _newer(self, volume: VolumeRef, snapshot: str) -> tuple[str, ...]:
-        """Snapshot copies that were made after the backup's; neither method touches them."""
-        copies = self.tools.storage.snapshots(volume)
-        times = {copy["name"]: str(copy["create_time"]) for copy in copies}
-        later = [name for name in times if times[name] > times[snapshot]]
-        return tuple(f"{volume}: {name}" for name in sorted(later, key=times.__getitem__))
 
     # --- the cluster
 
@@ -265,9 +255,7 @@ class RestoreSurvey:
         if not found:
             return "", ()
         role = found[0]
-        return str(role["Name"]), tuple(
-            f"{name} {role[name]}" for name in ("Priority", "AutoFailbackType", "FailoverThreshold") if role[name]
-        )
+        return str(role["Name"]), tuple(f"{name} {role[name]}" for name in _ROLE[1:] if role[name])
 
     # --- the safety backup
 

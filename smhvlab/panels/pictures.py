@@ -56,7 +56,7 @@ def plan_html(plan: Plan[Any]) -> str:
     rows = []
     for step in plan.steps:
         kind = "changes" if step.changes else "only reads"
-        if step.pivot:
+        if step.number == plan.pivot:
             kind = f"changes; {PIVOT_NOTE}"
         elif step.changes and not step.undoable:
             kind = "changes; nothing to undo"

@@ -352,9 +352,10 @@ class StepperPanel(Panel):
 
     def render(self) -> str:
         """Every step with its section, what it touches or did, its requests; then the outcome or the error."""
-        flow, rows = self.flow, []
+        flow, rows, pivots = self.flow, [], 0
         for number, step in enumerate(self.steps.values(), 1):
-            if step.pivot:
+            pivots += step.pivot and not (step.plan is not None and step.plan.skipped)
+            if step.pivot and pivots == 1 and not (step.plan is not None and step.plan.skipped):
                 rows.append(["", html.sign("—", PIVOT_NOTE, html.WARN), "", "", ""])
             about = [touched(step.plan)] if step.plan is not None else []
             if step.note and not (step.plan is not None and step.plan.skipped == step.note):

@@ -1,0 +1,194 @@
+"""Restore of deleted, clustered and moved VMs, from every kind of backup, with what goes around it (TR 6.7, 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import smhvlab.site
+from labenv import lab as labs
+from smhvlab import selfguard
+from smhvlab.errors import NotAllowed, NotFound, Unsendable
+from smhvlab.restore_state import Method
+from smhvlab.site import Site
+from tests.flows.checks import blocks_sound, picture, sound
+from tests.flows.conftest import Stock
+
+DATABASES = ("aa1", "bb1")
+THEN = dict.fromkeys(DATABASES, 100)
+
+
+def fill(lab: labs.Lab, vm: str, rows: int) -> None:
+    """Rows in two databases of a VM."""
+    for database in DATABASES:
+        lab.guest(vm).insert(database, rows)
+
+
+def rows(lab: labs.Lab, vm: str) -> dict[str, int]:
+    """What they hold."""
+    return {database: lab.guest(vm).count(database) for database in DATABASES}
+
+
+def backed_up(site: Site, lab: labs.Lab, vm: str, *, consistency: str = "application") -> str:
+    """A backup of a VM with 100 rows in each database, and 500 rows after it; the backup's name."""
+    fill(lab, vm, 100)
+    site.create_dataset(f"Set_{vm}", [vm])
+    name: str = site.backup(f"Set_{vm}", consistency=consistency).run_sync().result.backup.name  # type: ignore[arg-type]
+    fill(lab, vm, 500)
+    return name
+
+
+def delete(site: Site, vm: str) -> None:
+    """Somebody deletes a VM in Hyper-V Manager; its files stay."""
+    machine = site.tools().hyperv.vm(vm)
+    site.tools().hyperv.ensure_off(machine.id)
+    site.tools().hyperv.ensure_removed(machine.id)
+
+
+@pytest.mark.tr("R-6.7-06", "R-6.7-07", "R-6.7-08")
+def test_a_deleted_vm_comes_back_from_an_application_consistent_backup(site: Site, lab: labs.Lab) -> None:
+    """It is in no dataset any more; the LUN has to be where it was, with the same GUID; then it is back and runs."""
+    name = backed_up(site, lab, "sql01")
+    site.change_dataset("Set_sql01", ["web01"])
+    delete(site, "sql01")
+    host = site.tools().host
+    disk = next(d for d in site.tools().snapdrive.disks() if "C:\\VMs\\sql01\\" in d.access_paths)
+    where = {"DiskNumber": disk.number, "PartitionNumber": disk.partition, "AccessPath": "C:\\VMs\\sql01\\"}
+    host.run("Remove-PartitionAccessPath", where)
+    with pytest.raises(NotAllowed, match="not connected there"):
+        site.restore(name, "sql01").plan()
+    host.run("Add-PartitionAccessPath", where)
+    flow = site.restore(name, "sql01")
+    assert [question.key for question in flow.plan().confirmations] == ["not-running"]
+    flow.run_sync(accept={"not-running"})
+    assert rows(lab, "sql01") == THEN
+    sound(lab, "sql01")
+    blocks_sound(lab)
+
+
+def test_a_deleted_vm_comes_back_by_file_copy_too(site: Site, lab: labs.Lab) -> None:
+    """Its files are gone as well, others of its LUN run on: everything that the VM needs is copied out of the backup."""
+    name = backed_up(site, lab, "app01")
+    delete(site, "app01")
+    site.tools().host.run("Remove-Item", {"LiteralPath": "V:\\app01", "Recurse": True, "Force": True})
+    flow = site.restore(name, "app01")
+    flow.run_sync(accept={"not-running"})
+    assert [lun.method for lun in flow.record.state.luns] == [Method.FILE_COPY]
+    assert rows(lab, "app01") == THEN
+    sound(lab, "web01")
+
+
+def test_a_disk_with_another_guid_is_no_disk_of_the_backup(stock: Stock) -> None:
+    """Refused with both GUIDs, unless the reader knows better."""
+    site = stock.site
+    disk = next(d for d in site.tools().snapdrive.disks() if "V:\\" in d.access_paths)
+    other = "{11111111-2222-3333-4444-555555555555}"
+    for vm in ("app01", "web01"):
+        site.tools().hyperv.ensure_off(site.tools().hyperv.vm(vm).id)
+    site.tools().host.run("Set-Disk", {"Number": disk.number, "Guid": other})
+    with pytest.raises(NotAllowed, match="GUID") as caught:
+        site.restore(stock.backup, "app01").plan()
+    assert other in (caught.value.why or "")
+    site.restore(stock.backup, "app01", verify_snapshot=False).plan()
+
+
+@pytest.mark.tr("R-10-05")
+def test_a_safety_backup_leads_back_to_the_state_before_the_restore(site: Site, lab: labs.Lab) -> None:
+    """The rows that the restore took are in it, and it is restored like any other backup."""
+    name = backed_up(site, lab, "sql01")
+    result = site.restore(name, "sql01", safety_backup=True).run_sync().result
+    assert rows(lab, "sql01") == THEN
+    site.restore(result.safety, "sql01").run_sync()
+    assert rows(lab, "sql01") == dict.fromkeys(DATABASES, 600)
+    sound(lab, "sql01")
+
+
+@pytest.mark.tr("R-6.7-11")
+def test_a_script_runs_after_the_restore_and_its_failure_is_told(stock: Stock) -> None:
+    """One cmdlet of the table; what it is not, is refused before; a crash-consistent restore asks no VSS writer."""
+    site = stock.site
+    with pytest.raises(Unsendable):
+        site.restore(stock.backup, "sql01", script="Format-Everything").plan()
+    where = {"Path": "C:\\done", "ItemType": "Directory"}
+    for told in ("ran", "failed"):  # the folder is there the second time
+        flow = site.restore(stock.backup, "sql01", script="New-Item", script_parameters=where)
+        assert told in flow.run_sync().result.script
+    assert not [
+        e for e in site.log.entries if e.title in ("diskshadow.exe", "vssadmin.exe") and e.step in flow.plan().counts
+    ]
+
+
+@pytest.mark.tr("R-AS-01")
+def test_a_vm_does_not_restore_itself(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This computer has the hardware address of the VM's adapter: refused, since the restore would switch it off."""
+    adapters = stock.site.tools().host.run("Get-VMNetworkAdapter", {"VMName": "sql01"}, select=("MacAddress",))
+    monkeypatch.setattr(selfguard, "own_addresses", lambda: {str(adapters[0]["MacAddress"])})
+    with pytest.raises(NotAllowed, match="inside the VM sql01"):
+        stock.site.restore(stock.backup, "sql01").plan()
+    stock.site.restore(stock.backup, "app01").plan()
+
+
+def test_copies_that_do_not_fit_are_refused_before_the_vm_is_touched(stock: Stock) -> None:
+    """The bytes needed and free are told; the VM runs on, nothing is left."""
+    site = stock.site
+    site.tools().host.run("New-VHD", {"Path": "V:\\big.vhd", "SizeBytes": 45 << 30, "Fixed": True})
+    before = picture(site)
+    with pytest.raises(NotAllowed, match="bytes free"):
+        site.restore(stock.backup, "app01").run_sync()
+    assert picture(site) == before
+
+
+@pytest.fixture(scope="module")
+def modern(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
+    """A stand-alone host of today: backups go through production checkpoints."""
+    text = (Path(labs.__file__).parent / "topologies" / "standalone.toml").read_text("utf-8")
+    path = tmp_path_factory.mktemp("modern") / "modern.toml"
+    path.write_text(text.replace('era = "2012"', 'era = "2022"'), "utf-8")
+    with labs.start(str(path)) as lab:
+        yield lab
+
+
+@pytest.mark.parametrize("vm", ["sql01", "app01"])
+def test_a_vm_never_starts_from_the_leaf_of_the_backup_s_checkpoint(modern: labs.Lab, vm: str) -> None:
+    """In the image its configuration points at leaves, later than the backup: they are dropped, by either method."""
+    with smhvlab.site.connect(modern.profile) as site:
+        name = backed_up(site, modern, vm)
+        then = site.tools().snapinfo.backup(name).vms[0]
+        assert then.leaves
+        site.restore(name, vm).run_sync()
+        now = site.tools().hyperv.vm(vm)
+        assert {disk.path for disk in now.disks} == set(then.leaves)
+        assert site.tools().host.run("Get-VMSnapshot", {"VMName": vm}) == []
+        assert rows(modern, vm) == THEN
+        files = site.tools().snapdrive.files(now.disks[0].path.rpartition("\\")[0])
+        assert not [path for path in files if path.endswith((".avhd", ".avhdx"))]
+
+
+@pytest.mark.tr("R-6.7-01", "R-6.7-09", "R-6.7-10", "R-6.7-12")
+def test_clustered_vms_come_back_without_their_roles_and_on_an_alternate_host(
+    cluster_site: Site, cluster_lab: labs.Lab
+) -> None:
+    """File copy on a shared volume, LUN clone of a cluster disk; the checklist says how to make them roles again."""
+    copied = backed_up(cluster_site, cluster_lab, "sql01")
+    whole = backed_up(cluster_site, cluster_lab, "file01", consistency="crash")
+    with pytest.raises(NotAllowed, match="alternate host"):
+        cluster_site.restore(whole, "file01", to_host="hv1").plan()
+    with pytest.raises(NotFound, match="no host"):
+        cluster_site.restore(copied, "sql01", to_host="nobody").plan()
+    before = cluster_site.luns()
+    first = cluster_site.restore(copied, "sql01", to_host="hv2")
+    second = cluster_site.restore(whole, "file01")
+    for flow, vm in ((first, "sql01"), (second, "file01")):
+        result = flow.run_sync().result
+        assert any("Add-ClusterVirtualMachineRole" in line for line in result.checklist)
+        assert rows(cluster_lab, vm) == THEN
+    assert [lun.method for lun in first.record.state.luns] == [Method.FILE_COPY]
+    assert [lun.method for lun in second.record.state.luns] == [Method.LUN_CLONE]
+    table = cluster_site.vms().set_index("name")
+    assert (table.loc["sql01", "host"], table.loc["file01", "host"]) == ("hv2", "hv2")
+    groups = {str(r["Name"]) for r in cluster_site.tools().host.run("Get-ClusterGroup", select=("Name",))}
+    assert not groups & {"sql01", "file01"}
+    assert cluster_site.luns().equals(before)
+    sound(cluster_lab, "app01")
