@@ -129,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     restore = on_site(verb("restore", _restore, "restore one VM from a backup (TR 6.7)"), changes=True)
     restore.add_argument("backup")
     restore.add_argument("vm")
+    restore.add_argument("--to-host", default="", help="an alternate host that shall have the VM")
+    restore.add_argument("--no-verify-snapshot", action="store_true", help="accept a disk with another GUID")
+    restore.add_argument("--safety-backup", action="store_true", help="back the VM up crash-consistent first (TR 10)")
     added = cli_images.Verbs(verb, on_site, _connect, _carry_out, _table, _show, _say)
     cli_images.add(added)
     cli_policy.add(added)
@@ -261,7 +264,14 @@ def _backup(options: argparse.Namespace) -> int:
 
 def _restore(options: argparse.Namespace) -> int:
     with _connect(options) as site:
-        return _carry_out(site.restore(options.backup, options.vm), options)
+        flow = site.restore(
+            options.backup,
+            options.vm,
+            to_host=options.to_host,
+            verify_snapshot=not options.no_verify_snapshot,
+            safety_backup=options.safety_backup,
+        )
+        return _carry_out(flow, options)
 
 
 def _carry_out(flow: Flow[Any], options: argparse.Namespace) -> int:

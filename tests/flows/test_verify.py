@@ -81,6 +81,7 @@ def test_a_verification_that_fails_leaves_nothing(stock: Stock, cmdlet: str) -> 
     assert leftovers(site.tools(), pending=False) == []
 
 
+@pytest.mark.long
 def test_a_backup_of_shared_volumes_is_verified_on_the_node_that_is_named(cluster_site: Site) -> None:
     """The clones come to that node beside their parents, and a VM that runs there lends its engine."""
     cluster_site.create_dataset("Set", ["app01"])
