@@ -387,7 +387,7 @@ def steps(node: Node, start: datetime, end: datetime) -> list[Sign]:
     opened: dict[tuple[str, str], datetime] = {}
     pairs = {"thaw": "freeze", "RELEASE_WRITES": "FLUSH_AND_HOLD", "Thaw": "Freeze"}
     for place, (time, named, actor, step, detail) in enumerate(lines):
-        after = lines[place + 1][0] if place + 1 < len(lines) and lines[place + 1][1] == named else time
+        after = _until(named, lines[place + 1 :]) or time
         set_id = named.strip("{}").lower()
         level = f" ({detail})" if actor == "VSS" and step in pairs.values() else ""
         lane, title = _lane(actor), f"{actor}: {step}{level}"
@@ -404,6 +404,14 @@ def steps(node: Node, start: datetime, end: datetime) -> list[Sign]:
         if actor != "VSS":
             found.append(Sign(node.name, _lane(actor), f"{actor}: {step}, never ended", time, time, "trace", True))
     return found
+
+
+def _until(set_id: str, following: Sequence[tuple[Any, ...]]) -> datetime | None:
+    """When the next step of a set began; the first thing after its creation is that the backup is complete."""
+    if not set_id or not following or (following[0][1] != set_id and following[0][3] != "BackupComplete"):
+        return None
+    begun: datetime = following[0][0]
+    return begun
 
 
 def _lane(actor: str) -> Lane:

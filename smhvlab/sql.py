@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from smhvlab.errors import NotAllowed, PowerShellError
 from smhvlab.profile import HostEndpoint
 from smhvlab.secrets import Secrets
-from smhvlab.wires.powershell import PowerShellWire, Record
+from smhvlab.wires.powershell import PowerShellWire, Record, Running
 
 LIST_DATABASES = "SELECT name, state_desc FROM sys.databases WHERE database_id > 4 ORDER BY name"
 LIST_DRIVES = "EXEC master.dbo.xp_fixeddrives"
@@ -71,6 +71,9 @@ SELECT COUNT(*) AS RowTotal FROM [{database}].dbo.ledger
 """
 """As ``INSERT_ROWS``, but each line is an entry and a transaction of its own, as an application writes them."""
 
+INSERT_HELD = INSERT_ROWS.replace("COMMIT TRANSACTION", "WAITFOR DELAY '00:{minutes}:00';\nCOMMIT TRANSACTION")
+"""As ``INSERT_ROWS``, but the transaction stays open for some minutes before it is committed."""
+
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
 _PATH = re.compile(r"[A-Za-z]:\\[^'\"*?<>|]+\Z")
 MAX_ROWS = 100_000
@@ -124,6 +127,22 @@ class Sql:
         template = INSERT_SINGLY if singly else INSERT_ROWS
         return int(self._query(vm, template.format(database=_checked(database), rows=rows))[0]["RowTotal"])
 
+    def begin_held(self, vm: str, database: str, rows: int, *, minutes: int) -> Running:
+        """Start a transaction that adds rows and stays open for 1 to 59 minutes; ``finish`` waits for its end.
+
+        What is copied meanwhile holds a transaction in the middle. Raises NotAllowed, as ``insert``.
+        """
+        if not (1 <= rows <= MAX_ROWS and 1 <= minutes <= 59):
+            raise NotAllowed(
+                f"{rows} rows for {minutes} minutes", next_action="Give 1 to 100,000 rows, 1 to 59 minutes."
+            )
+        text = INSERT_HELD.format(database=_checked(database), rows=rows, minutes=f"{minutes:02}")
+        return self._host.begin("Invoke-Sqlcmd", self._parameters(vm, text, seconds=60 * minutes + 600))
+
+    def finish(self, held: Running) -> int:
+        """Wait until a transaction that was left open is committed; returns how many rows there are then."""
+        return int(self._host.collect([held])[0][0]["RowTotal"])
+
     def checkdb(self, vm: str, database: str) -> Check:
         """DBCC CHECKDB of a database."""
         return self._checking(vm, database, CHECKDB.format(database=_checked(database)))
@@ -138,14 +157,16 @@ class Sql:
         return Check(database, ok=True)
 
     def _query(self, vm: str, text: str) -> list[Record]:
-        parameters = {
+        return self._host.run("Invoke-Sqlcmd", self._parameters(vm, text))
+
+    def _parameters(self, vm: str, text: str, *, seconds: int = 600) -> dict[str, object]:
+        return {
             "ServerInstance": vm,
             "Query": " ".join(text.split()),
             "Username": self._login.user,
             "Password": self._secrets.of(self._login),
-            "QueryTimeout": 600,
+            "QueryTimeout": seconds,
         }
-        return self._host.run("Invoke-Sqlcmd", parameters)
 
 
 def _checked(database: str) -> str:

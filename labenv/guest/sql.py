@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -116,6 +117,9 @@ SELECT COUNT(*) AS RowTotal FROM [{database}].dbo.ledger
 """
 """Add 1 to 100,000 ledger lines, each as an entry and a transaction of its own. Column: RowTotal, at the end."""
 
+INSERT_HELD = INSERT_ROWS.replace("COMMIT TRANSACTION", "WAITFOR DELAY '00:{minutes}:00';\nCOMMIT TRANSACTION")
+"""As ``INSERT_ROWS``, but the transaction stays open for some minutes before it is committed."""
+
 CHECK_LEDGER = """
 SELECT
     (SELECT COUNT(*) FROM [{database}].dbo.ledger) AS RowTotal,
@@ -158,6 +162,7 @@ class Template(Enum):
     CREATE_LEDGER = CREATE_LEDGER
     INSERT_ROWS = INSERT_ROWS
     INSERT_SINGLY = INSERT_SINGLY
+    INSERT_HELD = INSERT_HELD
     CHECK_LEDGER = CHECK_LEDGER
 
 
@@ -168,6 +173,7 @@ class Statement:
     template: Template
     database: str = ""
     rows: int = 0
+    minutes: int = 0
     data: str = ""
     log: str = ""
 
@@ -190,6 +196,7 @@ _TURN = 25
 _BLANKS = {
     "database": r"[A-Za-z_][A-Za-z0-9_]{0,99}",
     "rows": r"[1-9][0-9]{0,5}",
+    "minutes": r"[0-5][0-9]",
     "data": r"[A-Za-z]:\\[^'\"*?<>|]+",
     "log": r"[A-Za-z]:\\[^'\"*?<>|]+",
 }
@@ -220,7 +227,13 @@ _PATTERNS = {template: _pattern(template) for template in Template}
 
 def render(statement: Statement) -> str:
     """The text of a statement; raises ValueError if a blank cannot be filled in safely."""
-    values = {"database": statement.database, "rows": str(statement.rows), "data": statement.data, "log": statement.log}
+    values = {
+        "database": statement.database,
+        "rows": str(statement.rows),
+        "minutes": f"{statement.minutes:02}",
+        "data": statement.data,
+        "log": statement.log,
+    }
     text = _squeeze(statement.template.value)
     for name, value in values.items():
         if f"{{{name}}}" in text:
@@ -245,6 +258,7 @@ def parse(text: str) -> Statement:
             template,
             database=blanks.get("database", ""),
             rows=rows,
+            minutes=int(blanks.get("minutes", 0)),
             data=blanks.get("data", ""),
             log=blanks.get("log", ""),
         )
@@ -257,8 +271,13 @@ def parse(text: str) -> Statement:
     )
 
 
-async def run(guest: Guest, text: str) -> list[dict[str, object]]:
+Sleep = Callable[[float], Awaitable[None]]
+
+
+async def run(guest: Guest, text: str, *, sleep: Sleep) -> list[dict[str, object]]:
     """Run a statement on a guest; returns its rows. Between transactions others have their turn.
+
+    ``sleep``: waits in lab time, given seconds.
 
     Raises ``StatementRefused``, ``SqlError`` with SQL Server's number, or ``GuestFrozen`` if a write has to wait for
     the thaw.
@@ -268,6 +287,11 @@ async def run(guest: Guest, text: str) -> list[dict[str, object]]:
     try:
         if statement.template is Template.INSERT_SINGLY:
             return await _insert_singly(guest, statement)
+        if statement.template is Template.INSERT_HELD:
+            _need_ledger(guest, name)
+            guest.begin(name, statement.rows)
+            await sleep(60 * statement.minutes)
+            return [{"RowTotal": guest.commit(name)}]
         return _carry_out(guest, statement)
     except DatabaseNotFound as error:
         raise SqlError(

@@ -41,6 +41,26 @@ def test_two_copies_are_compared_down_to_the_guests_files(stock: Stock) -> None:
     assert picture(site) == before
 
 
+@pytest.mark.tr("R-6.2-07", "R-10-01")
+def test_a_transaction_under_way_is_hot_in_one_kind_and_rolled_back_in_the_other(stock: Stock) -> None:
+    """Both kinds while a transaction is open: the crash-consistent copy has to play its journal back, the other not."""
+    site = stock.site
+    sql = site.tools().sql
+    rows = sql.count("sql01", "bb1")
+    held = sql.begin_held("sql01", "bb1", 600, minutes=4)
+    crash = site.backup("Set", consistency="crash").run_sync().result.backup.name
+    site.create_dataset("Own", ["sql01"])
+    application = site.backup("Own").run_sync().result.backup.name
+    site.mount(crash, lun="sql01", guests=True).run_sync(accept={"not-recovered"})
+    site.mount(application, guests=True).run_sync()
+    left, right = site.mounts()["name"]
+    found = site.side_by_side(left, right, "sql01").comparison
+    assert (found.left.recovered, found.right.recovered) == (False, True)
+    assert (found.hot("left"), found.hot("right")) == (("\\SQL\\bb1.ldf",), ())
+    assert {pair.path for pair in found.of(Verdict.DIFFERS)} == {"\\SQL\\bb1.ldf", "\\SQL\\bb1.mdf"}
+    assert sql.finish(held) == rows + 600
+
+
 def test_what_cannot_be_compared_is_told(stock: Stock) -> None:
     """Virtual disks that are not attached, and a VM that is not in the backup, name the next step."""
     site = stock.site

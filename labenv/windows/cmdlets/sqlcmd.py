@@ -57,7 +57,7 @@ async def invoke_sqlcmd(host: Host, call: Call) -> Sequence[object]:
     if not host.logins.accepts(name, password):
         raise _refused(f"Login failed for user '{name}'.", error_id="SqlExceptionError", category="InvalidOperation")
     try:
-        rows = await sql.run(guest, str(call.get("Query") or ""))
+        rows = await sql.run(guest, str(call.get("Query") or ""), sleep=host.clock.sleep)
     except (GuestError, DeviceError) as error:
         raise _refused(str(error), error_id="SqlError") from error
     types = ["System.Data.DataRow", "System.Object"]

@@ -25,14 +25,19 @@ def filled(template: Template) -> Statement:
         template,
         database="bb1" if "{database}" in template.value else "",
         rows=25 if "{rows}" in template.value else 0,
+        minutes=5 if "{minutes}" in template.value else 0,
         data=FILLED.data if "{data}" in template.value else "",
         log=FILLED.log if "{log}" in template.value else "",
     )
 
 
+async def at_once(seconds: float) -> None:
+    """A wait that nobody has to wait for."""
+
+
 def run(guest: Guest, text: str) -> list[dict[str, object]]:
     """Run a statement to its end, with nobody else in between."""
-    return asyncio.run(sql.run(guest, text))
+    return asyncio.run(sql.run(guest, text, sleep=at_once))
 
 
 @pytest.fixture
@@ -49,7 +54,8 @@ def test_every_template_is_recognised(template: Template) -> None:
     text = render(filled(template))
     assert "{" not in text
     assert parse(text) == filled(template)
-    assert parse(template.value.format_map({"database": "bb1", "rows": 25, "data": FILLED.data, "log": FILLED.log}))
+    blanks = {"database": "bb1", "rows": 25, "minutes": "05", "data": FILLED.data, "log": FILLED.log}
+    assert parse(template.value.format_map(blanks))
     shouted = parse("\n\t" + text.upper().replace(" ", "\r\n  ") + " ;\n")
     assert (shouted.template, shouted.rows) == (template, filled(template).rows)
 
@@ -118,7 +124,7 @@ def test_rows_one_by_one(guest: Guest) -> None:
 
 async def _count_between(guest: Guest, text: str) -> list[int]:
     """The rows that somebody else sees while a statement runs."""
-    inserting = asyncio.create_task(sql.run(guest, text))
+    inserting = asyncio.create_task(sql.run(guest, text, sleep=at_once))
     seen = []
     while not inserting.done():
         await asyncio.sleep(0)
@@ -135,6 +141,20 @@ def test_others_have_their_turn_between_single_rows(guest: Guest) -> None:
     assert len(set(seen) - {0, 200}) >= 3
     whole = asyncio.run(_count_between(guest, render(Statement(Template.INSERT_ROWS, database="bb1", rows=200))))
     assert set(whole) <= {200, 400}
+
+
+def test_a_transaction_is_left_open_for_minutes(guest: Guest) -> None:
+    """While it waits its rows are not committed, and nothing else is; afterwards all of them are."""
+    waited: list[float] = []
+
+    async def look(seconds: float) -> None:
+        waited.append(seconds)
+        assert guest.open_transactions() == ["bb1"]
+
+    text = render(Statement(Template.INSERT_HELD, database="bb1", rows=40, minutes=3))
+    assert asyncio.run(sql.run(guest, text, sleep=look)) == [{"RowTotal": 40}]
+    assert waited == [180]
+    assert run(guest, sql.CHECKDB.format(database="bb1")) == []
 
 
 def test_create_attach_and_detach(guest: Guest) -> None:
