@@ -200,8 +200,11 @@ def test_application_consistent_backups_are_counted_twice_and_verified(site: Sit
     plan = site.budget(days=2 / 24).frame().set_index("volume").loc["vm_sql01"]
     diary = site.run_until_sync(timedelta(hours=2))
     assert [(run.outcome, run.error) for run in diary.runs] == [("done", "")] * 2
+    first, second = (run.backup for run in diary.runs)
+    # The first was the only verified one when the second was made: it stayed, and goes now that the second is.
+    assert list(site.backups()["name"]) == [first, second]
+    assert site.retain("SQL").run_sync().result.deleted == (first,)
     ours = [name for name in site.snapshots("vm_sql01")["snapshot"] if name.startswith("SQL_")]
-    assert len(ours) == 2
+    assert ours == [second, f"{second}_backup"]
     assert len(site.snapshots("vm_sql01")) == plan["at_end"]
-    kept = [run.backup for run in diary.runs[1:]]
-    assert site.tools().snapinfo.catalogue().verified == set(kept)
+    assert site.tools().snapinfo.catalogue().verified == {second}
