@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,14 @@ def add(to: Verbs) -> None:
     budget.add_argument("--days", type=float, default=30.0, help="default: %(default)s")
     budget.add_argument("--limit", type=int, help="Snapshot copies that a volume holds (default: 255)")
     budget.add_argument("--what-if", action="append", default=[], metavar="FILE", help="a policy that is not saved")
+    report = on_site(verb("report", lambda o: _report(to, o), "tables, plot and evidence as HTML and CSV (TR 5.4)"))
+    report.add_argument("folder", help="where it is written; an older report there is replaced")
+    report.add_argument("--days", type=float, default=30.0, help="how far the budget looks (default: %(default)s)")
+    for table, about in (("policies", "list the policies"), ("unprotected", "VMs in no dataset (TR 5.2)")):
+        on_site(verb(table, to.table(table), about))
+    config = on_site(verb("config", lambda o: _config(to, o), "settings, datasets, policies in a file (TR 6.1)"))
+    config.add_argument("action", choices=["export", "import", "drift"])
+    config.add_argument("file", nargs="?", default="")
     due = on_site(
         verb("run-due", lambda o: _run_due(to, o), "run what is due; missed runs are made up for once (TR 6.3)"),
         changes=True,
@@ -125,6 +134,38 @@ def _budget(to: Verbs, options: argparse.Namespace) -> int:
     else:
         to.say(budget)
     return 1 if budget.breaks is not None else 0
+
+
+def _report(to: Verbs, options: argparse.Namespace) -> int:
+    with to.connect(options) as site:
+        report = site.report(options.folder, days=options.days)
+    if options.json:
+        told = {"html": str(report.html), "tables": [str(t) for t in report.tables], "missing": list(report.missing)}
+        to.say(json.dumps(told))
+    else:
+        to.say(report)
+    return 1 if report.missing else 0
+
+
+def _config(to: Verbs, options: argparse.Namespace) -> int:
+    if options.action != "drift" and not options.file:
+        raise NotAllowed(
+            f"config {options.action} needs a file",
+            next_action=f"smhvlab config {options.action} FILE --site {options.site}",
+            tr="6.1",
+        )
+    with to.connect(options) as site:
+        if options.action == "drift":
+            table = site.drift()
+            to.show(table, options)
+            return 0 if bool(table["same"].all()) else 1
+        if options.action == "export":
+            written = site.export_configuration(options.file)
+            to.say(json.dumps({"file": str(written)}) if options.json else f"Written to {written}")
+            return 0
+        done = site.import_configuration(options.file)
+    to.say(json.dumps(asdict(done)) if options.json else done)
+    return 1 if done.missing else 0
 
 
 def _run_due(to: Verbs, options: argparse.Namespace) -> int:

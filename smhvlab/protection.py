@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from smhvlab.budget import Budget
     from smhvlab.hosts import Imported
+    from smhvlab.report import Report
     from smhvlab.retaining import ApplyRetention
     from smhvlab.scheduler import Diary, Ran, Scheduler
     from smhvlab.site import Site
@@ -227,6 +228,20 @@ class Protection(SiteTables):
             for o in found
         ]
         return frame(rows, {"first": "str", "second": "str", "shared": "str", "at": _TIME, "times": "int64"})
+
+    def report(self, folder: str | Path, *, days: float = 30, diary: Diary | None = None) -> Report:
+        """Write a report to a folder of this station: one HTML file that opens offline, and each table as CSV (TR 5.4).
+
+        Args:
+            days: how far the Snapshot budget looks ahead.
+            diary: runs to tell of.
+
+        Raises:
+            NotAllowed: the folder cannot be written.
+        """
+        from smhvlab.report import write
+
+        return write(self._site(), Path(folder), days=days, diary=diary)
 
     # --- living by the schedule
 

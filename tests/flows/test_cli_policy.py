@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -67,11 +68,35 @@ def test_a_policy_s_life_in_a_terminal(terminal: Terminal, tmp_path: Path) -> No
     assert terminal("retention", "--json") == 0
     assert [row["verdict"] for row in json.loads(terminal.out)] == ["keep", "keep"]
     assert terminal("retention", "Apps", "--yes") == 0
+    assert terminal("config", "export", str(tmp_path / "config.toml")) == 0
+    assert terminal("config", "drift") == 0
+    assert terminal("policy", "remove", "hourly") == 0
+    assert terminal("config", "import", str(tmp_path / "config.toml")) == 0
+    assert "policy hourly" in terminal.out
     assert terminal("policy", "remove", "hourly") == 0
     assert terminal("policy", "history", "hourly", "--json") == 0
-    assert [version["removed"] for version in json.loads(terminal.out)] == [False, True]
+    assert [version["removed"] for version in json.loads(terminal.out)] == [False, True, False, True]
     assert terminal("policy", "list") == 0
     assert terminal.out.strip() == "none"
+
+
+@pytest.mark.tr("R-5.4-15")
+def test_a_report_opens_without_a_network(terminal: Terminal, site: Site, tmp_path: Path) -> None:
+    """One HTML file with every table, the plot and the evidence, and nothing that a browser has to fetch."""
+    site.set_policy(POLICY)
+    site.backup("Apps", consistency="crash").run_sync()
+    assert terminal("report", str(tmp_path / "out"), "--json") == 0
+    told = json.loads(terminal.out)
+    page = Path(told["html"]).read_text("utf-8")
+    for part in ("Snapshot budget", "Apps_", "no guest was quiesced", "vm_shared", "Unprotected VMs"):
+        assert part in page
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=", page)
+    names = {Path(table).name for table in told["tables"]}
+    assert {"policies.csv", "backups.csv", "snapshot-copies.csv"} <= names
+    assert (tmp_path / "out" / "backups.csv").read_text("utf-8").startswith("name,dataset,time,type")
+    (tmp_path / "file").write_text("", "utf-8")
+    assert terminal("report", str(tmp_path / "file")) == 1
+    assert "cannot be written" in terminal.err
 
 
 @pytest.mark.parametrize(
@@ -81,6 +106,7 @@ def test_a_policy_s_life_in_a_terminal(terminal: Terminal, tmp_path: Path) -> No
         (("policy", "show", "nothing"), "There is no policy nothing"),
         (("policy", "set", "no-such-file.toml"), "cannot be read"),
         (("retention", "--yes"), "Which dataset"),
+        (("config", "export"), "needs a file"),
         (("run-due", "--yes", "--until", "soon"), "is no time"),
     ],
 )
