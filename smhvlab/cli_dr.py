@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smhvlab.cli_images import Command, Verbs
@@ -56,6 +58,11 @@ def add(to: Verbs) -> None:
     rehearse.add_argument("--vm", action="append", default=[], help="only this VM; may be repeated")
     migrate = verb("migrate", _migrate, "on the primary: shut down, last backup, update; then fail over (TR 8)")
     migrate.add_argument("dataset")
+    book = to.verb("run", _runbook(to), "execute a notebook as a runbook; keep it with its journals and a report")
+    book.add_argument("name", help="below the notebooks' folder, e.g. dr/failover")
+    book.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    book.add_argument("--notebooks", default=None, metavar="FOLDER", help="default: those of this checkout")
+    book.add_argument("--runs", default="runs", metavar="FOLDER", help="where the run is kept (default: %(default)s)")
 
 
 def _manner(sub: argparse.ArgumentParser) -> None:
@@ -106,3 +113,24 @@ def demo(options: argparse.Namespace, tell: Callable[[str], None]) -> Any:
 
     with connect_pair(options.site) as pair:
         return DrDemo(pair, disaster_of(pair.primary.keep), tell=tell).run()
+
+
+def _runbook(to: Verbs) -> Command:
+    def command(options: argparse.Namespace) -> int:
+        from smhvlab.errors import NotAllowed
+        from smhvlab.runbook import run
+        from smhvlab.workbench import notebooks
+
+        wrong = [text for text in options.parameter if "=" not in text]
+        if wrong:
+            raise NotAllowed(f"{wrong[0]!r} is no parameter", next_action="Write it as -p NAME=VALUE.")
+        parameters = dict(text.split("=", 1) for text in options.parameter)
+        done = run(options.name, parameters, home=notebooks(options.notebooks), runs=Path(options.runs))
+        if options.json:
+            told = {"folder": str(done.folder), "notebook": str(done.notebook), "report": str(done.report)}
+            to.say(json.dumps(told | {"journals": [str(path) for path in done.journals]}))
+        else:
+            to.say(done)
+        return 0
+
+    return command

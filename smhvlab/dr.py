@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from netapp_ontap.resources.cluster import Cluster
 
@@ -22,6 +22,9 @@ from smhvlab.snapdrive import HostDisk
 from smhvlab.storage import LunRef, VolumeRef
 from smhvlab.wires.control import Seam
 from smhvlab.wires.ontap import OntapWire
+
+if TYPE_CHECKING:
+    from smhvlab.panels.sites import SitesPanel
 
 S = TypeVar("S")
 
@@ -40,6 +43,12 @@ class SitePair:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def panel(self) -> SitesPanel:
+        """Both sites and their relationships, as a picture that can be looked at again."""
+        from smhvlab.panels.sites import SitesPanel
+
+        return SitesPanel(self)
 
     def close(self) -> None:
         """Close both sites, and end a lab that was started for them."""
@@ -85,6 +94,22 @@ def connect_pair(
     folder = first.profile.journals
     second = target if isinstance(target, Mapping) or folder is None else folder.parent / "endpoints.json"
     return couple(first, connect(second, site=secondary))
+
+
+def connect_partner(site: Site, other: str = "B") -> SitePair:
+    """The pair of a site and another one.
+
+    Args:
+        site: the primary.
+        other: a site of the same lab by its letter, or whatever ``smhvlab.connect`` takes.
+
+    Raises:
+        ProfileError, NotFound: as ``smhvlab.connect``.
+    """
+    folder = site.profile.journals
+    if folder is not None and len(other) == 1:
+        return couple(site, connect(folder.parent / "endpoints.json", site=other))
+    return couple(site, connect(other))
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,15 @@ class DrDemo:
         return states, sent
 
 
+def power(site: Site, *, on: bool) -> None:
+    """Give a lab's site its power back, or take it: storage and hosts at once. Raises NotAllowed on a real site."""
+    keep = site.keep if site.keep is not None or site.partner is None else site.partner.keep
+    lab = disaster_of(keep)
+    hosts = [lab.host(host.name) for host in site.profile.hyperv]
+    for switch in (lab.storage(site.profile.storage.name), *hosts):
+        (switch.power_on if on else switch.power_off)()
+
+
 def disaster_of(keep: object) -> Disaster:
     """The lab that was started for a site, as one that can take power away. Raises NotAllowed."""
     if keep is None or not hasattr(keep, "storage") or not hasattr(keep, "host"):

@@ -1,0 +1,115 @@
+"""Two sites and the SnapMirror relationships between them: who is alive, who runs the VMs, what lags how far (TR 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+
+from smhvlab.panels import html
+from smhvlab.panels.panel import Panel, button
+
+if TYPE_CHECKING:
+    from smhvlab.dr import SitePair
+    from smhvlab.replication import Mirror
+    from smhvlab.site import Site
+
+
+@dataclass(frozen=True)
+class SiteSeen:
+    """What a site showed at the last look.
+
+    Attributes:
+        running: names of the VMs that run there.
+    """
+
+    name: str
+    array: bool
+    hosts: bool
+    running: tuple[str, ...]
+    mirrors: tuple[Mirror, ...]
+
+
+class SitesPanel(Panel):
+    """A picture of a pair of sites; ``look`` reads both again, and nothing is changed."""
+
+    def __init__(self, pair: SitePair) -> None:
+        super().__init__()
+        self._pair = pair
+        self.seen: tuple[SiteSeen, ...] = ()
+        self.look_button = button("Look again", "Read both sites", self.look, relay=self.relay)
+        self.view = widgets.VBox([self.look_button, self.picture])
+        self.look()
+
+    def look(self) -> None:
+        """Read both sites; one that does not answer is shown as such."""
+        self.seen = tuple(_seen(site) for site in (self._pair.primary, self._pair.secondary))
+        self.refresh()
+
+    @property
+    def mirrors(self) -> Sequence[Mirror]:
+        """Every relationship, as the cluster that has its destination tells it."""
+        return [mirror for site in self.seen for mirror in site.mirrors]
+
+    def describe(self) -> str:
+        """Both sites and their relationships, a line each."""
+        lines = [f"{s.name}: {_alive(s)[1]}; runs {', '.join(s.running) or 'no VM'}" for s in self.seen]
+        lines += [f"  {m}: {m.state}, {_lag(m)}, {m.transferred:,} bytes in the last transfer" for m in self.mirrors]
+        return "\n".join(lines)
+
+    def render(self) -> str:
+        """The sites side by side, below them the relationships with their direction."""
+        sites = html.tag("div", *(_site(s) for s in self.seen), style="display:flex;gap:12px;flex-wrap:wrap")
+        first = self.seen[0].mirrors
+        rows = [
+            [
+                html.text(m.source),
+                html.sign("←" if m in first else "→", "to the first" if m in first else "to the second", html.PALE),
+                html.text(m.destination),
+                html.sign(*_state(m)),
+                html.text(_lag(m)),
+                html.text(f"{m.transferred:,}"),
+            ]
+            for m in self.mirrors
+        ]
+        header = ["from", "", "to", "state", "lag", "bytes of the last transfer"]
+        table = html.table(header, rows) if rows else html.text("No relationship is known to a site that answers.")
+        return html.card("Two sites", sites, table)
+
+
+def _seen(site: Site) -> SiteSeen:
+    from smhvlab.dr import life_of
+    from smhvlab.replication import Replication
+
+    life = life_of(site)
+    mirrors = Replication(site.tools().storage).mirrors() if life.array else []
+    return SiteSeen(site.name, life.array, life.hosts, tuple(sorted(life.running.values())), tuple(mirrors))
+
+
+def _alive(site: SiteSeen) -> tuple[str, str, str]:
+    if site.array and site.hosts:
+        return "✓", "alive", html.GOOD
+    if site.array:
+        return "!", "hosts do not answer", html.WARN
+    if site.hosts:
+        return "!", "storage does not answer", html.WARN
+    return "✗", "does not answer", html.BAD
+
+
+def _site(site: SiteSeen) -> str:
+    known = html.facts({"runs": ", ".join(site.running) or "no VM"}) if site.hosts else ""
+    return html.card(site.name, html.sign(*_alive(site)), known, accent=_alive(site)[2])
+
+
+def _state(mirror: Mirror) -> tuple[str, str, str]:
+    if not mirror.healthy:
+        return "✗", f"{mirror.state}, not healthy", html.BAD
+    if mirror.transferring:
+        return "▶", "transferring", html.BUSY
+    return ("✓", mirror.state, html.GOOD) if mirror.state == "snapmirrored" else ("■", mirror.state, html.WARN)
+
+
+def _lag(mirror: Mirror) -> str:
+    return "no lag" if mirror.lag is None else f"{mirror.lag} s behind"

@@ -1,0 +1,81 @@
+"""The panels of two sites, and notebooks that are run as runbooks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from labenv.lab import Lab
+from smhvlab.cli import main
+from smhvlab.dr import SitePair
+from smhvlab.errors import NotFound, SmhvLabError
+from smhvlab.panels.runbook import Part, RunbookPanel
+from smhvlab.runbook import RunbookFailed, run
+from tests.dr.scene import backup, kill_primary, prepare
+
+DOWN = frozenset({"primary-down"})
+
+
+def test_sites_and_a_runbook_are_shown_and_printed(pair: SitePair, lab: Lab, tmp_path: Path) -> None:
+    """Who is alive and runs what, which way each mirror goes; a runbook part by part, and as a page with boxes."""
+    prepare(pair)
+    backup(pair)
+    panel = pair.panel()
+    assert "dr-pair-A: alive; runs app01, sql01, web01" in panel.describe()
+    assert "svm1:vm_sql01 -> svm2:vm_sql01: snapmirrored" in panel.describe()
+    assert "snapmirrored" in panel.render()
+    kill_primary(lab)
+    panel.look()
+    assert "dr-pair-A: does not answer; runs no VM" in panel.describe()
+    there = pair.secondary
+    parts = [Part("operator of B", there.dr.connect_snapinfo(), DOWN), Part("operator of B", there.dr.failover(), DOWN)]
+    book = RunbookPanel("Failover <to B>", parts)
+    assert "Failover &lt;to B&gt;" in book.render()
+    plan = book.plan()
+    assert plan is not None
+    page = book.save_paper(tmp_path / "page.html").read_text("utf-8")
+    assert page.count("☐") == len(plan.steps) + len(plan.confirmations) + len(parts[1].flow.steps()) + 1
+    assert "no undo from here on" in page
+    assert book.next() is not None
+    assert repr(book) == "Failover <to B>: 1 of 2 parts done"
+    strict = RunbookPanel("Strict", [Part("nobody", there.dr.failover())])
+    with pytest.raises(SmhvLabError):
+        strict.next()
+    assert "primary-down" in strict.render()
+
+
+def notebook(path: Path, *cells: str) -> None:
+    """A notebook whose first cell holds the parameters."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])  # type: ignore[no-untyped-call]
+    book.cells[0].metadata["tags"] = ["parameters"]
+    book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(book, path)
+
+
+def test_a_run_keeps_notebook_report_and_journals_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parameters arrive with their types; what it writes into its run's folder is found; failures are kept too."""
+    home = tmp_path / "notebooks" / "dr"
+    home.mkdir(parents=True)
+    parameters = 'site_name: str = "lab:x"  # the site\nrows: int = 3  # how many\nrun_folder: str = ""  # of the run'
+    write = "from pathlib import Path\nPath(run_folder, 'journal.jsonl').write_text(f'{site_name} {rows + 1}')"
+    notebook(home / "book.ipynb", parameters, write)
+    notebook(home / "bad.ipynb", parameters, "raise ValueError('no luck')")
+    done = run("dr/book", {"site": "lab:y", "rows": "5"}, home=home.parent, runs=tmp_path / "runs")
+    assert [path.read_text("utf-8") for path in done.journals] == ["lab:y 6"]
+    assert "lab:y" in done.report.read_text("utf-8")
+    assert {path.parent for path in (done.notebook, done.report)} == {done.folder}
+    with pytest.raises(RunbookFailed, match="ValueError: no luck"):
+        run("dr/bad", {}, home=home.parent, runs=tmp_path / "bad")
+    assert len(list((tmp_path / "bad").rglob("*.html"))) == 1
+    for name, given, told in (("dr/none", {}, "no notebook"), ("dr/book", {"cows": 1}, "no parameter cows")):
+        with pytest.raises(NotFound, match=told):
+            run(name, given, home=home.parent, runs=tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    (home.parent / "00_start_here.ipynb").touch()
+    assert main(["run", "dr/book", "-p", "rows", "--json"]) == 1
+    assert "is no parameter" in json.loads(capsys.readouterr().out)["error"]["message"]
