@@ -93,12 +93,12 @@ class RestoreVm(Procedure[RestoreState]):
     # --- before the VM is touched
 
     @step(
-        "Crash-consistent backup of the VM as it is now",
+        "Safety backup of the VM as it is now",
         tr="10",
         items=lambda s: () if s.safety is None else (s.safety.name,),
         counts=lambda s: {"ontap.snapshot.create": len(s.volumes)},
         when=lambda s: s.safety is not None,
-        otherwise="it was not asked for, or there is nothing to keep",
+        otherwise="it was not asked for",
     )
     def save(self, s: RestoreState) -> None:
         if s.safety is not None:
@@ -302,11 +302,11 @@ class RestoreVm(Procedure[RestoreState]):
         self._node(s).hyperv.ensure_registered(s.vm.id, s.vm.configuration_file)
 
     @step(
-        "Apply the backup's checkpoint, and merge it away",
+        "Apply the backup's checkpoint",
         tr="6.7/3",
         items=lambda s: (f"{s.vm.name}: the disks below {', '.join(s.vm.leaves.values())}",),
         when=lambda s: bool(s.vm.checkpoint),
-        otherwise="the backup was not made through a checkpoint",
+        otherwise="the backup has none",
     )
     def apply(self, s: RestoreState) -> None:
         """The configuration in the image starts from the checkpoint's leaves: the state of a crash."""
