@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from labenv.windows.call import PsError
 
 if TYPE_CHECKING:
     from labenv.site import LabSite
+
+log = logging.getLogger("labenv")
 
 
 class Causes:
@@ -46,9 +49,21 @@ class Causes:
             await self._apply(found, chosen)
 
     async def _now(self, rule: Fault) -> None:
-        found = cause(rule.cause)
-        with self._site.clock.parked():
-            await self._apply(found, dict(rule.options))
+        """The moment has come. Whoever waits here may itself end by it, so that it is done beside them."""
+        clock = self._site.clock
+        done = clock.signal()
+
+        async def act() -> None:
+            try:
+                with clock.parked():
+                    await self._apply(cause(rule.cause), dict(rule.options))
+            except CauseError as error:
+                log.warning("the cause %s could not be set: %s", rule.cause, error)
+            finally:
+                done.set()
+
+        clock.spawn(act(), name=f"cause {rule.cause}")
+        await done.wait()
 
     async def _apply(self, found: Cause, options: dict[str, str]) -> None:
         assert found.apply is not None

@@ -149,11 +149,23 @@ class _Binding:
             )
         self._set(parameter, value)
 
+    def _refuse_ambiguous(self, name: str) -> None:
+        """An abbreviation of several parameters; one of a single parameter is just not accepted here."""
+        known = [p for p in self._signature.parameters if p.lower().startswith(name.lower())]
+        if name and len(known) > 1:
+            possible = " ".join(f"-{each}" for each in known)
+            raise self._error(
+                f"Parameter cannot be processed because the parameter name '{name}' is ambiguous. Possible matches "
+                f"include: {possible}.",
+                "AmbiguousParameter",
+            )
+
     def _common_parameter(self, name: str, value: object) -> None:
         common = _COMMON.get(name.lower())
         if common is None and self._signature.asks:
             common = _ASKING.get(name.lower())
         if common is None:
+            self._refuse_ambiguous(name)
             raise self._error(
                 f"A parameter cannot be found that matches parameter name '{name}'.", "NamedParameterNotFound"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
@@ -83,8 +84,9 @@ class Signatures:
         self._built: dict[str, Signature] = {}
 
     @classmethod
+    @cache
     def load(cls) -> Signatures:
-        """Read the table that is shipped with the package."""
+        """The table that is shipped with the package, read once: it takes longer than a hundred commands."""
         text = (files("labenv.windows.remoting") / "signatures.json").read_text(encoding="utf-8")
         return cls(json.loads(text))
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 from pypsrp.powershell import PowerShell, RunspacePool
+from pypsrp.shell import SignalCode
 from pypsrp.wsman import SelectorSet, WSMan
 
 from labenv.clock import Clock
@@ -113,6 +114,32 @@ def requests_of_a_client(name: str = "Get-Service") -> tuple[bytes, bytes]:
     with pytest.raises(ConnectionError):
         shell.begin_invoke()
     return recorder.sent[0], recorder.sent[1]
+
+
+def later_requests_of_a_client(name: str = "Get-Service") -> list[bytes]:
+    """Create, Command, and what may follow: Receive, Send, Signal, Get and Delete for the same pool and command."""
+    connection = WSMan("127.0.0.1", username=USER, password=PASSWORD, auth="basic")
+    recorder = Recorder()
+    connection.transport = recorder  # type: ignore[assignment]
+    pool = RunspacePool(connection)
+    with pytest.raises(ConnectionError):
+        pool.open()
+    pool.shell._selector_set = selector(pool)
+    pool.protocol_version = "2.3"
+    shell: PowerShell = command(pool, name, {"Name": "x"})
+    with pytest.raises(ConnectionError):
+        shell.begin_invoke()
+    identity = str(shell.id).upper()
+    for send in (
+        lambda: pool.shell.receive("stdout", command_id=identity, timeout=1),
+        lambda: pool.shell.send("stdin", b"\x00" * 21, command_id=identity),
+        lambda: pool.shell.signal(SignalCode.PS_CTRL_C, identity),
+        lambda: connection.get(pool.shell.resource_uri, selector_set=selector(pool)),
+        lambda: connection.delete(pool.shell.resource_uri, selector_set=selector(pool)),
+    ):
+        with pytest.raises(ConnectionError):
+            send()
+    return recorder.sent
 
 
 def selector(pool: RunspacePool) -> SelectorSet:

@@ -177,6 +177,14 @@ def test_unknown_parameter() -> None:
     assert refusal("Get-Disk", Serial="x").suffix == "Get-Disk"
 
 
+def test_ambiguous_abbreviations() -> None:
+    """An abbreviation of several parameters is ambiguous; one of a single parameter is not accepted either."""
+    error = refusal("Get-VMHardDiskDrive", Controller="SCSI")
+    assert (error.error_id, error.category) == ("AmbiguousParameter", "InvalidArgument")
+    assert "-ControllerType" in error.message
+    assert refusal("Get-VMHardDiskDrive", ControllerT="SCSI").error_id == "NamedParameterNotFound"
+
+
 def test_checkpoint_type_belongs_to_the_machine() -> None:
     """Checkpoint-VM has no CheckpointType: that is a setting of the VM."""
     assert refusal("Checkpoint-VM", Name="a", CheckpointType="Production").error_id == "NamedParameterNotFound"
@@ -184,7 +192,8 @@ def test_checkpoint_type_belongs_to_the_machine() -> None:
 
 def test_mixed_parameter_sets() -> None:
     """Parameters of different sets do not go together."""
-    assert refusal("Set-Disk", Number=1, IsOffline=False, IsReadOnly=False).error_id == "AmbiguousParameterSet"
+    error = refusal("Set-Disk", Number=1, IsOffline=False, IsReadOnly=False)
+    assert (error.error_id, error.category) == ("AmbiguousParameterSet", "InvalidArgument")
     assert refusal("Get-VM", Name="a", Id=G).error_id == "AmbiguousParameterSet"
     assert refusal("Import-VM", Path="p", Register=True, GenerateNewId=True).error_id == "AmbiguousParameterSet"
 

@@ -15,7 +15,7 @@ from labenv.clock import Clock
 from labenv.windows.remoting.outbox import Outbox
 from labenv.windows.remoting.wsman import received
 
-from .asgi import Direct, direct, requests_of_a_client
+from .asgi import Direct, direct, later_requests_of_a_client, requests_of_a_client
 from .conftest import START, parsed
 
 
@@ -70,6 +70,39 @@ async def attack(lab: Direct, rounds: int, seed: int) -> None:
 def test_damaged_requests(tmp_path: Path) -> None:
     """Seeded damage to envelopes and to the protocol inside them never breaks the server."""
     direct(tmp_path, lambda lab: attack(lab, 60, seed=1))
+
+
+async def conversation(lab: Direct, rounds: int, seed: int) -> None:
+    """Damage to any request of a conversation, with the intact ones before it."""
+    generator = random.Random(seed)
+    messages = later_requests_of_a_client()
+    for number in range(rounds):
+        victim = generator.randrange(2, len(messages))
+        for message in messages[:2]:
+            assert (await lab.post(message))[0] == 200
+        broken = damage(messages[victim], generator)
+        try:
+            status, answer = await asyncio.wait_for(lab.post(broken), 3)
+        except TimeoutError:
+            status, answer = 200, b"<x/>"  # it was still a good Receive, which waits for output
+        assert status in (200, 500), (number, broken)
+        assert (b"Fault" in answer) == (status == 500)
+        parsed(answer)
+        await lab.remoting.close()
+    for message in messages[:2]:
+        assert (await lab.post(message))[0] == 200
+
+
+def test_damage_to_every_kind_of_request(tmp_path: Path) -> None:
+    """Receive, Send, Signal, Get and Delete are answered or faulted, and the next conversation works."""
+    direct(tmp_path, lambda lab: conversation(lab, 60, seed=1))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 8))
+def test_much_damage_to_every_kind_of_request(tmp_path: Path, seed: int) -> None:
+    """The same, for longer."""
+    direct(tmp_path, lambda lab: conversation(lab, 400, seed=seed))
 
 
 @pytest.mark.long

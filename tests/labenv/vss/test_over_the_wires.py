@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+import smhvlab.site
 from labenv.lab import Lab
+from smhvlab.errors import SmhvLabError
 from smhvlab.site import Site
 
 from .bench import SQL01, backup
@@ -31,4 +33,23 @@ def test_a_client_drives_a_set_and_proves_it_on_the_array(site: Site, lab: Lab) 
     assert volume is not None
     names = {s["name"] for s in tools.storage.snapshots(volume)}
     assert {f"{{{set_id}}}", f"{{{set_id}}}_backup"} <= names
+    assert lab.status()["failures"] == []
+
+
+@pytest.mark.parametrize("edge", ["PrepareForSnapshot", "CommitSnapshots", "PostSnapshot"])
+def test_a_host_that_vanishes_in_the_middle_of_a_command(site: Site, lab: Lab, edge: str) -> None:
+    """The client gets an error of its own kind; switched on again, the host answers and a backup succeeds."""
+    tools = site.tools()
+    script = "C:\\Windows\\Temp\\backup.dsh"
+    lab.guest("sql01").insert("bb1", 10)
+    tools.host.run("Set-Content", {"LiteralPath": script, "Value": backup(SQL01), "Encoding": "Ascii"})
+    lab.faults.cause("node-lost", host="hv1", at=edge)
+    with pytest.raises(SmhvLabError):
+        tools.host.native("diskshadow.exe", "/s", script)
+    assert lab.faults.changes() == [{"cause": "node-lost", "options": {"host": "hv1"}}]
+    lab.faults.clear()
+    with smhvlab.site.connect(lab.profile) as again:
+        result = again.tools().host.native("diskshadow.exe", "/s", script)
+        assert result.exit_code == 0, result.lines
+    assert lab.guest("sql01").count("bb1") == 10
     assert lab.status()["failures"] == []
