@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -195,6 +196,7 @@ def _server(
             dispatch,
             ssl_certfile=str(chain),
             ssl_keyfile=str(key),
+            ssl_cert_reqs=ssl.CERT_OPTIONAL,  # a client certificate is a login to an array that trusts its authority
             http=ConnectionProtocol,
             ws="none",
             loop="asyncio",
@@ -206,6 +208,11 @@ def _server(
             h11_max_incomplete_event_size=1 << 20,
         )
     )
+    server.config.load()
+    tls = server.config.ssl
+    assert tls is not None
+    for array in site.arrays:
+        array.trusts(lambda pem: tls.load_verify_locations(cadata=pem))
     return server
 
 

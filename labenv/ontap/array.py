@@ -94,6 +94,7 @@ class Array:
         self._background.forget_tasks()
         self._mirrors.forget_tasks()
         setup.install_users(self.core)
+        self._tell_authorities()
         self.resume()
 
     def close(self) -> None:
@@ -107,6 +108,18 @@ class Array:
     def logins(self, callback: Callable[[], Iterable[Login]] | None) -> None:
         """Ask for the hosts' iSCSI sessions, which the API lists."""
         self.core.logins = callback
+
+    def trusts(self, callback: Callable[[str], None]) -> None:
+        """Tell of every authority (PEM) whose client certificates are a login, those to come included.
+
+        The server has to ask clients for a certificate and to accept it in the handshake; who it is is decided here.
+        """
+        self.core.trusts = callback
+        self._tell_authorities()
+
+    def _tell_authorities(self) -> None:
+        for authority in self.core.authorities.values():
+            self.core.trusts(authority.pem)
 
     def refuse_empty_changes(self) -> None:
         """Answer a PATCH that changes nothing with an error (code 2), where ONTAP is content with it."""
@@ -180,8 +193,17 @@ class Array:
         core = self.core
         for lif in core.lifs.values():
             if lif.address == address and lif_up(core, lif) and _is_management(lif.service_policy):
-                return self.app.serve
+                return self._served_at(lif.svm or "")
         return None
+
+    def _served_at(self, owner: str) -> App:
+        """The API at an interface of an SVM (of the cluster: ""), where only accounts of that owner log in."""
+
+        async def serve(scope: Any, receive: Any, send: Any) -> None:
+            state = {**scope.get("state", {}), "login_at": owner}
+            await self.app.serve({**scope, "state": state}, receive, send)
+
+        return serve
 
     def _interfaces(self, svm: str) -> list[Lif]:
         """iSCSI interfaces of an SVM that are up."""

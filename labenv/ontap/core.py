@@ -63,10 +63,12 @@ class Core:
         self.topology = 0  # grows with every change that can move a LUN's blocks; device caches compare it
         self.before_snapshot: Callable[[str], None] | None = None
         self.logins: Callable[[], Iterable[Login]] | None = None  # the hosts' iSCSI sessions
+        self.trusts: Callable[[str], None] = lambda pem: None  # told of each authority of client certificates
         self.nodes = self._table("node", r.Node)
         self.aggregates = self._table("aggregate", r.Aggregate)
         self.svms = self._table("svm", r.Svm)
         self.users = self._table("user", r.User)
+        self.authorities = self._table("authority", r.Authority)
         self.lifs = self._table("lif", r.Lif)
         self.volumes = self._table("volume", r.Volume)
         self.luns = self._table("lun", r.Lun)

@@ -48,12 +48,42 @@ class Svm:
 
 
 @dataclass(frozen=True)
+class AccountLogin:
+    """An application (``http`` is this API) and how an account logs in to it: ``password``, ``certificate``."""
+
+    application: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class User:
-    """Who may log in; ``svm`` is the uuid of the SVM that an SVM administrator is confined to."""
+    """Who may log in; ``svm`` is the uuid of the SVM that an SVM administrator is confined to.
+
+    Attributes:
+        password: in clear as the lab's description has it, of those that come with the lab; others have a ``digest``.
+        role: empty: the administrator's of what the account belongs to.
+        own: made over the API, not by the lab's description.
+    """
 
     name: str
     password: str
     svm: str | None = None
+    role: str = ""
+    logins: tuple[AccountLogin, ...] = (AccountLogin("http", ("password",)),)
+    locked: bool = False
+    comment: str = ""
+    digest: str = ""
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate (PEM) whose client certificates are accepted, for accounts of the SVM or of the cluster (None)."""
+
+    uuid: str
+    name: str
+    svm: str | None
+    pem: str
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def install_users(core: Core) -> None:
         for entry in spec.svms:
             if entry.name == svm.name and entry.password:
                 wanted[f"{svm.uuid}:{entry.user}"] = r.User(entry.user, entry.password, svm.uuid)
-    for key in [key for key in core.users if key not in wanted]:
+    for key in [key for key, user in core.users.items() if key not in wanted and not user.own]:
         del core.users[key]
     for key, user in wanted.items():
         if core.users.get(key) != user:

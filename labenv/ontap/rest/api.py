@@ -19,6 +19,7 @@ from labenv.ontap.rest import (
     policies,
     portsets,
     reporting_nodes,
+    security,
     sessions,
     snapmirror_policies,
     snapmirror_relationships,
@@ -67,6 +68,8 @@ COLLECTIONS: tuple[type[Collection], ...] = (
     support.ApplicationLogs,
     support.Events,
     support.AuditMessages,
+    security.Accounts,
+    security.Certificates,
     *cli.TABLES,
 )
 

@@ -6,9 +6,10 @@ import base64
 import dataclasses
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from labenv.faults import ConnectionDropped, Fault, FaultRaised
+from labenv.ontap.accounts import by_certificate, by_password
 from labenv.ontap.audit import record
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
@@ -33,6 +34,13 @@ class FaultRules(Protocol):
     async def at(self, where: str, **names: str) -> None: ...
     def loses_reply(self, where: str, **names: str) -> bool: ...
     def fails_job(self, where: str, **names: str) -> Fault | None: ...
+
+
+@runtime_checkable
+class WithCertificate(Protocol):
+    """A connection that knows with which certificate (DER) its client has shown who it is."""
+
+    def peer_certificate(self) -> bytes | None: ...
 
 
 class RestApp:
@@ -87,7 +95,7 @@ class RestApp:
         headers = _headers(scope)
         body = await _read(receive)
         try:
-            user = self._login(headers.get("authorization", ""))
+            user = self._login(scope, headers.get("authorization", ""))
             segments = parse_path(scope.get("raw_path") or scope["path"].encode("utf-8"))
             if not segments or segments[0] != "api":
                 raise ApiError("3", path="/" + "/".join(segments))
@@ -122,17 +130,24 @@ class RestApp:
             return None
         return Failure(fault.code or "460770", fault.message or f"injected failure {fault.code}".strip())
 
-    def _login(self, authorization: str) -> User:
+    def _login(self, scope: Scope, authorization: str) -> User:
+        """Who asks: by name and password, or without them by the certificate that the connection was opened with."""
+        at = scope.get("state", {}).get("login_at")
         scheme, _, token = authorization.partition(" ")
+        user = None
         if scheme.lower() == "basic":
             try:
                 name, _, password = base64.b64decode(token, validate=True).decode("utf-8").partition(":")
             except ValueError:
                 raise ApiError("6691623") from None
-            for user in self._core.users.values():
-                if user.name == name and user.password == password:
-                    return user
-        raise ApiError("6691623")
+            user = by_password(self._core, name, password, svm=at)
+        elif not authorization:
+            connection = scope.get("state", {}).get("connection")
+            presented = connection.peer_certificate() if isinstance(connection, WithCertificate) else None
+            user = None if presented is None else by_certificate(self._core, presented, svm=at)
+        if user is None:
+            raise ApiError("6691623")
+        return user
 
     def _call(
         self, scope: Scope, segments: tuple[str, ...], user: User, headers: Mapping[str, str], body: bytes

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from labenv.clock import SECOND
+from labenv.ontap.accounts import READ_ONLY, role_of
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ERRORS, ApiError
 from labenv.ontap.jobs import Jobs
@@ -94,6 +95,9 @@ class Dispatcher:
 
     @staticmethod
     def _permit(call: Call, collection: Collection) -> None:
+        role = role_of(call.user)
+        if role == "none" or (role in READ_ONLY and call.method != "GET"):
+            raise ApiError("6")
         if call.svm is None or collection.access is Access.SVM:
             return
         if collection.access is Access.CLUSTER or call.method != "GET":

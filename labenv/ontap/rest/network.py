@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import Any, ClassVar
 
 from labenv.devices import OutOfSpace
@@ -226,10 +226,13 @@ class Svms(Collection):
                 del core.volumes[volume.uuid]
             for key in [k for k, lif in core.lifs.items() if lif.svm == record.uuid]:
                 del core.lifs[key]
-            for key in [k for k, group in core.igroups.items() if group.svm == record.uuid]:
-                del core.igroups[key]
-            for key in [k for k, user in core.users.items() if user.svm == record.uuid]:
-                del core.users[key]
+            own: tuple[MutableMapping[str, Any], ...] = (
+                core.igroups, core.portsets, core.users, core.authorities, core.policies, core.groups,
+                core.replication.policies,
+            )  # fmt: skip
+            for table in own:
+                for key in [k for k, entry in table.items() if entry.svm == record.uuid]:
+                    del table[key]
             del core.svms[record.uuid]
 
         return Now("svm.delete", apply)

@@ -20,6 +20,12 @@ class Connection:
         """Close the connection at once, without an answer."""
         self._transport.abort()
 
+    def peer_certificate(self) -> bytes | None:
+        """The certificate (DER) that the client has shown in the TLS handshake; None if it has shown none."""
+        tunnel = self._transport.get_extra_info("ssl_object")
+        found: bytes | None = None if tunnel is None else tunnel.getpeercert(binary_form=True)
+        return found
+
 
 class ConnectionProtocol(H11Protocol):
     """HTTP/1.1 whose requests carry their ``Connection`` in ``scope["state"]["connection"]``.

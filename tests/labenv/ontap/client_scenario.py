@@ -7,7 +7,6 @@ on standard input is a JSON object with the name of a step and its arguments; ea
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import sys
 import warnings
@@ -43,16 +42,15 @@ class Client:
         told = json.loads(endpoints.read_text("utf-8"))
         self.connections = []
         for storage in told["storage"]:
-            takes_port = "port" in inspect.signature(HostConnection).parameters
             connection = HostConnection(
-                storage["host"] if takes_port else f"{storage['host']}:{storage['port']}",
+                storage["host"],
                 username=storage["user"],
                 password=storage["password"],
                 verify=storage["ca_file"],
                 poll_interval=1,
                 poll_timeout=60,
-                **({"port": storage["port"]} if takes_port else {}),
             )
+            connection.port = storage["port"]  # the oldest releases take none when they are made
             connection.session.trust_env = False
             connection.session.params = {"return_timeout": 60}  # rather than a real second for every job
             self.connections.append(connection)

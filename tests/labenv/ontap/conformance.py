@@ -70,6 +70,7 @@ RESOURCES = {
     "/support/ems/application-logs": "ems_application_log.EmsApplicationLog",
     "/support/ems/events": "ems_event.EmsEvent",
     "/security/accounts": "account.Account",
+    "/security/certificates": "security_certificate.SecurityCertificate",
     "/security/audit/messages": "security_audit_log.SecurityAuditLog",
 }
 """Path of a collection -> class of ``netapp_ontap.resources``. The clustershell's commands have none."""
