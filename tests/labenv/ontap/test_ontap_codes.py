@@ -35,6 +35,7 @@ BORROWED = {
     "POST /storage/luns": {"5374866"},
     "POST /storage/volumes": {"917888"},
     "DELETE /snapmirror/policies": {"13303842"},
+    "PATCH /security/accounts": {"5636176", "5636178"},
     "POST /snapmirror/relationships": {"6619546"},
     "DELETE /snapmirror/relationships": {"13304082"},
     # a rename, or an overwrite by a clone, is refused as the creation is
