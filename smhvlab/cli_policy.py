@@ -27,6 +27,7 @@ def add(to: Verbs) -> None:
     policy.add_argument("what", nargs="?", default="", help="its name; for set a TOML file, or - for standard input")
     schedule = on_site(verb("schedule", lambda o: _schedule(to, o), "the runs of the coming days (TR 6.3)"))
     schedule.add_argument("--days", type=float, default=7.0, help="default: %(default)s")
+    schedule.add_argument("--tasks", action="store_true", help="write the policies to the host's Task Scheduler")
     schedule.add_argument("--overlaps", action="store_true", help="policies that run at the same time on one thing")
     retention = on_site(
         verb("retention", lambda o: _retention(to, o), "what retention would delete; --yes deletes it (TR 6.3)"),
@@ -109,7 +110,12 @@ def _text(name: str) -> str:
 
 def _schedule(to: Verbs, options: argparse.Namespace) -> int:
     with to.connect(options) as site:
-        to.show(site.overlaps(days=options.days) if options.overlaps else site.schedule(days=options.days), options)
+        if options.tasks:
+            done = site.write_tasks(site=options.site)
+            to.say(json.dumps(done) if options.json else "\n".join(done) or "No policy has a schedule.")
+        else:
+            overlaps = options.overlaps
+            to.show(site.overlaps(days=options.days) if overlaps else site.schedule(days=options.days), options)
     return 0
 
 

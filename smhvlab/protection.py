@@ -166,6 +166,26 @@ class Protection(SiteTables):
         rows.sort(key=lambda row: (row["time"], row["policy"]))
         return frame(rows, {"time": _TIME, "policy": "str", "dataset": "str", "consistency": "str"})
 
+    def tasks(self) -> pd.DataFrame:
+        """The policies' tasks on the site's host (TR 6.3). Columns: policy, enabled, description."""
+        from smhvlab.tasks import tasks
+
+        types = {"policy": "str", "enabled": "bool", "description": "str"}
+        return frame([vars(task) for task in tasks(self.tools().host)], types)
+
+    def write_tasks(self, *, site: str = "") -> list[str]:
+        """Make the host's tasks those of the scheduled policies; returns what was done (TR 6.3).
+
+        A task starts ``smhvlab run-due``, which has to be installed on the host. Without that, let the station run it.
+
+        Args:
+            site: what that command is told as ``--site``; the name of this profile by default.
+        """
+        from smhvlab.tasks import write_tasks
+
+        name = site or self._site().name
+        return write_tasks(self.tools().host, self._policies().policies(), site=name, begin=self.now())
+
     # --- retention
 
     def retention(self, dataset: str | None = None) -> pd.DataFrame:

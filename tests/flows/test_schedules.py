@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.errors import NotAllowed
+from smhvlab.errors import NotAllowed, PowerShellError
 from smhvlab.scheduler import Scheduler
 from smhvlab.site import Site
+from smhvlab.tasks import FOLDER
 
 POLICY = """
 name = "{name}"
@@ -208,3 +210,32 @@ def test_application_consistent_backups_are_counted_twice_and_verified(site: Sit
     assert ours == [second, f"{second}_backup"]
     assert len(site.snapshots("vm_sql01")) == plan["at_end"]
     assert site.tools().snapinfo.catalogue().verified == {second}
+
+
+@pytest.mark.tr("R-6.3-01")
+def test_policies_are_tasks_of_the_host(apps: Site) -> None:
+    """Each scheduled policy is a task with its schedule as trigger; one whose policy is gone is removed."""
+    apps.set_policy(
+        policy("weekly", repeat="weekly").replace("[retention]", 'days = ["monday"]\nat = "22:30"\n[retention]')
+    )
+    zone = '[schedule]\ntimezone = "Europe/Berlin"'
+    apps.set_policy(policy("nightly", repeat="daily").replace("[schedule]", zone))
+    assert apps.write_tasks(site="here") == ["registered hourly", "registered nightly", "registered weekly"]
+    host = apps.tools().host
+    texts = {
+        name: str(host.run("Export-ScheduledTask", {"TaskName": name, "TaskPath": FOLDER})[0])
+        for name in ("hourly", "nightly", "weekly")
+    }
+    assert "<Interval>PT1H</Interval>" in texts["hourly"]
+    assert "<Interval>PT15M</Interval>" in texts["nightly"]
+    assert "<StartBoundary>2013-03-04T22:30:00Z</StartBoundary>" in texts["weekly"]
+    assert "<Monday />" in texts["weekly"]
+    assert 'run-due --site "here" --policy hourly --yes' in texts["hourly"]
+    apps.remove_policy("weekly")
+    apps.set_policy(replace(apps.policy("nightly"), enabled=False))
+    assert "removed weekly" in apps.write_tasks()
+    table = apps.tasks()
+    assert dict(zip(table["policy"], table["enabled"], strict=True)) == {"hourly": True, "nightly": False}
+    with pytest.raises(PowerShellError) as caught:
+        host.run("Register-ScheduledTask", {"TaskName": "x", "TaskPath": FOLDER, "Xml": "<Task"})
+    assert caught.value.error_id == "HRESULT 0x8004131a"

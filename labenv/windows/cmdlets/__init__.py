@@ -23,6 +23,7 @@ from labenv.windows.cmdlets import (
     services,
     sqlcmd,
     system,
+    tasks,
     vhd,
     vm,
     vmdrive,
@@ -61,6 +62,7 @@ COMMANDS: Mapping[str, Cmdlet] = all_guarded(
     clusteradmin.COMMANDS,
     inventory.COMMANDS,
     services.COMMANDS,
+    tasks.COMMANDS,
     native.COMMANDS,
 )
 """Every cmdlet of the host by its name; the session's own are in ``core``."""
