@@ -31,17 +31,21 @@ class Advised(Protection):
 
         return gather(self)
 
-    def findings(self) -> list[Finding]:
-        """What breaks which rule of the TR: errors first, then by section. Raises as ``facts``."""
+    def findings(self, facts: Facts | None = None) -> list[Finding]:
+        """What breaks which rule of the TR: errors first, then by section. Raises as ``facts``.
+
+        Args:
+            facts: a look that was taken before; None takes one.
+        """
         from smhvlab.advisor.catalogue import findings
 
-        return findings(self.facts())
+        return findings(facts or self.facts())
 
-    def advise(self) -> pd.DataFrame:
+    def advise(self, facts: Facts | None = None) -> pd.DataFrame:
         """``findings`` as a table. Columns: id, section, severity, era, object, message, fix. Raises as ``facts``."""
         from smhvlab.advisor.catalogue import findings_frame
 
-        return findings_frame(self.findings())
+        return findings_frame(self.findings(facts))
 
     def rules(self) -> pd.DataFrame:
         """The advisor's rules. Columns: id, section, rows, severity, era, looks_at, why, fix. Sends no request."""
@@ -49,9 +53,9 @@ class Advised(Protection):
 
         return rules_frame()
 
-    def compatibility(self) -> pd.DataFrame:
+    def compatibility(self, facts: Facts | None = None) -> pd.DataFrame:
         """Versions against the TR's tables (5.4, 7.2, 11.1): host, item, have, wanted, ok, section, why."""
-        facts = self.facts()
+        facts = facts or self.facts()
         types = dict.fromkeys(("host", "item", "have", "wanted"), "str") | {
             "ok": "bool",
             "section": "str",
@@ -72,16 +76,17 @@ class Advised(Protection):
         ]
         return frame(rows, types)
 
-    def plan_layout(self, *, start: str = "22:00", minutes: int = 15) -> Layout:
+    def plan_layout(self, facts: Facts | None = None, *, start: str = "22:00", minutes: int = 15) -> Layout:
         """Datasets for all VMs on the array and when their daily backups start; nothing is changed (TR 6.2, 12).
 
         Args:
+            facts: a look that was taken before; None takes one.
             start: ``HH:MM`` of the first backup.
             minutes: how long one backup may take.
         """
         from smhvlab.advisor.planner import plan_layout
 
-        return plan_layout(self.facts(), start=start, minutes=minutes)
+        return plan_layout(facts or self.facts(), start=start, minutes=minutes)
 
     def mend(self, *rules: str) -> MendFindings:
         """Mend what can be mended by a setting, of the rules named or of all: a Flow; nothing has happened yet."""
@@ -89,11 +94,11 @@ class Advised(Protection):
 
         return MendFindings(self, rules=rules)
 
-    def advisor(self, *, limit: int = 40) -> AdvisorPanel:
+    def advisor(self, facts: Facts | None = None, *, limit: int = 40) -> AdvisorPanel:
         """The findings as a panel, to be filtered, unfolded, and looked for again without blocking the kernel."""
         from smhvlab.panels.advisor import AdvisorPanel
 
-        return AdvisorPanel(self.findings, release=self.release, findings=self.findings(), limit=limit)
+        return AdvisorPanel(self.findings, release=self.release, findings=self.findings(facts), limit=limit)
 
     def release(self) -> None:
         """Close the wires of the calling thread."""
