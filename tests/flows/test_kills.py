@@ -181,17 +181,23 @@ def test_killed_at_a_sample_of_requests(ready: labs.Lab, name: str) -> None:
             mend(ready, case, run, prefer=("undo", "resume")[number % 2])
 
 
-def kill_within(lab: labs.Lab, case: Case, title: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kill the run while the host works on a command: it has been sent, and nobody hears of its end."""
+def kill_within(lab: labs.Lab, case: Case, title: str, monkeypatch: pytest.MonkeyPatch, *, nth: int = 1) -> None:
+    """Kill the run while the host works on a command: it has been sent, and nobody hears of its end.
+
+    ``nth``: of the commands of that title the how manieth.
+    """
     lab.restore("ready")
     for journal in (lab.state / "journals").rglob("*.jsonl"):
         journal.unlink()
     site = smhvlab.site.connect(lab.profile)
     flow = case.make(site)
     poll = Session.poll
+    begun: list[object] = []
 
     def deaf(session: Session, pipeline: object, sent: Sent) -> bool:
-        if sent.title == title:
+        if sent.title == title and pipeline not in begun:
+            begun.append(pipeline)
+        if sent.title == title and len(begun) == nth:
             session.forget()  # a dead process closes nothing on the host
             raise Killed
         return poll(session, pipeline, sent)
