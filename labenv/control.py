@@ -6,6 +6,7 @@ import dataclasses
 import hmac
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -215,7 +216,7 @@ class Control:
         return dataclasses.asdict(self._site.volume_usage(_text(arguments, "volume")))
 
     async def _memory(self, _: Mapping[str, Any]) -> object:
-        return {"resident": _resident_bytes()}
+        return {"resident": _resident_bytes(), "cpu": time.process_time()}
 
 
 def _text(arguments: Mapping[str, Any], name: str) -> str:

@@ -470,6 +470,10 @@ class Inspect:
         """Space of a volume in bytes."""
         return self._lab.request("inspect/usage", volume=volume)
 
+    def cpu(self) -> float:
+        """Real seconds for which the lab's process has computed."""
+        return float(self._lab.request("inspect/memory")["cpu"])
+
     def memory(self) -> int | None:
         """Anonymous memory of the lab's process in bytes, where the system tells."""
         resident: int | None = self._lab.request("inspect/memory")["resident"]
