@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from smhvlab.exercises import Exercise, Goal
+from smhvlab.hyperv import one_named
 from smhvlab.mounts import Mounts
 from smhvlab.site import Site
 from smhvlab.snapinfo import Backup
@@ -135,8 +136,15 @@ def both_kinds(site: Site, *, dataset: str = "Pair", vm: str = "app01") -> Exerc
     )
 
 
-def one_set_for_all(site: Site, *, dataset: str, vms: Sequence[str]) -> Exercise:
-    """Back up VMs of several nodes with as few Snapshot copies as possible (TR 12)."""
+def one_set_for_all(site: Site, *, dataset: str, vms: Sequence[str], also: Sequence[str] = ()) -> Exercise:
+    """Back up VMs of several nodes with as few Snapshot copies as possible (TR 12).
+
+    ``also``: VMs that somebody has put into the dataset though they do not fit there.
+    """
+
+    def prepare() -> None:
+        if dataset not in {known.name for known in site.tools().snapinfo.datasets()}:
+            site.create_dataset(dataset, [*vms, *also])
 
     def sets() -> str:
         backup = _newest(site, dataset, "application")
@@ -162,6 +170,7 @@ def one_set_for_all(site: Site, *, dataset: str, vms: Sequence[str]) -> Exercise
             Goal("One distributed set holds all of them", sets, "distributed is on by default where it is possible."),
             Goal("Each volume has two Snapshot copies of it, and no more", copies, "Count them in site.snapshots()."),
         ),
+        prepare,
     )
 
 
@@ -169,8 +178,10 @@ def online_again(site: Site, *, dataset: str = "Always", vm: str = "web01") -> E
     """Back up a VM without downtime whose integration service for backup is off (TR 6.4)."""
 
     def prepare() -> None:
+        nodes = site.tools().nodes
         if _newest(site, dataset, "application") is None:
-            site.tools().host.run("Disable-VMIntegrationService", {"VMName": vm, "Name": _VSS})
+            host = nodes[one_named(vm, nodes.vms()).host].host
+            host.run("Disable-VMIntegrationService", {"VMName": vm, "Name": _VSS})
 
     def downtime() -> str:
         backup = _newest(site, dataset, "application")
