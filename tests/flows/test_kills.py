@@ -13,6 +13,7 @@ import smhvlab.site
 from labenv import lab as labs
 from smhvlab.doctor import reopen, unfinished
 from smhvlab.flow import Flow
+from smhvlab.leftovers import leftovers
 from smhvlab.record import Outcome
 from smhvlab.site import Site
 from smhvlab.wires.control import Phase, WireRequest
@@ -36,14 +37,21 @@ class Case:
 
     Attributes:
         rows: what the databases of ``vm`` hold when the flow is done, and when it was undone.
+        accept: the warnings that it asks for.
+        prepare: what is done before the site's picture is taken.
+        most: points that a normal run takes at most.
     """
 
     name: str
     make: Callable[[Site], Flow[object]]
     vm: str
     rows: tuple[int, int]
+    accept: frozenset[str] = frozenset()
+    prepare: Callable[[Site], object] = lambda site: None
+    most: int = 1000
 
 
+NOT_RECOVERED = frozenset({"not-recovered"})
 CASES = {
     case.name: case
     for case in (
@@ -51,6 +59,17 @@ CASES = {
         Case("backup", lambda site: site.backup("Both", consistency="crash"), "sql01", (600, 600)),  # type: ignore[arg-type, return-value]
         Case("clone", lambda site: restore(site, "sql01"), "sql01", (100, 600)),
         Case("copy", lambda site: restore(site, "app01"), "app01", (100, 600)),
+        Case("mount", lambda site: mount(site), "sql01", (600, 600), accept=NOT_RECOVERED, most=2),
+        Case(
+            "unmount",
+            lambda site: site.unmount(site.mounts().iloc[0]["name"]),  # type: ignore[arg-type, return-value]
+            "sql01",
+            (600, 600),
+            prepare=lambda site: mount(site).run_sync(accept=NOT_RECOVERED),
+            most=1,
+        ),
+        Case("verify", lambda site: site.verify(newest(site), server="web01"), "sql01", (600, 600), most=2),  # type: ignore[arg-type, return-value]
+        Case("file", lambda site: restore_file(site), "sql01", (600, 600), most=2),
     )
 }
 
@@ -58,6 +77,22 @@ CASES = {
 def restore(site: Site, vm: str) -> Flow[object]:
     """The restore of a VM from the one backup that is there."""
     return site.restore(site.backups().iloc[0]["name"], vm)  # type: ignore[return-value]
+
+
+def newest(site: Site) -> str:
+    """The one backup that is there."""
+    name: str = site.backups().iloc[0]["name"]
+    return name
+
+
+def mount(site: Site) -> Flow[object]:
+    """A mount with the guests' disks attached."""
+    return site.mount(newest(site), lun="app01", guests=True)  # type: ignore[return-value]
+
+
+def restore_file(site: Site) -> Flow[object]:
+    """One file out of a guest's disk; its copy has a name that no picture of the site holds."""
+    return site.restore_file(newest(site), "app01", guest_path="E:\\SQL\\bb1.mdf", to="C:\\bb1.mdf")  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +126,11 @@ def course(lab: labs.Lab, case: Case) -> Course:
     """Run the flow to its end and take note of every request."""
     lab.restore("ready")
     with smhvlab.site.connect(lab.profile) as site:
+        case.prepare(site)
         before = picture(site)
         flow = case.make(site)
         first = len(site.log.entries)
-        flow.run_sync()
+        flow.run_sync(accept=case.accept)
         entries = site.log.entries[first:]
         pivots = {step.name for step in flow.steps() if step.pivot}
         steps = tuple(entry.step for entry in entries)
@@ -102,11 +138,18 @@ def course(lab: labs.Lab, case: Case) -> Course:
         return Course(steps, pivot, before, picture(site))
 
 
-def kill_at(lab: labs.Lab, case: Case, wanted: int, phase: Phase) -> bool:
-    """Kill the run before or after the effect of its request number ``wanted`` (from 0); False: there was none."""
+def made_ready(lab: labs.Lab, case: Case) -> None:
+    """The site as the case begins, and no journal of earlier runs."""
     lab.restore("ready")
+    with smhvlab.site.connect(lab.profile) as site:
+        case.prepare(site)
     for journal in (lab.state / "journals").rglob("*.jsonl"):
         journal.unlink()
+
+
+def kill_at(lab: labs.Lab, case: Case, wanted: int, phase: Phase) -> bool:
+    """Kill the run before or after the effect of its request number ``wanted`` (from 0); False: there was none."""
+    made_ready(lab, case)
     armed = False
     seen = -1
 
@@ -122,7 +165,7 @@ def kill_at(lab: labs.Lab, case: Case, wanted: int, phase: Phase) -> bool:
         flow = case.make(site)
         armed = True
         try:
-            flow.run_sync()
+            flow.run_sync(accept=case.accept)
         except Killed:
             return True
         finally:
@@ -144,8 +187,15 @@ def mend(lab: labs.Lab, case: Case, run: Course, *, prefer: str) -> None:
             done = action == "resume"
         assert unfinished(site.name, folder=site.journals) == []
         assert neutral(picture(site), done=done) == neutral(run.after if done else run.before, done=done)
+        assert leftovers(site.tools(), pending=False) == []
+        assert [len(vm.disks) for vm in site.tools().hyperv.vms() if vm.running] == [3] * running(run, done=done)
         sound(lab, case.vm, rows=dict.fromkeys(DATABASES, case.rows[0] if done else case.rows[1]))
     blocks_sound(lab)
+
+
+def running(run: Course, *, done: bool) -> int:
+    """How many VMs run then."""
+    return [state for _, _, state in (run.after if done else run.before).vms].count("Running")
 
 
 def neutral(seen: Picture, *, done: bool) -> Picture:
@@ -176,7 +226,7 @@ def test_killed_at_a_sample_of_requests(ready: labs.Lab, name: str) -> None:
     near = [p for p in points(run) if run.pivot - 1 <= p[0] <= run.pivot] if run.pivot < len(run.steps) else []
     everything = points(run)
     sample = random.Random(f"kills/{name}").sample(everything, max(3, len(everything) // 20))
-    for number, (request, phase) in enumerate(dict.fromkeys([*near, *sample])):
+    for number, (request, phase) in enumerate(list(dict.fromkeys([*near, *sample]))[: case.most]):
         if kill_at(ready, case, request, phase):
             mend(ready, case, run, prefer=("undo", "resume")[number % 2])
 
@@ -186,9 +236,7 @@ def kill_within(lab: labs.Lab, case: Case, title: str, monkeypatch: pytest.Monke
 
     ``nth``: of the commands of that title the how manieth.
     """
-    lab.restore("ready")
-    for journal in (lab.state / "journals").rglob("*.jsonl"):
-        journal.unlink()
+    made_ready(lab, case)
     site = smhvlab.site.connect(lab.profile)
     flow = case.make(site)
     poll = Session.poll
