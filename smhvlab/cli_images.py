@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -102,6 +104,11 @@ def add(to: Verbs) -> None:
     hot_add.add_argument("--disk", type=int, default=0, help="which disk, from 0")
     detach = to.on_site(to.verb("detach", flow(_detach), "take such disks away from the VMs"), changes=True)
     detach.add_argument("mount")
+    line = to.on_site(
+        to.verb("line", _line(to), "a line of the TR: Restore-Backup, sdcli snap, ... (TR 8)"),
+        changes=True,
+    )
+    line.add_argument("text", help="the whole line in quotation marks; -Confirm:$false accepts the warnings")
     verify = to.on_site(
         to.verb("verify", flow(_verify), "check the images and databases of a backup (TR 6.3)"), changes=True
     )
@@ -159,6 +166,25 @@ def _browsing(to: Verbs) -> Command:
     def command(options: argparse.Namespace) -> int:
         with to.connect(options) as site:
             to.show(site.browse(options.mount, options.vm, path=options.path), options)
+        return 0
+
+    return command
+
+
+def _line(to: Verbs) -> Command:
+    def command(options: argparse.Namespace) -> int:
+        from smhvlab.shell import Shell
+
+        with to.connect(options) as site:
+            result = Shell(site, tell=lambda text: print(text, file=sys.stderr)).run(
+                options.text, plan_only=not options.yes
+            )
+            if hasattr(result, "to_json"):
+                to.show(result, options)
+            elif options.json:
+                print(json.dumps({"text": str(result)}))
+            else:
+                print(result)
         return 0
 
     return command
