@@ -42,9 +42,10 @@ class Syntax:
 
 
 COMMON = {"Verbose": SWITCH, "WhatIf": SWITCH, "Confirm": SWITCH}
-"""-WhatIf only plans; -Confirm:$false accepts the warnings of the plan."""
+"""-WhatIf only plans; -Confirm:$false accepts the warnings of the plan, as -f does for ``sdcli snap mount``."""
 
 _GET = {"Server": TEXT, "ResourceName": TEXT, "DatasetName": TEXT, "Verbose": SWITCH}
+_NEW = {"Server": TEXT, "DatasetName": TEXT, "BackupType": TEXT}
 _RESTORE = {
     "Server": TEXT,
     "ResourceName": TEXT,
@@ -56,14 +57,12 @@ _CREATE = {"m": TEXT, "s": TEXT, "D": TEXT, "x": SWITCH, "u": SWITCH}
 SYNTAXES = (
     Syntax("Get-VMsFromBackup", {"Server": TEXT, "Verbose": SWITCH}, ("Server",)),
     Syntax("Get-Backup", _GET, ("Server",)),
-    Syntax(
-        "New-Backup", {"Server": TEXT, "DatasetName": TEXT, "BackupType": TEXT, **COMMON}, ("Server", "DatasetName")
-    ),
+    Syntax("New-Backup", {**_NEW, **COMMON}, ("Server", "DatasetName")),
     Syntax("Restore-Backup", {**_RESTORE, **COMMON}, ("Server", "ResourceName", "BackupName")),
     Syntax("sdcli snap list", {"m": TEXT, "d": TEXT}, exact=True),
     Syntax("sdcli snap create", _CREATE, ("s", "D"), exact=True),
     Syntax("sdcli snap delete", {"m": TEXT, "s": TEXT, "D": TEXT}, ("s", "D"), exact=True),
-    Syntax("sdcli snap mount", {"m": TEXT, "k": TEXT, "s": TEXT, "d": TEXT}, ("k", "s"), exact=True),
+    Syntax("sdcli snap mount", {"m": TEXT, "k": TEXT, "s": TEXT, "d": TEXT, "f": SWITCH}, ("k", "s"), exact=True),
     Syntax("sdcli snap unmount", {"m": TEXT, "d": TEXT}, ("d",), exact=True),
 )
 """Every command that is known."""

@@ -116,7 +116,7 @@ class Shell:
 
     def _mount(self, line: Line) -> Flow[Any]:
         snapshot, place = line.text("s"), line.text("k").rstrip("\\").casefold()
-        known = []
+        known: list[str] = []
         for backup in self.site.tools().snapinfo.backups():
             for lun in backup.luns:
                 names = (lun.access_path.rstrip("\\").casefold(), f"/vol/{lun.volume}{lun.path}".casefold())
@@ -146,8 +146,9 @@ class Shell:
 
         if line.on("Verbose"):
             flow.on_event = told
-        asked = {question.key for question in plan.confirmations}
-        return flow.run_sync(plan=plan, accept=asked if line.values.get("Confirm") is False else ()).result
+        agreed = line.on("f") or line.values.get("Confirm") is False
+        accept = {question.key for question in plan.confirmations} if agreed else set()
+        return flow.run_sync(plan=plan, accept=accept).result
 
     def _snapshot(self, line: Line, *, plan_only: bool) -> Any:
         """sdcli snap create and delete: of the volumes behind drive letters, all at once."""

@@ -209,6 +209,7 @@ class VerifyBackup(Procedure[VerifyState]):
         otherwise="there is none, or they shall not be checked",
     )
     def check(self, s: VerifyState) -> VerifyState:
+        self._give_back(s)  # of an interrupted try: a disk that is there already would get no new letter
         findings: list[Finding] = []
         number = 0
         for vm in s.vms:
