@@ -30,7 +30,8 @@ SENT = {
     r"|(Get|Register|Unregister|Set)-ClusteredScheduledTask",
     "Microsoft.PowerShell.Management": r"(Get|New|Remove|Rename|Move|Copy)-Item|Test-Path|Resolve-Path|Get-ChildItem"
     r"|(Get|Set|Add|Clear)-Content|(Get|Set|New|Remove)-ItemProperty|(Get|Start|Stop|Restart|Set)-Service"
-    r"|Get-PSDrive|Get-Process|Get-HotFix|Restart-Computer|Stop-Computer|Get-ComputerInfo|Get-TimeZone",
+    r"|Get-PSDrive|Get-Process|Get-HotFix|Restart-Computer|Stop-Computer|Get-ComputerInfo|Get-TimeZone"
+    r"|(Write|New)-EventLog",
     "Microsoft.PowerShell.Utility": r"Start-Sleep|Get-Date|Get-Variable|Select-Object|Get-FileHash|Get-Culture",
     "Microsoft.PowerShell.Diagnostics": r"Get-WinEvent|New-WinEvent|Get-Counter",
     "Microsoft.PowerShell.Core": r"Get-Command|Get-Module",

@@ -29,7 +29,8 @@ OTHERS = {
         "Get-ChildItem Get-Content Set-Content Add-Content Clear-Content Get-Item New-Item Remove-Item Rename-Item "
         "Move-Item Copy-Item Test-Path Get-ItemProperty Set-ItemProperty New-ItemProperty Remove-ItemProperty "
         "Get-Service Start-Service Stop-Service Restart-Service Set-Service Get-PSDrive Resolve-Path Get-ComputerInfo "
-        "Restart-Computer Stop-Computer Get-Process Get-HotFix Get-ItemPropertyValue Set-Item Get-TimeZone"
+        "Restart-Computer Stop-Computer Get-Process Get-HotFix Get-ItemPropertyValue Set-Item Get-TimeZone "
+        "Write-EventLog New-EventLog"
     ),
     "Microsoft.PowerShell.Utility": (
         "Start-Sleep Get-Date Get-Variable Select-Object Write-Output Write-Warning Write-Verbose Write-Error "

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 UNINSTALL = "HKLM:\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Uninstall"
 SMHV = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\OnCommandHyperV\\Parameters"
+EVENT_SOURCES = ("SnapMgrServiceHost", "Navssprv", "SnapDrive", "VSS")
+"""Sources that may write to the Application log; the first is SnapManager's."""
 LICENCES = "HKLM:\\SOFTWARE\\NetApp\\SnapDrive\\Licenses"
 """Licences on the host, by name; the place is the lab's choice."""
 VSS_WRITER = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\VSS\\Settings"
@@ -219,6 +221,8 @@ class HostInventory:
                 ("Publisher", program.publisher),
             ):
                 self._registry.set(key, name, "String", value)
+        for source in EVENT_SOURCES:
+            self._registry.make(f"HKLM:\\SYSTEM\\CurrentControlSet\\Services\\EventLog\\Application\\{source}")
         self._registry.set(SMHV, "vss_retry", "DWord", "3")
         self._registry.set(SMHV, "vss_retry_sleep", "DWord", "60")
         for licence in made.licence:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from labenv.devices import BlockDevice, data_ranges
 from labenv.windows.disks import vhd, vhdx
 from labenv.windows.disks.errors import VirtualDiskError
 from labenv.windows.disks.exfat import File
@@ -23,6 +24,8 @@ from labenv.windows.disks.virtualdisk import (
 )
 from labenv.windows.errors import FileProblem
 from labenv.windows.files import Files, windows_errors
+
+_PIECE = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,19 @@ class VirtualDisks:
             raise
         assert disk is not None
         return OpenDisk(disk, paths, tuple(files))
+
+    def fill(self, path: str, source: BlockDevice) -> None:
+        """Copy a disk into a virtual disk of at least its size, with its partition table and so with its identity."""
+        opened = self.open(path)
+        try:
+            with windows_errors(path):
+                for offset, length in data_ranges(source, 0, source.size):
+                    for start in range(offset, offset + length, _PIECE):
+                        size = min(_PIECE, offset + length - start)
+                        opened.device.write(start, source.read(start, size))
+                opened.device.flush()
+        finally:
+            opened.close()
 
     def create(
         self,

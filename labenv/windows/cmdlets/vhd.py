@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from labenv.devices import BlockDevice, DeviceError
 from labenv.windows import shapes_hyperv as shape
 from labenv.windows.call import Call, Cmdlet, PsError
 from labenv.windows.cmdlets.targets import many, objects, prop, texts
@@ -93,14 +94,22 @@ def get_vhd(host: Host, call: Call) -> Sequence[object]:
 
 
 async def new_vhd(host: Host, call: Call) -> Sequence[object]:
-    """New-VHD: -Fixed, -Dynamic, or -Differencing over -ParentPath. A fixed disk's time goes by its size."""
+    """New-VHD: -Fixed, -Dynamic, -Differencing over -ParentPath, or a copy of the physical disk -SourceDisk.
+
+    A copy has the disk's GUID, too (TR 6.2). The time of a fixed disk and of a copy goes by its size.
+    """
     kind = VhdType.FIXED if call.get("Fixed") else VhdType.DYNAMIC
     parent = vhd_path(str(call["ParentPath"])) if "ParentPath" in call else None
     if parent is not None:
         kind = VhdType.DIFFERENCING
     size = int(call.get("SizeBytes") or 0)
-    factor = size / (1 << 30) if kind is VhdType.FIXED else 1.0
-    await host.spend("windows.vhd.fixed_gib" if kind is VhdType.FIXED else "windows.vhd.new", factor)
+    source = _source(host, call)
+    if source is not None:
+        size = source.size
+        await host.spend("windows.copy_gib", size / (1 << 30))
+    else:
+        factor = size / (1 << 30) if kind is VhdType.FIXED else 1.0
+        await host.spend("windows.vhd.fixed_gib" if kind is VhdType.FIXED else "windows.vhd.new", factor)
     output: list[object] = []
     for each in texts(call["Path"]):
         path = vhd_path(each)
@@ -108,11 +117,26 @@ async def new_vhd(host: Host, call: Call) -> Sequence[object]:
             raise hyperv("InvalidParameter", "The size of a virtual disk is at least 3 MB.", target=path)
         try:
             make(host, path, size=size, kind=kind, parent=parent, block_size=call.get("BlockSizeBytes"))
+            if source is not None:
+                host.vhds.fill(path, source)
         except FileProblem as error:
             call.error(failed(path, "create", error))
             continue
         output.append(_shape(host, path))
     return output
+
+
+def _source(host: Host, call: Call) -> BlockDevice | None:
+    """The physical disk that is to be copied."""
+    if "SourceDisk" not in call:
+        return None
+    record = host.disks.number(int(call["SourceDisk"]))
+    if record is None or record.kind not in ("iscsi", "system"):
+        raise hyperv("InvalidParameter", f"There is no physical disk {call['SourceDisk']}.", target=call["SourceDisk"])
+    try:
+        return host.disks.raw(record)
+    except DeviceError as error:
+        raise hyperv("OperationFailed", f"The disk {record.number} cannot be read: {error}") from error
 
 
 async def mount_vhd(host: Host, call: Call) -> Sequence[object] | None:

@@ -53,3 +53,21 @@ def test_a_host_that_vanishes_in_the_middle_of_a_command(site: Site, lab: Lab, e
         assert result.exit_code == 0, result.lines
     assert lab.guest("sql01").count("bb1") == 10
     assert lab.status()["failures"] == []
+
+
+def test_events_of_a_service_are_written_and_read(site: Site) -> None:
+    """A registered source writes to its log; SnapManager's is registered; an unknown one is refused by name."""
+    host = site.tools().host
+    text = "Backup Failed for the following VM(s) since it cannot be backedup online or No VM to be found"
+    event = {"LogName": "Application", "Source": "SnapMgrServiceHost", "EventId": 106, "EntryType": "Error"}
+    host.run("Write-EventLog", {**event, "Message": text})
+    wanted = {"LogName": "Application", "ProviderName": "SnapMgrServiceHost", "Id": 106}
+    found = host.run("Get-WinEvent", {"FilterHashtable": wanted})[0]
+    assert (found["Message"], found["LevelDisplayName"]) == (text, "Error")
+    with pytest.raises(SmhvLabError) as caught:
+        host.run("Write-EventLog", {**event, "Source": "Mine", "Message": text})
+    assert "WriteEventLogCommand" in str(caught.value.code)
+    host.run("New-EventLog", {"LogName": "Application", "Source": ["Mine"]})
+    host.run("Write-EventLog", {**event, "Source": "Mine", "Message": "now"})
+    with pytest.raises(SmhvLabError):
+        host.run("New-EventLog", {"LogName": "Application", "Source": ["Mine"]})

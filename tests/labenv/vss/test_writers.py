@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from labenv.windows.call import PsError
 from labenv.windows.disks import gpt
 from labenv.windows.records import DriveRecord
 from labenv.windows.vss import hyperv
@@ -252,6 +253,31 @@ def test_a_disk_with_the_signature_of_a_physical_one(bench: Bench) -> None:
     assert ran.code == 1
     assert bench.states()[HYPERV_WRITER] == (11, 0x800423F3)
     assert "disk GUID" in bench.events(VMMS, REVERT_DISK)[0].message
+
+
+@pytest.mark.tr("R-6.2-12")
+def test_a_virtual_disk_copied_from_a_physical_one(bench: Bench) -> None:
+    """New-VHD -SourceDisk copies the disk's GUID with it; after Set-Disk has given it another, the backup works."""
+    lun = {"name": "/vol/vm_shared/phys", "svm": {"name": "svm1"}, "os_type": "hyper_v", "space": {"size": 64 << 20}}
+    bench.rest("POST", "/storage/luns", lun)
+    mapping = {"lun": {"name": lun["name"]}, "igroup": {"name": "hv1"}, "svm": {"name": "svm1"}}
+    bench.rest("POST", "/protocols/san/lun-maps", mapping)
+    bench.run("Update-HostStorageCache")
+    number = max(d.properties["Number"] for d in bench.run("Get-Disk"))
+    bench.run("Set-Disk", Number=number, IsOffline=False)
+    bench.run("Set-Disk", Number=number, IsReadOnly=False)
+    bench.run("Initialize-Disk", Number=number, PartitionStyle="GPT")
+    with pytest.raises(PsError, match="no physical disk"):
+        bench.run("New-VHD", Path="C:\\VMs\\sql01\\copy.vhd", SourceDisk=77, Dynamic=True)
+    made = bench.run("New-VHD", Path="C:\\VMs\\sql01\\copy.vhd", SourceDisk=number, Dynamic=True)[0]
+    assert made.properties["Size"] == 64 << 20
+    bench.run("Add-VMHardDiskDrive", VMName="sql01", ControllerType="SCSI", Path="C:\\VMs\\sql01\\copy.vhd")
+    ran = bench.script(*backup(SQL01))
+    assert ran.code == 1
+    assert "disk GUID" in bench.events(VMMS, REVERT_DISK)[0].message
+    assert bench.script("delete shadows all").code == 0
+    bench.run("Set-Disk", Number=number, Guid="{11111111-2222-3333-4444-555555555555}")
+    assert bench.script(*backup(SQL01)).code == 0
 
 
 def test_without_auto_recovery_guests_cannot_be_backed_up(bench: Bench) -> None:
