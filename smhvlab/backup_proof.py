@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from smhvlab.backup_sets import Made, SetPlan
-from smhvlab.errors import BackupFailed
+from smhvlab.errors import BackupFailed, NotFound
 from smhvlab.evidence import SetEvidence, VmEvidence, WriterState
 from smhvlab.nodes import Nodes
 from smhvlab.storage import Storage
@@ -156,10 +156,10 @@ class Proof:
         """VMs of the dataset that the components document does not hold as backed up."""
         try:
             documented, done = set_of(vss.metadata(self._metadata))
-        except ValueError as error:
-            return [f"all of them ({error})"]
+        except (ValueError, NotFound) as error:
+            return [f"any VM: {error.args[0]}"]
         if documented != set_id:
-            return [f"all of them (the document is of set {documented})"]
+            return [f"any VM: its document is of set {documented}"]
         return [self._names[vm_id] for vm_id in self.plan.ids if not done.get(vm_id, False)]
 
     # --- judging

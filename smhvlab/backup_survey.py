@@ -25,7 +25,7 @@ from smhvlab.storage import LunRef, VolumeRef
 MOST_SHARED = 15
 """Cluster shared volumes of one storage system that a dataset may hold (TR 12)."""
 
-_MOVING = ("MigratingVirtualMachine", "StorageMigrationPhaseOne", "StorageMigrationPhaseTwo")
+MOVING = ("MigratingVirtualMachine", "StorageMigrationPhaseOne", "StorageMigrationPhaseTwo")
 _TEMPORARY = re.compile(r"\.rws\Z|_restore_\d\d-\d\d-\d{4}")
 """Names of LUN clones that exist only while a backup is recovered or a restore copies files."""
 
@@ -178,7 +178,7 @@ class BackupProcedure(Procedure[S]):
                 tr="5.2",
             )
         found = [by_id[member.id] for member in dataset.members]
-        moving = [vm for vm in found if vm.doing in _MOVING]
+        moving = [vm for vm in found if vm.doing in MOVING]
         failed = tuple(f"{vm.name}: it is being migrated ({vm.doing}) and is not backed up" for vm in moving)
         left = [vm for vm in found if vm not in moving]
         if not left:
@@ -243,6 +243,8 @@ class BackupProcedure(Procedure[S]):
 
     def _refuse_disks(self, found: Found, disks: Sequence[HostDisk]) -> None:
         shared = [disk for disk in found.used.values() if found.is_shared(disk)]
+        redirected = self.nodes.blind() if shared else {}
+        resources = {volume.path.casefold(): volume.resource for volume in found.shared}
         for disk in found.used.values():
             if disk.boot:
                 raise NotAllowed(
@@ -252,14 +254,15 @@ class BackupProcedure(Procedure[S]):
                     tr="6.2",
                 )
         for disk in shared:
-            path = min(disk.access_paths, key=len)
+            path = next(path for path in disk.access_paths if path.casefold() in resources)
             if disk.style == "MBR":
                 raise NotAllowed(
                     f"Disk {disk.number} ({path}) has an MBR partition table",
                     next_action="Move the VMs to a GPT disk: MBR LUNs are not supported for shared volumes.",
                     tr="4.1",
                 )
-            blind = [n.name for n in found.nodes if not _sees(n.name, disk.unique_id, disks)]
+            apart = redirected.get(resources[path.casefold()], [])
+            blind = [n.name for n in found.nodes if n.name in apart or not _sees(n.name, disk.unique_id, disks)]
             if blind:
                 raise NotAllowed(
                     f"{path} is not connected to {', '.join(blind)}",

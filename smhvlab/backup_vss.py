@@ -16,7 +16,7 @@ from typing import Any
 from smhvlab.backup import BackupDone
 from smhvlab.backup_proof import Problem, Proof
 from smhvlab.backup_sets import CSVFS_BUILD, Made, SetPlan, plan_sets
-from smhvlab.backup_survey import BackupProcedure, BackupState
+from smhvlab.backup_survey import MOVING, BackupProcedure, BackupState
 from smhvlab.errors import BackupFailed, NotAllowed
 from smhvlab.flow import CHOSEN
 from smhvlab.nodes import SharedVolume
@@ -42,7 +42,7 @@ class SetsState(BackupState):
         reasons: why VMs cannot take part while they run, by their ids: they are saved, or are off (TR 6.4).
         parts: the components of the dataset's VMs, by the VM's id.
         others: VMs on the same volumes that are frozen too, by the host of the set.
-        excluded_parts: components of others that would be saved, and are left out for that.
+        excluded_parts: components of others that would be saved, or are being migrated: they are left out.
         made: the sets that were made; the step that makes them finds them all.
     """
 
@@ -190,6 +190,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         others: dict[str, tuple[str, ...]] = {}
         left_out: dict[str, tuple[str, ...]] = {}
         reasons = dict(s.reasons)
+        moving = {vm.id for vm in self.nodes.vms() if vm.doing in MOVING}
         for plan in self.track(s.sets):
             known = Vss(self.nodes[plan.host].host).components(s.file(plan, "dsh"))
             if plan.alone:
@@ -201,8 +202,9 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
                 {i: "its writer can only save it" for i, one in ours.items() if not one.online and i not in reasons}
             )
             strangers = [one for one in known if one.vm_id not in plan.ids and _lies_on(one, plan.paths)]
-            others[plan.host] = tuple(one.vm for one in strangers if one.online)
-            left_out[plan.host] = tuple(one.logical for one in strangers if not one.online)
+            frozen = [one for one in strangers if one.online and one.vm_id not in moving]
+            others[plan.host] = tuple(one.vm for one in frozen)
+            left_out[plan.host] = tuple(one.logical for one in strangers if one not in frozen)
         fresh = [vm.name for vm in s.vms if vm.id in reasons and vm.id not in s.reasons]
         if fresh and not s.allow_saved_state:
             raise NotAllowed(

@@ -175,6 +175,19 @@ class Nodes:
         owners = [_name_of(record["OwnerNode"]) for record in records if str(record["GroupType"]) == "Cluster"]
         return self[owners[0]] if owners else self.own()
 
+    def blind(self) -> dict[str, list[str]]:
+        """By the resource of each shared volume the nodes that do not see its disk, and reach it through another."""
+        found: dict[str, list[str]] = {}
+        if self.cluster is None:
+            return found
+        records = self.own().host.run(
+            "Get-ClusterSharedVolumeState", select=("Name", "Node", "BlockRedirectedIOReason")
+        )
+        for record in records:
+            if str(record["BlockRedirectedIOReason"]) == "NoDiskConnectivity":
+                found.setdefault(str(record["Name"]), []).append(str(record["Node"]))
+        return found
+
     def shared_volumes(self) -> list[SharedVolume]:
         """The cluster shared volumes, by path; none on a stand-alone host."""
         if self.cluster is None:

@@ -245,8 +245,8 @@ def set_of(metadata: bytes) -> tuple[str, dict[str, bool]]:
 
 
 def hresults(lines: Iterable[str]) -> list[str]:
-    """The VSS error codes in what DiskShadow printed."""
-    return re.findall(r"\b(?:0x)?(8004[0-9a-fA-F]{4})\b", "\n".join(lines))
+    """The error codes in what DiskShadow printed."""
+    return re.findall(r"\b(?:0x)?(800[47][0-9a-fA-F]{4})\b", "\n".join(lines))
 
 
 def _event(record: Record) -> Event:

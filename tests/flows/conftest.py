@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -42,3 +42,32 @@ def stock(_backed_up: tuple[labs.Lab, str]) -> Iterator[Stock]:
     with smhvlab.site.connect(lab.profile) as site:
         yield Stock(site, lab, name)
     assert lab.status()["failures"] == [], "the lab itself failed during this test"
+
+
+Start = Callable[[str], labs.Lab]
+
+
+@pytest.fixture(scope="session")
+def _started() -> Iterator[dict[str, labs.Lab]]:
+    found: dict[str, labs.Lab] = {}
+    yield found
+    for lab in found.values():
+        lab.down()
+
+
+@pytest.fixture
+def start(_started: dict[str, labs.Lab]) -> Iterator[Start]:
+    """Starts the lab of a topology, once in the whole run, or puts it back to how it was then."""
+    used: list[labs.Lab] = []
+
+    def begin(name: str) -> labs.Lab:
+        if name not in _started:
+            _started[name] = labs.start(name)
+        else:
+            _started[name].restore("fresh")
+        used.append(_started[name])
+        return _started[name]
+
+    yield begin
+    for lab in used:
+        assert lab.status()["failures"] == []

@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import smhvlab.site
-from labenv import lab as labs
 from labenv.lab import Lab
 from smhvlab.record import Event, StepStarted
 from smhvlab.site import Site
 from smhvlab.snapinfo import Backup
+from tests.flows.conftest import Start
 from tests.flows.images import digest, guest_volumes, has_notes, hot, shadow_areas
-
-ERAS = ("2008r2", "2012", "2022")
-Start = Callable[[str], Lab]
-
-
-@pytest.fixture(scope="session")
-def _started() -> Iterator[dict[str, Lab]]:
-    found: dict[str, Lab] = {}
-    yield found
-    for lab in found.values():
-        lab.down()
-
-
-@pytest.fixture
-def start(_started: dict[str, Lab]) -> Iterator[Start]:
-    """Starts the lab of a topology, once in the whole run, or puts it back to how it was then."""
-    used: list[Lab] = []
-
-    def begin(name: str) -> Lab:
-        if name not in _started:
-            _started[name] = labs.start(name)
-        else:
-            _started[name].restore("fresh")
-        used.append(_started[name])
-        return _started[name]
-
-    yield begin
-    for lab in used:
-        assert lab.status()["failures"] == []
 
 
 def disturb(lab: Lab, *vms: str) -> None:
@@ -62,9 +32,16 @@ def taken(site: Site, *vms: str, consistency: str = "application") -> Backup:
 
 
 @pytest.mark.tr("R-6.2-04", "R-6.2-07", "R-6.2-08", "R-9-02", "R-12-07")
-@pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize(
-    ("topology", "vms"), [("standalone", ("sql01", "app01")), ("two-node-cluster", ("sql01", "web01"))]
+    ("topology", "vms", "era"),
+    [
+        pytest.param("standalone", ("sql01", "app01"), "2008r2", marks=pytest.mark.long),
+        ("standalone", ("sql01", "app01"), "2012"),
+        ("standalone", ("sql01", "app01"), "2022"),
+        ("two-node-cluster", ("sql01", "web01"), "2008r2"),
+        ("two-node-cluster", ("sql01", "web01"), "2012"),
+        pytest.param("two-node-cluster", ("sql01", "web01"), "2022", marks=pytest.mark.long),
+    ],
 )
 def test_snapinfo_names_the_recovered_image(
     start: Start, tmp_path: Path, topology: str, vms: tuple[str, ...], era: str
@@ -108,7 +85,7 @@ def test_a_crash_consistent_image_is_that_after_a_crash(start: Start, tmp_path: 
 
 
 @pytest.mark.tr("R-9-04", "R-5.2-09")
-@pytest.mark.parametrize("era", ["2008r2", "2012"])
+@pytest.mark.parametrize("era", [pytest.param("2008r2", marks=pytest.mark.long), "2012"])
 @pytest.mark.parametrize("vm", ["sql01", "app01"])
 def test_what_is_restored_is_that_image_to_the_last_file(start: Start, tmp_path: Path, vm: str, era: str) -> None:
     """Both methods of restore: right before the VM starts its files are those of the image that SnapInfo names."""

@@ -241,8 +241,12 @@ class HyperVWriter(Writer):
         """The guest's own VSS: its writers freeze, a software shadow copy is made, its writers thaw."""
         set_id = self.host.ids.uuid("guest shadow set", self.host.spec.name, str(vm.id))
         await self.host.clock.sleep(self.host.costs["windows.vss.guest"])
+        present = self.host.machines.get(vm.id)
+        if present is None:
+            text = f"virtual machine {vm.name} has left {self.host.name} meanwhile"
+            raise VssError(codes.WRITER_RETRYABLE, text)
         try:
-            guest = self.host.machines.guest(self.host.machines.vms[str(vm.id)])
+            guest = self.host.machines.guest(present)
         except VmNotRunning as error:
             raise VssError(codes.WRITER_RETRYABLE, str(error)) from error
         self._trace(f"guest {vm.name}", "freeze", ", ".join(guest_writers(guest)))

@@ -1,0 +1,267 @@
+"""What an application-consistent backup refuses, reports or gets over, each by its real cause in the lab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import smhvlab.site
+from labenv import lab as labs
+from labenv.lab import Lab
+from smhvlab.errors import BackupFailed, NotAllowed, SmhvLabError
+from smhvlab.record import PlannedStep
+from smhvlab.site import Site
+from tests.flows.checks import Picture, picture
+from tests.flows.conftest import Start
+
+TOPOLOGY = Path(__file__).parent.parent / "labenv" / "vss" / "cluster.toml"
+
+
+def refused(site: Site, **options: Any) -> SmhvLabError:
+    """How a backup of the dataset ends that cannot be; nothing of it is left."""
+    before: Picture = picture(site)
+    with pytest.raises(SmhvLabError) as caught:
+        site.backup("Set", **options).run_sync()
+    assert picture(site) == before
+    assert caught.value.tr
+    assert caught.value.next_action
+    return caught.value
+
+
+def broken(start: Start, cause: str, **options: object) -> tuple[Lab, Site]:
+    """A site with a dataset of two VMs on two LUNs, in which something is broken."""
+    lab = start("standalone-2012")
+    site = smhvlab.site.connect(lab.profile)
+    site.create_dataset("Set", ["sql01", "app01"])
+    if cause:
+        lab.faults.cause(cause, **options)
+    return lab, site
+
+
+@pytest.mark.tr("R-10-01", "R-9-08", "R-6.2-11", "R-6.2-12")
+@pytest.mark.parametrize(
+    ("cause", "options", "code"),
+    [
+        ("guest-volume-full", {"vm": "app01"}, "10102"),
+        ("physical-disk-copied", {"vm": "app01"}, "10104"),
+        ("snapshots-full", {"volume": "vm_shared", "leave": 1}, "4363"),
+        ("second-requestor", {"volume": "V:\\"}, "0x80042316"),
+        ("slow-array", {"times": 0}, "4364"),
+        pytest.param("requestor-dies", {}, "", marks=pytest.mark.long),
+        pytest.param("revert-fails", {"times": 0}, "10104", marks=pytest.mark.long),
+        pytest.param("provider-dies", {}, "0x8004230f", marks=pytest.mark.long),
+        pytest.param("provider-login-wrong", {}, "4363", marks=pytest.mark.long),
+        pytest.param("array-refuses", {}, "4363", marks=pytest.mark.long),
+        pytest.param("array-forgets-reply", {}, "4363", marks=pytest.mark.long),
+        pytest.param("no-path-to-clone", {}, "0x80042320", marks=pytest.mark.long),
+        pytest.param("slow-lookup", {"times": 0}, "0x800423f2", marks=pytest.mark.long),
+        pytest.param("slow-host-disk", {"times": 0}, "0x80042313", marks=pytest.mark.long),
+        pytest.param("service-stopped", {"service": "vmms"}, "", marks=pytest.mark.long),
+        pytest.param("service-stopped", {"service": "Navssprv"}, "0x80070422", marks=pytest.mark.long),
+        pytest.param("snapshots-full", {"volume": "vm_shared", "leave": 0}, "4363", marks=pytest.mark.long),
+        pytest.param("rename-overload", {"times": 0}, "13057", marks=pytest.mark.long),
+    ],
+)
+def test_a_set_that_is_not_what_it_must_be_is_taken_back(
+    start: Start, cause: str, options: dict[str, object], code: str
+) -> None:
+    """Whatever goes wrong within the set: the error has its code, and there is no orphan, clone, map or record."""
+    _, site = broken(start, cause, **options)
+    with site:
+        error = refused(site)
+        if cause != "rename-overload":
+            assert isinstance(error, BackupFailed)
+        assert (error.code or "") == code
+        assert not [lun for lun in site.luns()["name"] if ".rws" in lun]
+        assert set(site.vms().set_index("name").loc[["sql01", "app01"], "state"]) == {"Running"}
+
+
+@pytest.mark.tr("R-9-08", "R-AG-03", "R-9-06")
+@pytest.mark.parametrize(
+    ("cause", "options", "seconds"),
+    [
+        ("slow-array", {}, 60),
+        ("slow-clone-sharing", {"seconds": 45}, 40),
+        pytest.param("busy-guest-writer", {"vm": "app01"}, 60, marks=pytest.mark.long),
+        pytest.param("revert-fails", {"vm": "app01"}, 60, marks=pytest.mark.long),
+    ],
+)
+def test_what_passes_is_tried_again(start: Start, cause: str, options: dict[str, object], seconds: int) -> None:
+    """A late provider, busy clones, a busy guest: another try after a pause succeeds, and only its copies stay."""
+    lab, site = broken(start, cause, **options)
+    with site:
+        began = lab.clock.now
+        done = site.backup("Set").run_sync().result
+        assert (lab.clock.now - began).total_seconds() > seconds
+        for volume in ("vm_sql01", "vm_shared"):
+            assert set(site.snapshots(volume)["snapshot"]) == {done.backup.name, f"{done.backup.name}_backup"}
+
+
+@pytest.mark.tr("R-6.4-01", "R-6.2-18")
+@pytest.mark.parametrize(
+    ("cause", "options"),
+    [
+        ("integration-service-off", {"vm": "app01"}),
+        ("checkpoints-elsewhere", {"vm": "app01", "folder": "C:\\VMs\\sql01\\checkpoints"}),
+        pytest.param("guest-volume-small", {"vm": "app01"}, marks=pytest.mark.long),
+        pytest.param("guest-too-new", {"vm": "app01"}, marks=pytest.mark.long),
+        pytest.param("no-scsi-controller", {"vm": "app01"}, marks=pytest.mark.long),
+    ],
+)
+def test_a_vm_that_cannot_be_backed_up_online_fails_the_backup(
+    start: Start, cause: str, options: dict[str, object]
+) -> None:
+    """By default nobody's VM is stopped for a backup: the error names the VM, and why."""
+    _, site = broken(start, cause, **options)
+    with site:
+        error = refused(site)
+        assert isinstance(error, NotAllowed)
+        assert "app01 cannot be backed up online" in error.message
+        assert error.tr == "6.4"
+
+
+@pytest.mark.tr("R-6.4-03")
+def test_the_policy_may_allow_the_saved_state(start: Start) -> None:
+    """A VM without its integration service is saved meanwhile and runs again; one that is off stays off."""
+    _, site = broken(start, "integration-service-off", vm="app01")
+    with site:
+        tools = site.tools()
+        tools.hyperv.ensure_off(tools.hyperv.vm("sql01").id)
+        backup = site.backup("Set", allow_saved_state=True).run_sync().result.backup
+        how = {vm.name: vm.evidence.how for vm in backup.vms}
+        assert how == {"sql01": "off", "app01": "saved"}
+        states = site.vms().set_index("name")["state"]
+        assert (states["sql01"], states["app01"]) == ("Off", "Running")
+
+
+@pytest.mark.tr("R-6.4-05", "R-12-09")
+def test_options_that_do_not_belong_together_are_refused(start: Start) -> None:
+    """Saved state and distributed sets are for application-consistent backups, the latter for shared volumes."""
+    _, site = broken(start, "")
+    with site:
+        for options in ({"distributed": True}, {"allow_saved_state": True}):
+            with pytest.raises(NotAllowed):
+                site.backup("Set", consistency="crash", **options)  # type: ignore[arg-type]
+        with pytest.raises(NotAllowed) as caught:
+            site.backup("Set", distributed=True).plan()
+        assert caught.value.tr == "12"
+
+
+@pytest.mark.tr("R-4.1-02", "R-9-05")
+def test_disks_that_are_no_files_are_left_out_and_listed(start: Start) -> None:
+    """A pass-through disk is not in the backup, and the record says so."""
+    _, site = broken(start, "")
+    with site:
+        tools = site.tools()
+        lun = tools.storage.ensure_lun_clone("/vol/vm_sql01/raw", source="/vol/vm_sql01/golden", svm="svm1")
+        tools.storage.ensure_map(lun, "hv1")
+        disk = tools.snapdrive.arrived(lun)
+        if not disk.offline:
+            tools.host.run("Set-Disk", {"Number": disk.number, "IsOffline": True})
+        tools.host.run("Add-VMHardDiskDrive", {"VMName": "app01", "ControllerType": "SCSI", "DiskNumber": disk.number})
+        backup = site.backup("Set", consistency="crash").run_sync().result.backup
+        assert backup.excluded == (f"app01: pass-through disk {disk.number}",)
+        assert all(len(vm.disks) == 3 for vm in backup.vms)
+
+
+@pytest.mark.tr("R-6.2-11")
+def test_a_backup_during_a_restore_is_refused(start: Start) -> None:
+    """It would lack the VM's configuration: another console asks while a restore waits for its next step."""
+    lab, site = broken(start, "")
+    with site, smhvlab.site.connect(lab.profile) as other:
+        name = site.backup("Set").run_sync().result.backup.name
+        flow = site.restore(name, "sql01")
+        errors: list[SmhvLabError] = []
+
+        def gate(step: PlannedStep) -> bool:
+            if step.name == "remove":
+                with pytest.raises(NotAllowed) as caught:
+                    other.backup("Set").plan()
+                errors.append(caught.value)
+                return False
+            return True
+
+        flow.gate = gate
+        with pytest.raises(SmhvLabError):
+            flow.run_sync()
+        assert "restore of sql01 is under way" in errors[0].message
+        assert other.backup("Set").plan().state.name != name
+
+
+@pytest.mark.tr("R-6.6-01", "R-11.6-01")
+def test_a_vm_that_migrates_is_left_out_and_the_others_go_on(start: Start) -> None:
+    """The VM in migration is not backed up and is named; if it is the only one there is no backup."""
+    lab = start("two-node-cluster-2012")
+    with smhvlab.site.connect(lab.profile) as site:
+        site.create_dataset("Set", ["sql01", "web01"])
+        site.create_dataset("One", ["web01"])
+        site.tools().host.run("Move-ClusterVirtualMachineRole", {"Name": "web01", "Node": "hv1", "Wait": 0})
+        with pytest.raises(NotAllowed) as caught:
+            site.backup("One").plan()
+        assert caught.value.tr == "6.6"
+        backup = site.backup("Set").run_sync().result.backup
+        assert [vm.name for vm in backup.vms] == ["sql01"]
+        assert backup.failed[0].startswith("web01: it is being migrated")
+
+
+@pytest.mark.tr("R-6.1-03", "R-12-10", "R-11.3-01")
+def test_mixtures_and_asymmetric_volumes_are_refused(start: Start) -> None:
+    """Dedicated with shared VMs, a VM on both, and a shared volume that a node does not see."""
+    lab = start("two-node-cluster-2012")
+    with smhvlab.site.connect(lab.profile) as site:
+        site.create_dataset("Set", ["sql01", "file01"])
+        assert refused(site).tr == "6.1, 12"
+        hv2 = site.tools().nodes["hv2"].host
+        hv2.run("New-VHD", {"Path": "V:\\more.vhd", "SizeBytes": 4 << 20, "Fixed": True})
+        hv2.run("Add-VMHardDiskDrive", {"VMName": "web01", "ControllerType": "SCSI", "Path": "V:\\more.vhd"})
+        site.change_dataset("Set", ["web01"])
+        error = refused(site)
+        assert "partly on a cluster shared volume" in error.message
+        site.change_dataset("Set", ["sql01"])
+        lab.faults.cause("path-lost", host="hv2")
+        error = refused(site)
+        assert "not connected to hv2" in error.message
+        assert error.tr == "11.3"
+
+
+@pytest.mark.tr("R-12-01", "R-12-02", "R-12-12")
+def test_one_pair_of_copies_or_one_for_each_node(start: Start) -> None:
+    """A distributed set leaves two Snapshot copies on the volume; without it each node leaves two of its own."""
+    lab = start("two-node-cluster-2012")
+    with smhvlab.site.connect(lab.profile) as site:
+        site.create_dataset("Set", ["sql01", "web01"])
+        site.backup("Set").run_sync()
+        assert len(site.snapshots("csv1")) == 2
+        done = site.backup("Set", distributed=False).run_sync().result
+        assert len(site.snapshots("csv1")) == 6
+        assert [one.host for one in done.backup.sets] == ["hv1", "hv2"]
+        assert not done.backup.common_point
+
+
+@pytest.mark.long
+@pytest.mark.tr("R-12-11")
+def test_more_than_fifteen_shared_volumes_are_refused(tmp_path: Path) -> None:
+    """A dataset on 16 shared volumes of one storage system is refused, with the advice to split it."""
+    text = (
+        TOPOLOGY.read_text("utf-8")
+        .replace("ERA", "2012")
+        .replace('igroup = "hv1"', "igroup = \"hv1\"\nsnapinfo = 'S:\\SnapInfo'")
+    )
+    disk = '[[disk]]\nhost = "hv1"\naggregate = "aggr1"\nvolume = "{0}"\nvolume_size = "1GB"\nlun = "{0}"\n'
+    disk += 'lun_size = "400MB"\naccess_path = \'{1}\'\nlabel = "{0}"\nrole = "{2}"\n\n'
+    more = [disk.format(f"csv{n}", f"C:\\ClusterStorage\\Volume{n}\\", "csv") for n in range(3, 17)]
+    more.append(disk.format("snapinfo", "S:\\", "shared").rstrip() + '\ngroup = "smhv_snapinfo"\n\n')
+    file = tmp_path / "many.toml"
+    file.write_text(text.replace("[golden]", "".join(more) + "[golden]", 1), "utf-8")
+    with labs.start(str(file)) as lab, smhvlab.site.connect(lab.profile) as site:
+        host = site.tools().nodes["hv1"].host
+        for number in range(2, 17):
+            path = f"C:\\ClusterStorage\\Volume{number}\\x.vhd"
+            host.run("New-VHD", {"Path": path, "SizeBytes": 4 << 20, "Fixed": True})
+            host.run("Add-VMHardDiskDrive", {"VMName": "sql01", "ControllerType": "SCSI", "Path": path})
+        site.create_dataset("Set", ["sql01"])
+        with pytest.raises(NotAllowed) as caught:
+            site.backup("Set").plan()
+        assert "16 cluster shared volumes" in caught.value.message
