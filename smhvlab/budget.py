@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-_POINTS: Final = 400  # of a curve that is drawn; the table is exact
+_POINTS: Final = 120  # of a curve that is drawn; the table is exact
 
 
 @dataclass(frozen=True)

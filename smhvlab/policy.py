@@ -128,7 +128,7 @@ class Notification:
     autosupport: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Policy:
     """One policy of one dataset (TR 5.2).
 
@@ -158,6 +158,9 @@ class Policy:
     def __str__(self) -> str:
         when = "on demand" if self.schedule is None else str(self.schedule)
         return f"{self.name}: {self.consistency}-consistent backup of {self.dataset} {when}; keeps {self.retention}"
+
+    def __repr__(self) -> str:
+        return f"Policy({self}, version {self.version})"
 
     @property
     def tag(self) -> Tag:

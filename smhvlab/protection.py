@@ -121,6 +121,10 @@ class Protection(SiteTables):
         ]
         return frame(rows, {**types, "enabled": "bool", "version": "int64"})
 
+    def stored_policies(self) -> list[Policy]:
+        """The policies themselves, as ``policies`` shows them."""
+        return self._policies().policies()
+
     def policy(self, name: str) -> Policy:
         """The present version of a policy. Raises NotFound."""
         return self._policies().policy(name)

@@ -66,7 +66,7 @@ class Ran:
     notes: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diary:
     """The runs of a time, in their order."""
 
@@ -84,8 +84,11 @@ class Diary:
         counts = {outcome: sum(r.outcome == outcome for r in self.runs) for outcome in ("done", "warnings", "failed")}
         told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
         first = next((r for r in self.runs if r.outcome == "failed"), None)
-        text = f"{len(self.runs)} runs: {told}" if self.runs else "No run was due"
+        text = f"{len(self.runs)} run{'s' * (len(self.runs) != 1)}: {told}" if self.runs else "No run was due"
         return text + (f"\n  first failure {first.due:%Y-%m-%d %H:%M}, {first.policy}: {first.error}" if first else "")
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         return "<br>".join(escape(line) for line in str(self).splitlines())
