@@ -390,7 +390,8 @@ def _doctor(options: argparse.Namespace) -> int:
         return 0
     for entry in waiting:
         allowed = " or ".join(entry.allowed) or "nothing: its process is alive"
-        what = ", ".join(f"{name} {value}" for name, value in entry.header.parameters.items())
+        given = {n: v for n, v in entry.header.parameters.items() if v and v is not True}  # who and what, not how
+        what = ", ".join(f"{name} {value}" for name, value in given.items())
         flow = entry.header.flow.rpartition(":")[2]
         _say(f"{entry.run}: {flow} ({what}) at {entry.step or 'its start'}; allowed: {allowed}")
     _say("Mend one with --undo RUN or --resume RUN, all with --all." if waiting else "No run waits for anybody.")

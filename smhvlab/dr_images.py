@@ -262,7 +262,10 @@ def take_images(replication: Replication, volumes: Sequence[MirroredVolume], man
 
 
 def recover_luns(replication: Replication, volumes: Sequence[MirroredVolume], manner: Manner) -> None:
-    """Put the consistent image into each LUN whose own contents in the Snapshot copy are something else."""
+    """Put the consistent image into each LUN whose own contents in the Snapshot copy are something else.
+
+    The clones in which the guests were recovered came back with the volume; they are removed once they are taken.
+    """
     storage = replication.storage
     for volume in volumes:
         whole = manner is Manner.TODAY or volume.luns == 1
@@ -271,6 +274,9 @@ def recover_luns(replication: Replication, volumes: Sequence[MirroredVolume], ma
                 continue
             lun = lun_of(replication, volume, image)
             storage.restore_lun(lun, snapshot=image.snapshot, path=image.path)
+        for image in volume.images:
+            if image.path != image.lun:
+                storage.discard_lun(f"/vol/{volume.volume.name}{image.path}", svm=volume.volume.svm)
 
 
 def lun_of(replication: Replication, volume: MirroredVolume, image: Image) -> LunRef:

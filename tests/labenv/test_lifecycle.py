@@ -282,7 +282,7 @@ def test_every_topology_survives_a_kill(tmp_path: Path, name: str) -> None:
     """Each other site that ships is whole, small and the same after ``kill -9`` and after ``reset``."""
     lab = labs.start(name, state=tmp_path / "lab")
     first = lab.status()
-    assert set(first["vms"].values()) == {"Running", "Off"}
+    assert {"Running"} < set(first["vms"].values()) <= {"Running", "Off", "Saved"}
     lab.kill()
     lab.down()
     with labs.start(name, state=tmp_path / "lab") as lab:

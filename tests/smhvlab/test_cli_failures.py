@@ -89,7 +89,7 @@ def test_the_refusal_of_a_warning_names_it_and_the_option(
 def test_a_finished_flow_tells_its_result(lab: Lab, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """The backup's name is what the next command needs."""
     site.create_dataset("SQL", ["sql01"])
-    arguments = ["backup", "SQL", "--site", str(lab.profile), "--yes"]
+    arguments = ["backup", "SQL", "--consistency", "crash", "--site", str(lab.profile), "--yes"]
     assert main(arguments) == 0
     (first,) = site.backups()["name"]
     assert f"Backup {first}: Crash-consistent; sql01" in capsys.readouterr().out

@@ -68,11 +68,11 @@ def test_a_full_guest_volume_stops_inserts_only(persist_disks: list[rack.RackDis
     guest.write_file("E:\\big.bin", b"x" * (guest.volumes["E"].free - 200_000), flush=True)
     insert = sql.render(Statement(Template.INSERT_ROWS, database="bb1", rows=20_000))
     with pytest.raises(SqlError, match="Msg 1105"):
-        asyncio.run(sql.run(guest, insert))
+        asyncio.run(sql.run(guest, insert, sleep=asyncio.sleep))
     result = guest.checkdb("bb1")
     assert (result.ok, result.rows) == (True, 100)
     guest.remove_file("E:\\big.bin")
-    assert asyncio.run(sql.run(guest, insert)) == [{"RowTotal": 20_100}]
+    assert asyncio.run(sql.run(guest, insert, sleep=asyncio.sleep)) == [{"RowTotal": 20_100}]
     guest.shutdown()
 
 
