@@ -9,6 +9,7 @@ from pathlib import Path
 
 PARTS = {
     "blocks": "the block store, beside plain files and mappings",
+    "array": "the array's API beside a mock server, with many volumes; what a SnapMirror update costs",
     "guest": "databases in a guest, beside SQLite on a plain file",
     "wires": "requests of each flow, and one PowerShell round trip beside one HTTPS request",
     "advisor": "requests and seconds of the advisor for few and many VMs and volumes",

@@ -88,6 +88,7 @@ class Core:
         self.identity = self._table("cluster", str)
         self.counters = self._table("counter", int)
         self.volumes_by_name = self.volumes.index(lambda v: (v.svm, v.name))
+        self.volumes_by_plain_name = self.volumes.index(lambda v: v.name)
         self.volumes_by_origin = self.volumes.index(lambda v: None if v.clone is None else v.clone.volume)
         self.clones_by_snapshot = self.volumes.index(lambda v: None if v.clone is None else v.clone.snapshot)
         self.volumes_by_policy = self.volumes.index(lambda v: v.snapshot_policy)

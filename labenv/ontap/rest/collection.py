@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
@@ -11,7 +12,7 @@ from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError, invalid_value
 from labenv.ontap.rest.call import Call, Reply
 from labenv.ontap.rest.model import Access, Body, Field, Now, Work
-from labenv.ontap.rest.query import Filter, parse_filter, parse_order, sort_key
+from labenv.ontap.rest.query import Filter, parse_filter, parse_order, put_in_order
 from labenv.ontap.rest.values import Kind, coerce, nest
 
 
@@ -165,10 +166,26 @@ class Collection:
 
     def select(self, records: Iterable[Any], filters: Sequence[Filter]) -> list[Any]:
         """The records that pass every filter."""
-        return [record for record in records if all(f.matches(self.filter_values(record, f.field)) for f in filters)]
+        return list(self.matching(records, filters))
+
+    def matching(self, records: Iterable[Any], filters: Sequence[Filter]) -> Iterator[Any]:
+        """The records that pass every filter, one after the other: whoever wants a page need not look at all."""
+        if not filters:
+            yield from records
+            return
+        tests = [(f, f.field, f.field in self.by_name) for f in filters]
+        for record in records:
+            for f, name, plain in tests:
+                value = self.value(record, name) if plain else self.filter_values(record, name)
+                if not (f.matches(value) if isinstance(value, list) else f.passes(value)):
+                    break
+            else:
+                yield record
 
     def within(self, call: Call, parents: Mapping[str, str]) -> list[Any]:
         """Visible records below the given parents (keys of the path; ``*`` is any)."""
+        if not parents:
+            return self.visible(call)
         filters = [
             parse_filter(name, Kind.TEXT, text if "*" in text else f'"{text}"') for name, text in parents.items()
         ]
@@ -177,10 +194,27 @@ class Collection:
     def find(self, call: Call, parents: Mapping[str, str], values: Sequence[str]) -> Any:
         """The record with the given keys; raises what ``not_found`` says."""
         self.require_parents(call, parents)
+        table = self.keyed()
+        if table is not None and len(values) == 1:
+            found = table.get(values[0])
+            if found is not None and self._is_within(call, parents, found):
+                return found
+            raise self.not_found(values)
         for record in self.within(call, parents):
             if all(str(self.value(record, key)) == value for key, value in zip(self.keys, values, strict=True)):
                 return record
         raise self.not_found(values)
+
+    def keyed(self) -> Mapping[str, Any] | None:
+        """The records by their only key, where there is such a table: nobody has to look through them all."""
+        return None
+
+    def _is_within(self, call: Call, parents: Mapping[str, str], record: Any) -> bool:
+        if call.svm is not None and self.svm_field in self.by_name:
+            allowed = (call.svm, None) if self.shared else (call.svm,)
+            if self.value(record, self.svm_field) not in allowed:
+                return False
+        return all("*" in text or self.value(record, name) == text for name, text in parents.items())
 
     def require_parents(self, call: Call, parents: Mapping[str, str]) -> None:
         """Raise if what the collection is in does not exist."""
@@ -274,16 +308,17 @@ class Collection:
         self.require_parents(call, parents)
         filters = self.parse_filters(call, known=self.known(call.method))
         wanted = self.wanted(call, instance=False, filters=filters)
-        records = self.select(self.within(call, parents), filters)
         order = parse_order(call.general.get("order_by", ""))
-        if order:
-            for name, _ in order:
-                if self.find_field(name) is None:
-                    raise invalid_value(name, "order_by", "field,...")
-            key = sort_key([descending for _, descending in order])
-            decorated = [(tuple(self._order_value(record, name) for name, _ in order), record) for record in records]
-            records = [record for _, record in sorted(decorated, key=lambda pair: key(pair[0]))]
-        return self.page(call, records, wanted, path=self._listed_at(call))
+        pool = self.within(call, parents)
+        if not order:
+            pool, marked = self._from_mark(call, pool)
+            return self.page(call, self.matching(pool, filters), wanted, path=self._listed_at(call), marked=marked)
+        for name, _ in order:
+            if self.find_field(name) is None:
+                raise invalid_value(name, "order_by", "field,...")
+        ordered = put_in_order(self.select(pool, filters), order, self._order_value)
+        ordered, marked = self._from_mark(call, ordered)
+        return self.page(call, ordered, wanted, path=self._listed_at(call), marked=marked)
 
     def _order_value(self, record: Any, name: str) -> Any:
         values = self.filter_values(record, name)
@@ -292,20 +327,36 @@ class Collection:
     def _listed_at(self, call: Call) -> str:
         return "/api/" + "/".join(quote(segment, safe="*") for segment in call.segments)
 
-    def page(self, call: Call, records: list[Any], wanted: Mapping[str, set[str] | None], *, path: str) -> Reply:
-        """At most ``max_records`` of the records, with the link to the next ones."""
+    def page(
+        self,
+        call: Call,
+        records: Iterable[Any],
+        wanted: Mapping[str, set[str] | None],
+        *,
+        path: str,
+        marked: bool = False,
+    ) -> Reply:
+        """At most ``max_records`` of the records, with the link to the next ones.
+
+        ``marked``: the records begin where the page begins.
+        """
         call.number("return_timeout", default=15, low=0, high=120)
         limit = call.number("max_records", default=10_000, low=1, high=2**31 - 1)
-        start = self._start(call, records)
-        chosen = records[start : start + limit]
+        text = call.query.get("start.index", "0")
+        start = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+        rest = iter(records)
+        if not marked:
+            for _ in islice(rest, start):
+                pass
+        chosen = list(islice(rest, limit))
+        following = next(rest, None)
         parameters = {**call.query, **call.general}
         answer: dict[str, Any] = {}
         if call.flag("return_records", default=True):
             answer["records"] = [self.show(record, wanted, hal=call.hal) for record in chosen]
         answer["num_records"] = len(chosen)
         links: dict[str, Any] = _self(_with_query(path, parameters)) if call.hal else {}
-        if start + limit < len(records):
-            following = records[start + limit]
+        if following is not None:
             parameters = {name: text for name, text in parameters.items() if not name.startswith("start.")}
             for key in self.keys:
                 parameters[f"start.{key}"] = str(self.value(following, key))
@@ -315,14 +366,14 @@ class Collection:
             answer["_links"] = links
         return Reply(200, answer)
 
-    def _start(self, call: Call, records: list[Any]) -> int:
+    def _from_mark(self, call: Call, records: list[Any]) -> tuple[list[Any], bool]:
+        """The records from the one on that the link to this page names, if it is still there."""
         marks = {key: call.query[f"start.{key}"] for key in self.keys if f"start.{key}" in call.query}
         if marks:
             for index, record in enumerate(records):
                 if all(str(self.value(record, key)) == text for key, text in marks.items()):
-                    return index
-        text = call.query.get("start.index", "0")
-        return min(int(text), len(records)) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+                    return records[index:], True
+        return records, False
 
     # bodies -----------------------------------------------------------------------------------------------------------
 

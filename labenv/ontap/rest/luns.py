@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from labenv.devices import DeviceError
@@ -144,6 +144,9 @@ class Luns(Collection):
 
     def records(self, call: Call) -> Iterable[r.Lun]:
         return self.core.luns.values()
+
+    def keyed(self) -> Mapping[str, r.Lun]:
+        return self.core.luns
 
     def not_found(self, values: Sequence[str]) -> ApiError:
         return ApiError("5374875", lun=values[-1], target="uuid")

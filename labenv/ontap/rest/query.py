@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cmp_to_key
-from typing import Any
+from typing import Any, TypeVar
 
 from labenv.ontap.errors import invalid_value
 from labenv.ontap.rest.values import Kind, coerce, parse_time
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Filter:
     test: Callable[[Any], bool]
     wants_null: bool = False
     wants_set: bool = False
+
+    def passes(self, value: Any) -> bool:
+        """Whether a record with this one value passes."""
+        return self.wants_null if value is None else self.wants_set or self.test(value)
 
     def matches(self, values: Sequence[Any]) -> bool:
         """Whether a record passes; ``values`` holds one value, or those of every element of a list."""
@@ -55,7 +60,13 @@ def parse_filter(field: str, kind: Kind, text: str, *, choices: tuple[str, ...] 
             wants_set = True
         else:
             tests.append(_alternative(field, kind, part, choices))
-    return Filter(field, lambda value: any(test(value) for test in tests), wants_null, wants_set)
+    test = tests[0] if len(tests) == 1 else lambda value: any(test(value) for test in tests)
+    return Filter(field, test, wants_null, wants_set)
+
+
+def is_plain(text: str) -> bool:
+    """Whether the value of a query parameter is nothing but the text that is wanted."""
+    return bool(text) and text not in ("null", "!null") and ".." not in text and not set(text) & set('*|!<>"')
 
 
 def split_unquoted(text: str, separator: str) -> list[str]:
@@ -138,19 +149,11 @@ def parse_order(text: str) -> list[tuple[str, bool]]:
     return order
 
 
-def sort_key(descending: Sequence[bool]) -> Callable[[tuple[Any, ...]], Any]:
-    """A key for ``sorted`` over tuples of field values; unset values come last in either direction."""
-
-    def compare(left: tuple[Any, ...], right: tuple[Any, ...]) -> int:
-        for mine, other, down in zip(left, right, descending, strict=True):
-            if mine == other:
-                continue
-            if mine is None:
-                return 1
-            if other is None:
-                return -1
-            sign = -1 if mine < other else 1
-            return -sign if down else sign
-        return 0
-
-    return cmp_to_key(compare)
+def put_in_order(records: list[T], order: Sequence[tuple[str, bool]], value: Callable[[T, str], Any]) -> list[T]:
+    """Records by several (field, descending) pairs, the first one first; unset values come last in either direction."""
+    for name, descending in reversed(order):
+        told = [(value(record, name), record) for record in records]
+        unset = [record for mine, record in told if mine is None]
+        told = [(mine, record) for mine, record in told if mine is not None]
+        records = [record for _, record in sorted(told, key=lambda pair: pair[0], reverse=descending)] + unset
+    return records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from labenv.ontap import records as r
@@ -20,6 +20,7 @@ from labenv.ontap.rest.model import (
     Links,
     Parameters,
 )
+from labenv.ontap.rest.query import is_plain
 from labenv.ontap.rest.values import Kind
 from labenv.ontap.rest.volume_fields import EXTRA, FIELDS, RESTORE
 
@@ -63,7 +64,13 @@ class Volumes(Collection):
             self.by_name[name] = Field(name, modify=True)
 
     def records(self, call: Call) -> Iterable[r.Volume]:
+        name = call.query.get("name", "")
+        if is_plain(name):
+            return self.core.volumes_by_plain_name[name]
         return self.core.volumes.values()
+
+    def keyed(self) -> Mapping[str, r.Volume]:
+        return self.core.volumes
 
     # creating ---------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from labenv.ontap.errors import ApiError
 from labenv.ontap.rest.call import parse_path, parse_query
-from labenv.ontap.rest.query import parse_filter, parse_order, sort_key
+from labenv.ontap.rest.query import parse_filter, parse_order, put_in_order
 from labenv.ontap.rest.values import Kind, coerce, flatten, nest, parse_size
 
 steady = settings(deadline=None, derandomize=True)  # a busy machine is no failure
@@ -128,7 +128,7 @@ def test_flat_and_nested_bodies_are_the_same(body: dict[str, Any]) -> None:
 @given(st.lists(st.tuples(st.one_of(st.none(), NUMBERS), st.one_of(st.none(), st.text(max_size=3)))))
 def test_ordering_is_stable_and_puts_unset_last(rows: list[tuple[int | None, str | None]]) -> None:
     """Records are ordered by each key in its direction; what has no value comes last."""
-    ordered = sorted(rows, key=sort_key([False, True]))
+    ordered = put_in_order(rows, [("0", False), ("1", True)], lambda row, name: row[int(name)])
     numbers = [number for number, _ in ordered]
     known = [number for number in numbers if number is not None]
     assert numbers == sorted(known) + [None] * (len(numbers) - len(known))

@@ -47,12 +47,14 @@ def check_destination(pair: PairBench, known: dict[str, str]) -> None:
 
 
 def mend(pair: PairBench, uuid: str) -> None:
-    """Let what is under way end, and bring the mirror up to date."""
+    """Let what is under way end, jobs of the last life included, and bring the mirror up to date."""
+    pair.advance(60)
     shown = pair.at(2).settle(uuid)
     if shown["state"] in ("broken_off", "uninitialized", "paused"):
         shown = pair.mirrored(uuid)
     assert shown["state"] == "snapmirrored", shown
-    assert pair.transfer(uuid)["healthy"]
+    shown = pair.transfer(uuid)
+    assert shown["healthy"], shown
     assert pair.content(2, "vol1_dr") == pair.content(1, "vol1")
     assert pair.copies(2, "vol1_dr") == pair.copies(1, "vol1")
     volumes = {
