@@ -46,7 +46,7 @@ def touched(step: PlannedStep) -> str:
     """What a planned step touches, or why it is skipped, as HTML."""
     if step.skipped:
         return html.sign("–", f"skipped because {step.skipped}", html.PALE)
-    counts = ", ".join(f"{count} × {name}" for name, count in sorted(step.counts.items()))
+    counts = ", ".join(f"{count} × {name}" for name, count in sorted(step.counts.items()) if count)
     parts = [html.text(", ".join(step.items)), html.tag("span", html.text(counts), style=f"color:{html.PALE}")]
     return "<br>".join(part for part, given in zip(parts, (step.items, counts), strict=True) if given)
 

@@ -120,11 +120,13 @@ class VssTimeline(Panel):
                     )
                 )
         traces += self._budget_bars(budgets)
-        figure = theme.figure(traces, title=self.title, height=130 + 34 * max(1, len(names)))
+        figure = theme.figure(traces, height=110 + 34 * max(1, len(names)))
         figure.update_yaxes(categoryorder="array", categoryarray=names[::-1])
         start = self.log.start.strftime("%H:%M:%S UTC")
         figure.update_xaxes(title={"text": f"seconds since {start}"})
-        return figure.update_layout(barmode="overlay", showlegend=True, legend={"orientation": "h", "y": -0.25})
+        return figure.update_layout(
+            barmode="overlay", showlegend=True, legend={"orientation": "h", "y": 1, "yanchor": "bottom"}
+        )
 
     def _budget_bars(self, budgets: Sequence[Budget]) -> list[object]:
         import plotly.graph_objects as go

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Choices = Callable[["Site", dict[str, Any]], Sequence[str]]
 _EMPTY: Final = "(none)"
+_THREE: Final[dict[str, bool | None]] = {"(by default)": None, "yes": True, "no": False}
 
 
 def _backups(site: Site, _: dict[str, Any]) -> Sequence[str]:
@@ -143,6 +144,8 @@ class Wizard(Panel):
         }
         if field.kind == "bool":
             return widgets.Checkbox(value=bool(field.default), **label)
+        if field.kind == "bool | None":
+            return widgets.Dropdown(options=tuple(_THREE), **label)
         if field.options:
             value = field.options[0] if field.required else field.default
             return widgets.Dropdown(options=field.options, value=value, **label)
@@ -158,6 +161,8 @@ class Wizard(Panel):
         found: dict[str, Any] = {}
         for field in self.fields:
             value = self.inputs[field.name].value
+            if field.kind == "bool | None":
+                value = _THREE[value]
             if isinstance(value, str):
                 value = "" if value == _EMPTY else value.strip()
                 if value and "int" in re.findall(r"\w+", field.kind):
@@ -176,6 +181,8 @@ class Wizard(Panel):
                     next_action=f"Its parameters are {', '.join(self.inputs)}.",
                 )
             one = self.inputs[name]
+            if isinstance(one, widgets.Dropdown) and one.options == tuple(_THREE):
+                value = next((text for text, meant in _THREE.items() if meant is value), value)
             if isinstance(one, widgets.Dropdown) and value not in one.options:
                 raise NotAllowed(
                     f"{value!r} cannot be chosen for {name}",
@@ -227,6 +234,9 @@ class Wizard(Panel):
                 next_action="Fill the form; if there is nothing to choose, the site has none yet.",
             )
         self.stepper = StepperPanel(self.verb(**self.values), log=self.site.log)
+        self.stepper.plan_button.layout.display = (
+            "none"  # another plan is another flow, made by the wizard's own button
+        )
         self.body.children = (self.stepper.view,)
         self.error = None
         return self.stepper

@@ -134,9 +134,9 @@ def open_lesson(screen: Screen, address: str) -> Page:
     return page
 
 
-def cell_with(workbench: Workbench, text: str) -> int:
-    """Number of the first cell whose source has the text."""
-    notebook: Any = nbformat.read(workbench.folder / FIRST, as_version=4)
+def cell_with(workbench: Workbench, text: str, *, lesson: str = FIRST) -> int:
+    """Number of the first cell of a lesson whose source has the text."""
+    notebook: Any = nbformat.read(workbench.folder / lesson, as_version=4)
     return next(n for n, cell in enumerate(notebook.cells) if text in cell.source)
 
 
