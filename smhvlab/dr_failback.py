@@ -57,6 +57,7 @@ class FailbackState:
         info: the LUN of the other site's SnapInfo, None if its mirror is not there.
         info_snapshot: the last Snapshot copy that SMHV took of it, "" if none was taken.
         own: this site's SnapInfo folder, if it is on a LUN that is connected; contents are then merged.
+        idle: VMs of this site that lie on the same LUNs and do not run.
     """
 
     mirrors: tuple[Mirror, ...]
@@ -67,6 +68,7 @@ class FailbackState:
     info_snapshot: str
     info_folder: str
     own: str
+    idle: tuple[str, ...]
     mount: str = field(metadata=CHOSEN)
     stage: str = field(metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
@@ -78,7 +80,7 @@ class FailbackState:
         return tuple(dict.fromkeys(lun.mirror for lun in self.luns))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FailedBack(FailedOver):
     """VMs that run at home again.
 
@@ -87,6 +89,9 @@ class FailedBack(FailedOver):
     """
 
     transferred: int = 0
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         return super().__str__() + f"\n  {self.transferred:,} bytes in the last update"
@@ -150,6 +155,7 @@ class Failback(DrProcedure[FailbackState]):
             info_snapshot=snapshot,
             info_folder=folder,
             own=own,
+            idle=self._idle(luns),
             mount=f"C:\\smhvlab\\snapinfo_{mark}\\" if own else drive + "\\",
             stage=f"{own}\\Import_{mark}" if own else "",
         )
@@ -199,6 +205,11 @@ class Failback(DrProcedure[FailbackState]):
                     next_action="Give that disk another drive letter or folder, then plan again.",
                     tr="8",
                 )
+
+    def _idle(self, luns: Sequence[HomeLun]) -> tuple[str, ...]:
+        places = tuple(lun.access_path.casefold() for lun in luns)
+        machines = self.nodes.vms()
+        return tuple(vm.name for vm in machines if not vm.running and vm.configuration.casefold().startswith(places))
 
     def _snapinfo(self, incoming: dict[tuple[str, str], Mirror]) -> tuple[HomeLun | None, str, str]:
         lun, access = snapinfo_lun(self.other)
@@ -347,7 +358,10 @@ class Failback(DrProcedure[FailbackState]):
             vms=tuple(vm.name for vm in state.vms),
             backups=(f"the last update from {self.other.name}",),
             recovery_point="",
-            relationships=tuple(f"{m}: released" for m in state.mirrors),
+            relationships=(
+                *(f"{m}: released" for m in state.mirrors),
+                *(f"{name} lies on the same LUNs and is off: start it if it should run" for name in state.idle),
+            ),
             databases=state.found,
             transferred=state.sent,
         )

@@ -49,7 +49,7 @@ class FailoverState:
 
     Attributes:
         backups: names of the backups that are restored, oldest first, and when they were taken.
-        newer: backups that SnapInfo knows and whose data did not arrive.
+        newer: later backups that SnapInfo knows: their data did not arrive whole, or others were chosen.
         unknown: backups whose data arrived and that SnapInfo does not know.
     """
 
@@ -75,7 +75,7 @@ class FailoverState:
         return tuple(vm for vm in self.vms if vm.state == "Running")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FailedOver:
     """VMs that run on this site now.
 
@@ -95,6 +95,9 @@ class FailedOver:
     def sound(self) -> bool:
         """Whether every database that was looked at is sound."""
         return all(found.ok for found in self.databases)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         lines = [f"{', '.join(self.vms)} as of {', '.join(self.backups)}"]
@@ -167,7 +170,7 @@ class Failover(DrProcedure[FailoverState]):
             igroup=igroup,
             cluster=self.nodes.cluster or "",
             fence=survey_fence(self.site.partner, [(v.mirror.source.svm, v.mirror.source.volume) for v in volumes]),
-            newer=tuple(backup.name for backup, missing in known if missing and backup.time > oldest),
+            newer=tuple(backup.name for backup, _ in known if backup.time > oldest and backup not in chosen),
             unknown=self._unknown(volumes),
         )
 
@@ -187,7 +190,7 @@ class Failover(DrProcedure[FailoverState]):
         """Backups' Snapshot copies that are newer than the ones chosen and that SnapInfo knows nothing of."""
         from smhvlab.dr_snapinfo import BACKUP_COPY
 
-        known = {lun.snapshot for backup in self.snapinfo.backups() for lun in backup.luns}
+        known = {name for b in self.snapinfo.backups() for name in (b.name, *(lun.snapshot for lun in b.luns))}
         found: dict[str, None] = {}
         for volume in volumes:
             names = list(self.replication.copies(volume.volume).values())
@@ -200,7 +203,9 @@ class Failover(DrProcedure[FailoverState]):
         """What is known of the other site, and what is lost."""
         found = [state.fence.confirmation(other_name(self))]
         if state.newer:
-            text = f"newer backups did not arrive here whole and are lost: {', '.join(state.newer)}"
+            text = (
+                f"newer backups did not arrive here whole or were passed over, and are lost: {', '.join(state.newer)}"
+            )
             found.append(Confirmation(key="newer-lost", text=text, tr="8"))
         if state.unknown:
             text = f"SnapInfo is older than the data: it does not know {', '.join(state.unknown)}"

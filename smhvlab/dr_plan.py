@@ -33,11 +33,14 @@ SECONDS: Mapping[str, float] = {
 _WAVE = 10  # VMs that are imported and started side by side
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Moved(BackupDone):
     """VMs that were shut down, backed up and carried over; they can be failed over with nothing lost."""
 
     mirrors: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         lines = [super().__str__(), *(f"  {text}" for text in self.mirrors)]

@@ -48,7 +48,7 @@ class ProtectState:
         return self.clusters[0] == self.clusters[1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Protected:
     """Relationships that are mirrored now."""
 
@@ -58,6 +58,9 @@ class Protected:
     def transferred(self) -> int:
         """Bytes of the last transfers of all of them."""
         return sum(mirror.transferred for mirror in self.mirrors)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         return "\n".join(f"{m}: {m.state}, {m.transferred:,} bytes" for m in self.mirrors)
@@ -71,7 +74,10 @@ class Protected:
 
 
 class ProtectReplication(DrProcedure[ProtectState]):
-    """Replicate data and SnapInfo volumes to the other site, or to other volumes of the same cluster."""
+    """Replicate data and SnapInfo.
+
+    To the other site, or with ``inside`` to other volumes of the same cluster.
+    """
 
     tr = "8"
 

@@ -72,7 +72,7 @@ class RehearsalState:
         return tuple((volume, image) for volume in self.volumes for image in volume.images)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rehearsed:
     """What a rehearsal has shown.
 
@@ -91,6 +91,9 @@ class Rehearsed:
     def sound(self) -> bool:
         """Whether every database that was looked at is sound."""
         return all(found.ok for found in self.databases)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         lines = [f"{', '.join(self.vms)} ran as of {', '.join(self.backups)}; {self.seconds:.0f} s until checked"]

@@ -97,7 +97,7 @@ class ReverseState:
     clusters: tuple[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reversed:
     """Relationships from here to the other site, mirrored."""
 
@@ -108,6 +108,9 @@ class Reversed:
     def transferred(self) -> int:
         """Bytes that travelled."""
         return sum(mirror.transferred for mirror in self.mirrors)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         ways = {str(r.destination): r.way for r in self.returns}

@@ -51,7 +51,7 @@ class SnapInfoState:
     merged: tuple[str, ...] = field(default=(), metadata=CHOSEN)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SnapInfoConnected:
     """The other site's backups are known here now."""
 
@@ -60,6 +60,9 @@ class SnapInfoConnected:
     merged: bool
     backups: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         how = "merged into" if self.merged else "connected as"

@@ -47,6 +47,7 @@ def test_rows_are_those_of_the_last_replicated_backup(pair: SitePair, lab: Lab, 
         there.dr.failover().plan()
 
 
+@pytest.mark.tr("R-8-07")
 def test_several_luns_of_a_volume_end_broken_off(pair: SitePair, lab: Lab) -> None:
     """The TR's other end state: of a volume with two LUNs each is restored by itself; the mirror is broken off."""
     pair.primary.create_dataset("All", ["app01", "sql01"])
