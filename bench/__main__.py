@@ -14,6 +14,7 @@ PARTS = {
     "wires": "requests of each flow, and one PowerShell round trip beside one HTTPS request",
     "advisor": "requests and seconds of the advisor for few and many VMs and volumes",
     "windows": "a PowerShell round trip beside one HTTPS request, and eight nodes with 1,000 VMs",
+    "policy": "scheduled backups: requests, CPU, lab time against real time; forecasts",
     "demo": "the SQL Server test beside SQLite alone, the lab's memory and its start",
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -154,7 +155,8 @@ class After(_UnderPolicy[S]):
         def work() -> None:
             tag = self.rules.tag.value
             rules = {tag: rules_of([self.rules], s.dataset)[tag]}
-            self._retention = retain(self.site.tools(), s.dataset, rules, now=self.site.now(), volume=s.snapinfo_volume)
+            now = datetime.fromisoformat(s.time)
+            self._retention = retain(self.site.tools(), s.dataset, rules, now=now, volume=s.snapinfo_volume)
             self._warnings += [f"{name} is still there: {why}" for name, why in self._retention.held]
 
         self._tried("retention", work)

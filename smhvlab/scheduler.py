@@ -145,29 +145,35 @@ class Scheduler:
         """
         wanted = {name.casefold() for name in only}
         with self._alone():
-            due = [run for run in self.due() if not wanted or run.policy.name.casefold() in wanted]
-            return Diary(tuple(self._run(run) for run in due))
+            now = self.site.now()
+            runs = []
+            for run in self.due(now):
+                if not wanted or run.policy.name.casefold() in wanted:
+                    ran, now = self._run(run, now)
+                    runs.append(ran)
+            return Diary(tuple(runs))
 
     def run_until(self, when: datetime) -> Diary:
         """Wait for each run that becomes due, and run it, until a moment in the site's time. Raises as ``run_due``."""
         runs: list[Ran] = []
         with self._alone():
             while True:
-                now = self.site.now()
                 policies = PolicyStore(self.site.tools().snapinfo).policies()
-                if due := self.due(min(now, when), policies=policies):
-                    runs += [self._run(run) for run in due]
-                elif now >= when:
+                now = self.site.now()
+                while due := self.due(min(now, when), policies=policies):
+                    for run in due:
+                        ran, now = self._run(run, now)
+                        runs.append(ran)
+                if now >= when:
                     return Diary(tuple(runs))
-                else:
-                    following = self.next_due(now, policies)
-                    wake = when if following is None else min(following, when)
-                    self.site.sleep(max(0.001, (wake - now).total_seconds()))
+                following = self.next_due(now, policies)
+                wake = when if following is None else min(following, when)
+                self.site.sleep(max(0.001, (wake - now).total_seconds()))
 
-    def _run(self, run: DueRun) -> Ran:
+    def _run(self, run: DueRun, began: datetime) -> tuple[Ran, datetime]:
+        """Run one policy; returns how it went, and the site's time after it."""
         policy = run.policy
         self._handle(policy.name, run.due)
-        began = self.site.now()
         backup, outcome, error, deleted = "", "done", "", 0
         try:
             flow = policy_backup(self.site, policy)
@@ -182,13 +188,14 @@ class Scheduler:
             warnings = [*done.warnings, *self._verified(policy, backup)]
             if warnings:
                 outcome, error = "warnings", "; ".join(warnings)
-        seconds = (self.site.now() - began).total_seconds()
         news = News(self.site.name, policy.dataset, policy.name, outcome, backup, error)
         notes = "; ".join(tell(self.site, policy.notification, news))
+        now = self.site.now()
+        seconds = (now - began).total_seconds()
         ran = Ran(run.due, policy.name, policy.dataset, outcome, backup, deleted, error, run.missed, seconds, notes)
         if self._on_run is not None:
             self._on_run(ran)
-        return ran
+        return ran, now
 
     def _verified(self, policy: Policy, backup: str) -> list[str]:
         """Verify a backup if its policy wants it (TR 6.3); a backup that is not sound is told, and stays unverified."""
