@@ -114,6 +114,11 @@ class Vss:
         service = self.host.inventory.service(name)
         return service is not None and service.status == "Running"
 
+    def _is_stopped(self, name: str) -> bool:
+        """Whether a service is known, and stopped: the cluster service is asked of the cluster."""
+        service = self.host.inventory.service(name)
+        return service is not None and service.status == "Stopped" and name != "ClusSvc"
+
     def _stop(self, name: str) -> None:
         if self._is_running(name):
             self.host.inventory.set_service(name, status="Stopped")
@@ -200,6 +205,8 @@ class Vss:
             self.trace(writer.name, phase.title)
             try:
                 await self.fault("vss.writer", writer=writer.name, phase=phase.title, vm="")
+                if self._is_stopped(writer.service):
+                    raise VssError(codes.WRITER_NOT_RESPONDING, f"the service {writer.service} has stopped")
                 await _handler(writer, phase)(work, **more)
             except (VssError, *UNEXPECTED) as caught:
                 error = caught if isinstance(caught, VssError) else VssError(codes.WRITER_NONRETRYABLE, str(caught))
@@ -222,12 +229,11 @@ class Vss:
         """The writers whose service runs; of the others VSS does not even know."""
         found = []
         for writer in self.writers:
-            service = self.host.inventory.service(writer.service)
             try:
                 await self.fault("windows.service", service=writer.service)
             except VssError:
                 continue
-            if service is None or service.status == "Running":
+            if not self._is_stopped(writer.service):
                 found.append(writer)
         return found
 
@@ -265,11 +271,12 @@ class Vss:
         self.trace(provider.name, name)
         try:
             await self.fault("vss.provider", provider=provider.name, phase=name)
+            if self._is_stopped(provider.service):
+                raise ProcessDied(f"the service {provider.service} has stopped")
             await step()
         except ProcessDied as died:
             provider.reset()
-            if self.host.inventory.service(provider.service) is not None:
-                self.host.inventory.set_service(provider.service, status="Stopped")
+            self._stop(provider.service)
             text = (
                 f"Error calling a routine on a Shadow Copy Provider {{{provider.id}}}. Routine details {name}: {died}"
             )

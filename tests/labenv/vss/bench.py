@@ -232,6 +232,26 @@ class Bench:
         return dict(zip("CEF", (v.file_system for v in volumes), strict=True))
 
 
+def put_back(bench: Bench, made: Ran) -> None:
+    """Make the consistent image of a backup of sql01 the LUN's contents again, by cloning it over the LUN."""
+    first = f"{{{made.set_id}}}"
+    image = f"{first}/golden" if bench.host.spec.era == "2022" else f"{first}_backup/golden_{first}.rws"
+    number, part = next(
+        (p.properties["DiskNumber"], p.properties["PartitionNumber"])
+        for p in bench.run("Get-Partition")
+        if SQL01 in p.properties["AccessPaths"].items
+    )
+    lun = bench.rest("GET", "/storage/luns", name="/vol/vm_sql01/golden", fields="uuid")["records"][0]["uuid"]
+    bench.run("Set-Disk", Number=number, IsOffline=True)
+    source = {"name": f"/vol/vm_sql01/.snapshot/{image}"}
+    bench.rest("PATCH", f"/storage/luns/{lun}", {"clone": {"source": source}})
+    bench.run("Update-HostStorageCache")
+    bench.run("Set-Disk", Number=number, IsOffline=False)
+    bench.run("Set-Disk", Number=number, IsReadOnly=False)
+    flags = {"IsHidden": False, "IsReadOnly": False, "IsShadowCopy": False}
+    bench.run("Set-Partition", DiskNumber=number, PartitionNumber=part, **flags)
+
+
 def backup(*volumes: str, verify: str = HYPERV, provider: str = ONTAP) -> list[str]:
     """The lines of an application-consistent backup."""
     lines = ["set context persistent", "set metadata C:\\Windows\\Temp\\x.cab", "set verbose on"]

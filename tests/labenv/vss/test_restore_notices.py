@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import pytest
 
 from labenv.windows.vss import codes
 from labenv.windows.vss.codes import VssError
 from labenv.windows.vss.restore import RestoreComponents, read_metadata
 
-from .bench import SQL01, Bench, backup
+from .bench import SQL01, Bench, backup, put_back
 
 CAB = "C:\\Windows\\Temp\\x.cab"
 HYPERV_WRITER = "Microsoft Hyper-V VSS Writer"
-FOLDER = "C:\\VMs\\sql01\\sql01"
 
 
 def _session(bench: Bench) -> RestoreComponents:
     session = RestoreComponents(bench.host.vss, read_metadata(bench.host.files.read(CAB)))
     bench.go(session.gather_writer_metadata())
     return session
-
-
-def _copy_back(bench: Bench, set_id: UUID) -> None:
-    """What a requestor does between the two notices: the files as they are in the consistent image."""
-    first = f"{{{set_id}}}"
-    image = bench.image("vm_sql01", f"{first}_backup", f"/golden_{first}.rws")
-    for folder in ("\\sql01", "\\sql01\\Virtual Machines"):
-        for entry in image.listdir(folder):
-            if not entry.is_directory:
-                target = f"C:\\VMs\\sql01{folder}\\{entry.name}"
-                if bench.host.files.exists(target):
-                    bench.host.files.remove(target)
-                bench.host.files.mkdir(f"C:\\VMs\\sql01{folder}")
-                bench.host.files.write(target, image.read_file(f"{folder}\\{entry.name}"))
 
 
 @pytest.mark.tr("R-9-03", "R-9-04")
@@ -49,7 +32,7 @@ def test_a_restore_between_the_two_notices(bench: Bench) -> None:
     session = _session(bench)
     bench.go(session.pre_restore())
     assert bench.host.machines.get(vm.id) is None
-    _copy_back(bench, made.set_id)
+    put_back(bench, made)
     bench.go(session.post_restore())
     session.release()
     assert bench.states()[HYPERV_WRITER] == (1, 0)
@@ -70,7 +53,7 @@ def test_diskshadow_loads_the_metadata_of_a_backup(bench: Bench) -> None:
     assert "800423f4" in ran.text
     assert bench.states()[HYPERV_WRITER] == (14, 0x800423F4)
     assert "sql01" not in bench.site.vm_states()
-    _copy_back(bench, made.set_id)
+    put_back(bench, made)
     assert bench.script(f"load metadata {CAB}", "begin restore", "end restore").code == 0
     assert bench.states()[HYPERV_WRITER] == (1, 0)
     assert bench.site.vm_states()["sql01"] == "Off"
@@ -86,7 +69,7 @@ def test_a_writer_that_fails_in_a_restore(bench: Bench, phase: str, state: int) 
         assert ran.code == 1
         assert bench.site.vm_states()["sql01"] == "Running"
     else:
-        _copy_back(bench, made.set_id)
+        put_back(bench, made)
         assert bench.script(f"load metadata {CAB}", "begin restore", "end restore").code == 1
     assert bench.states()[HYPERV_WRITER] == (state, 0x800423F4)
 

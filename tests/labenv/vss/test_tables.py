@@ -8,10 +8,9 @@ import pytest
 
 from labenv.guest.guest import Guest
 
-from .bench import SQL01, Bench, Ran, backup
+from .bench import SQL01, Bench, Ran, backup, put_back
 
 DATABASES = ("aa1", "bb1")
-VOLUME = "C:\\VMs\\sql01"
 
 
 @pytest.fixture(scope="session", params=["2008r2", "2012", "2022"])
@@ -30,25 +29,9 @@ def era(_site_of_an_era: Bench) -> Iterator[Bench]:
 
 
 def _restore(bench: Bench, made: Ran) -> Guest:
-    """Put the consistent image back as the LUN's contents, by cloning it over the LUN, and start the VM."""
-    first = f"{{{made.set_id}}}"
-    image = f"{first}/golden" if bench.host.spec.era == "2022" else f"{first}_backup/golden_{first}.rws"
-    partition = bench.run("Get-Partition")
-    number, part = next(
-        (p.properties["DiskNumber"], p.properties["PartitionNumber"])
-        for p in partition
-        if f"{VOLUME}\\" in p.properties["AccessPaths"].items
-    )
-    lun = bench.rest("GET", "/storage/luns", name="/vol/vm_sql01/golden", fields="uuid")["records"][0]["uuid"]
+    """The VM with its disks as they are in the backup."""
     bench.run("Stop-VM", Name="sql01", TurnOff=True, Force=True)
-    bench.run("Set-Disk", Number=number, IsOffline=True)
-    source = {"name": f"/vol/vm_sql01/.snapshot/{image}"}
-    bench.rest("PATCH", f"/storage/luns/{lun}", {"clone": {"source": source}})
-    bench.run("Update-HostStorageCache")
-    bench.run("Set-Disk", Number=number, IsOffline=False)
-    bench.run("Set-Disk", Number=number, IsReadOnly=False)
-    flags = {"IsHidden": False, "IsReadOnly": False, "IsShadowCopy": False}
-    bench.run("Set-Partition", DiskNumber=number, PartitionNumber=part, **flags)
+    put_back(bench, made)
     bench.run("Start-VM", Name="sql01")
     return bench.guest("sql01")
 
