@@ -15,7 +15,19 @@ from smhvlab.errors import BackupFailed, NotFound
 from smhvlab.evidence import SetEvidence, VmEvidence, WriterState
 from smhvlab.nodes import Nodes
 from smhvlab.storage import Storage
-from smhvlab.vss import COMMITTED, IN_PROGRESS, REFUSED, TOO_LATE, TRANSIENT, Event, Vss, hresults, set_of, stable
+from smhvlab.vss import (
+    COMMITTED,
+    IN_PROGRESS,
+    LEFT_OUT,
+    REFUSED,
+    TOO_LATE,
+    TRANSIENT,
+    Event,
+    Vss,
+    hresults,
+    set_of,
+    stable,
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class _Seen:
     milliseconds: int = 0
     provider: list[Event] = field(default_factory=list)
     failed: list[Event] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     writers: list[WriterState] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -107,7 +120,8 @@ class Proof:
         frozen: dict[str, float] = {}
         for host in plan.hosts:
             frozen.update(Vss(self._nodes[host].host).frozen(self.since))
-        return Made(plan, evidence, {vm_id: self._vm(vm_id, seen.set_id, frozen) for vm_id in plan.ids})
+        vms = {vm_id: self._vm(vm_id, seen.set_id, frozen) for vm_id in plan.ids}
+        return Made(plan, evidence, vms, tuple(self._names[vm_id] for vm_id in seen.left_out))
 
     def _vm(self, vm_id: str, set_id: str, frozen: Mapping[str, float]) -> VmEvidence:
         if vm_id in self._reasons:
@@ -127,12 +141,13 @@ class Proof:
         provider = vss.provider_events(self.since)
         committed = next((event for event in provider if event.id == COMMITTED), None)
         writers = [writer for host in plan.hosts for writer in Vss(self._nodes[host].host).writers()]
-        failed = [
+        told = [
             event
             for host in plan.hosts
-            for event in Vss(self._nodes[host].host).failures(self.since)
-            if {value.strip("{}").lower() for value in event.values} & set(plan.ids)
+            for event in Vss(self._nodes[host].host).machines(self.since)
+            if _folded(event.values) & set(plan.ids)
         ]
+        failed = [event for event in told if event.id != LEFT_OUT]
         if committed is None:
             return _Seen(provider=provider, failed=failed, writers=writers)
         set_id = committed.values[0].strip("{}").lower()
@@ -147,6 +162,7 @@ class Proof:
             milliseconds=int(committed.values[1]) if len(committed.values) > 1 else 0,
             provider=provider,
             failed=failed,
+            left_out=[i for i in plan.ids if any(e.id == LEFT_OUT and i in _folded(e.values) for e in told)],
             writers=writers,
             lacking=lacking,
             missing=[] if lacking else self._missing(vss, set_id),

@@ -65,11 +65,17 @@ class SetPlan:
 
 @dataclass(frozen=True)
 class Made:
-    """A set that was made and proven."""
+    """A set that was made and proven.
+
+    Attributes:
+        vms: how consistent each VM is, by id.
+        partly: names of VMs with disks that Hyper-V leaves out: physical ones, or of the guest's own iSCSI initiator.
+    """
 
     plan: SetPlan
     evidence: SetEvidence
     vms: dict[str, VmEvidence]
+    partly: tuple[str, ...] = ()
 
     @property
     def first(self) -> str:

@@ -28,6 +28,9 @@ from smhvlab.vss import CSV_WRITER, HYPERV_WRITER, Component, Vss, backup_script
 TRIES, PAUSE = 3, 60
 """How often a set is tried, and the seconds between two tries, if the registry does not say otherwise (TR appendix)."""
 
+LICENCES = frozenset({"flexclone", "snapmanagersuite"})
+"""Licences of the array without which there is no backup through VSS."""
+
 _PARAMETERS = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\OnCommandHyperV\\Parameters"
 _SET = re.compile(r"\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}(_backup)?\Z")
 _CLONE = re.compile(r"_\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}\.rws\Z")
@@ -86,11 +89,20 @@ class SetsState(BackupState):
                 *(_sentence(made) for made in self.made),
                 *(f"{vm.name}: {vms[vm.id].why}" for vm in self.vms),
             ),
-            excluded=self.excluded,
+            excluded=(*self.excluded, *self._unseen()),
             engine="DiskShadow with the Data ONTAP VSS hardware provider",
             sets=tuple(made.evidence for made in self.made),
             failed=self.failed,
         )
+
+    def _unseen(self) -> list[str]:
+        """Disks that only the guest knows of, as Hyper-V has told when it left them out (TR 4.1, 9)."""
+        names = [name for made in self.made for name in made.partly]
+        return [
+            f"{name}: disks that its guest has connected itself (event 10107); back them up in the guest"
+            for name in names
+            if not any(text.startswith(f"{name}: ") for text in self.excluded)
+        ]
 
 
 class ApplicationConsistentBackup(BackupProcedure[SetsState]):
@@ -122,6 +134,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         coordinator = self.nodes.coordinator().name
         sets = plan_sets(found, build=build, distributed=distributed, coordinator=coordinator)
         self._need_provider(dict.fromkeys(plan.host for plan in sets))
+        self._need_licences()
         reasons = self.offline(found, allowed=self.allow_saved_state)
         tries, pause = self._retries()
         common: dict[str, Any] = self.common(found)
@@ -157,6 +170,16 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
                     why="VSS would use the system's provider, which must never be used on ONTAP LUNs",
                     tr="9, appendix",
                 )
+
+    def _need_licences(self) -> None:
+        known = self.storage.licences()
+        if known and (missing := sorted(LICENCES - known)):
+            raise NotAllowed(
+                f"{self.site.profile.storage.name} has no licence for {', '.join(missing)}",
+                next_action="Add the licence on the array, or back up crash-consistent, which needs no clones.",
+                why="auto-recovery works on clones of the LUNs, and SnapManager has a licence of its own",
+                tr="5.4",
+            )
 
     def _retries(self) -> tuple[int, int]:
         """How often, and with which pause: ``vss_retry`` and ``vss_retry_sleep`` of the registry."""

@@ -15,6 +15,7 @@ from netapp_ontap.resources.consistency_group import ConsistencyGroup
 from netapp_ontap.resources.consistency_group_snapshot import ConsistencyGroupSnapshot
 from netapp_ontap.resources.igroup import Igroup
 from netapp_ontap.resources.job import Job
+from netapp_ontap.resources.license_package import LicensePackage
 from netapp_ontap.resources.lun import Lun
 from netapp_ontap.resources.lun_map import LunMap
 from netapp_ontap.resources.snapshot import Snapshot
@@ -167,6 +168,13 @@ class Storage:
         for record in self.wire.collect(Igroup, fields="uuid", name=name, **query):
             if not self.wire.collect(LunMap, fields="igroup.uuid", **query, **{"igroup.name": name}):
                 self.wire.wait([self.wire.remove(Igroup.from_dict({"uuid": record["uuid"]}))])
+
+    def licences(self) -> frozenset[str]:
+        """Names of the licences; empty if these credentials may not see them (an SVM's user)."""
+        try:
+            return frozenset(record["name"] for record in self.wire.collect(LicensePackage, fields="name,state"))
+        except OntapError:
+            return frozenset()
 
     def luns_of_initiators(self) -> dict[str, list[str]]:
         """Names of the LUNs that each initiator is shown, by the initiator's name; one request."""

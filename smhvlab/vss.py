@@ -27,8 +27,9 @@ PROVIDER = "ddd3d232-a96f-4ac5-8f7b-250fd91fd102"
 COMMITTED, TOO_LATE, REFUSED = 4089, 4364, 4363
 """Events of the provider (source Navssprv): the Snapshot copies were made in time, too late, or not at all."""
 
-NOT_PREPARED, DISK_NOT_REVERTED, NOT_REVERTED = 10102, 10103, 10104
-"""Events of Hyper-V's management service: a VM could not be prepared, or not be turned back on the copy."""
+NOT_PREPARED, DISK_NOT_REVERTED, NOT_REVERTED, LEFT_OUT = 10102, 10103, 10104, 10107
+"""Events of Hyper-V's management service: a VM could not be prepared, or not be turned back on the copy; and a warning
+that it has disks which no backup of it holds."""
 
 IN_PROGRESS = "80042316"
 TRANSIENT = frozenset({"80042313", "80042314", "800423f2", "800423f3", "80042336"})
@@ -121,9 +122,9 @@ class Vss:
         """What the hardware provider has told since a moment, newest first."""
         return self._events({"LogName": "Application", "ProviderName": "Navssprv"}, since)
 
-    def failures(self, since: datetime) -> list[Event]:
-        """What Hyper-V's management service could not prepare or turn back since a moment, newest first."""
-        wanted = [NOT_PREPARED, DISK_NOT_REVERTED, NOT_REVERTED]
+    def machines(self, since: datetime) -> list[Event]:
+        """What Hyper-V's management service could not prepare, turn back or take in since a moment, newest first."""
+        wanted = [NOT_PREPARED, DISK_NOT_REVERTED, NOT_REVERTED, LEFT_OUT]
         return self._events({"LogName": _VMMS, "Id": wanted}, since)
 
     def frozen(self, since: datetime) -> dict[str, float]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from netapp_ontap.resources.license_package import LicensePackage
 
 import smhvlab.site
 from labenv import lab as labs
 from labenv.lab import Lab
 from smhvlab.errors import BackupFailed, NotAllowed, SmhvLabError
+from smhvlab.hyperv import HyperV, VmDisk
 from smhvlab.record import PlannedStep
 from smhvlab.site import Site
+from smhvlab.snapdrive import SnapDrive
 from tests.flows.checks import Picture, picture
 from tests.flows.conftest import Start
 
@@ -166,6 +170,23 @@ def test_disks_that_are_no_files_are_left_out_and_listed(start: Start) -> None:
         assert all(len(vm.disks) == 3 for vm in backup.vms)
 
 
+@pytest.mark.tr("R-4.1-02", "R-9-05", "R-AX-02")
+def test_disks_of_a_guest_s_own_initiator_are_left_out_and_listed(start: Start) -> None:
+    """A LUN that the guest has connected past its host is in no backup of the VM; the record names the VM."""
+    lab, site = broken(start, "")
+    guest = lab.guest("app01")
+    with site:
+        storage = site.tools().storage
+        storage.ensure_igroup("app01_guest", [guest.initiator()], svm="svm1")
+        inside = storage.ensure_lun_clone("/vol/vm_sql01/inside", source="/vol/vm_sql01/golden", svm="svm1")
+        storage.ensure_map(inside, "app01_guest")
+        guest.connect_portal("10.10.1.21")
+        backup = site.backup("Set").run_sync().result.backup
+        assert [text for text in backup.excluded if text.startswith("app01: ")] == list(backup.excluded)
+        assert len(backup.excluded) == 1
+        assert len(backup.luns) == 2
+
+
 @pytest.mark.tr("R-6.2-11")
 def test_a_backup_during_a_restore_is_refused(start: Start) -> None:
     """It would lack the VM's configuration: another console asks while a restore waits for its next step."""
@@ -224,6 +245,52 @@ def test_mixtures_and_asymmetric_volumes_are_refused(start: Start) -> None:
         error = refused(site)
         assert "not connected to hv2" in error.message
         assert error.tr == "11.3"
+
+
+@pytest.mark.tr("R-4.1-03", "R-6.2-13", "R-11.8-01")
+@pytest.mark.parametrize(
+    ("disk", "vm", "said", "section"),
+    [
+        ({"style": "MBR"}, {}, "MBR partition table", "4.1"),
+        ({"boot": True}, {}, "has started from the LUN", "6.2"),
+        ({}, {"replicated": True}, "Hyper-V Replica", "11.8"),
+        ({}, {"fibre_channel": True}, "virtual Fibre Channel", "11.8"),
+        ({}, {"disks": (VmDisk("\\\\files\\vms\\x.vhdx", "SCSI", 0, 0),)}, "SMB share", "11.8"),
+    ],
+)
+def test_what_the_lab_s_hosts_never_tell_is_refused_too(
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    disk: dict[str, Any],
+    vm: dict[str, Any],
+    said: str,
+    section: str,
+) -> None:
+    """MBR, SAN boot, replication, Fibre Channel and SMB, as hosts tell of them: refused with what and why."""
+    disks, machines = SnapDrive.collect_disks, HyperV.collect_vms
+    monkeypatch.setattr(SnapDrive, "collect_disks", lambda *a: [replace(one, **disk) for one in disks(*a)])
+    monkeypatch.setattr(HyperV, "collect_vms", lambda *a: [replace(one, **vm) for one in machines(*a)])
+    lab = start("two-node-cluster-2012")
+    with smhvlab.site.connect(lab.profile) as site:
+        site.create_dataset("Set", ["sql01"])
+        with pytest.raises(NotAllowed, match=said) as caught:
+            site.backup("Set").plan()
+        assert caught.value.tr == section
+
+
+@pytest.mark.tr("R-9-06", "R-9-07", "R-AP-01")
+def test_a_host_or_an_array_without_what_it_takes_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No licence for clones, no hardware provider: refused, and never replaced by another provider or type."""
+    _, site = broken(start, "")
+    with site:
+        wire = site.tools().rest
+        wire.wait([wire.remove(LicensePackage(name="flexclone"))])
+        error = refused(site)
+        assert "no licence for flexclone" in error.message
+        assert site.backup("Set", consistency="crash").plan()
+        monkeypatch.setattr("smhvlab.vss.PROVIDER", "00000000-0000-0000-0000-000000000000")
+        error = refused(site)
+        assert "no Data ONTAP VSS hardware provider" in error.message
 
 
 @pytest.mark.tr("R-12-01", "R-12-02", "R-12-12")
