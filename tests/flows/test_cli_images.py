@@ -50,4 +50,3 @@ def test_a_file_is_restored_and_a_line_of_the_tr_is_planned(stock: Stock) -> Non
     assert "no undo from here on" in told["text"]
     assert ran(stock, "line", "get-backup -server hv1")[0]["BackupName"] == stock.backup
     assert stock.site.tools().snapinfo.backups() == changes
-    assert ran(stock, "verify", stock.backup, "--no-databases", "--yes")["result"]["marked"] is False

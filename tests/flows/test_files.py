@@ -59,6 +59,7 @@ def test_what_cannot_be_restored_is_refused_before_anything_is_made(stock: Stock
     assert stock.site.log.counts().changes == before
 
 
+@pytest.mark.long
 def test_a_file_that_no_disk_or_several_disks_hold_is_told_and_nothing_is_left(stock: Stock) -> None:
     """The folder SQL is on every disk; a file of one name on two of them needs the disk's number."""
     site = stock.site

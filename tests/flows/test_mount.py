@@ -54,6 +54,7 @@ def test_an_image_that_was_not_recovered_is_a_warning(stock: Stock) -> None:
     assert picture(site) == before
 
 
+@pytest.mark.long
 def test_two_mounts_of_one_backup_stand_side_by_side(stock: Stock) -> None:
     """Each has a path, a disk signature and a clone of its own; a name that fits both is refused."""
     site, name = stock.site, stock.backup
@@ -114,6 +115,7 @@ def test_what_cannot_be_mounted_is_refused(stock: Stock) -> None:
     assert site.log.counts().changes == before
 
 
+@pytest.mark.long
 def test_a_mount_whose_disk_does_not_arrive_leaves_nothing(stock: Stock) -> None:
     """Everything is taken back: no clone, no map, no folder."""
     site, name = stock.site, stock.backup

@@ -95,6 +95,7 @@ def test_a_disk_with_another_guid_is_no_disk_of_the_backup(stock: Stock) -> None
     site.restore(stock.backup, "app01", verify_snapshot=False).plan()
 
 
+@pytest.mark.long
 @pytest.mark.tr("R-10-05")
 def test_a_safety_backup_leads_back_to_the_state_before_the_restore(site: Site, lab: labs.Lab) -> None:
     """The rows that the restore took are in it, and it is restored like any other backup."""
