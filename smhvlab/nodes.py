@@ -134,10 +134,12 @@ class Nodes:
             return nodes[0].name
         folder = str(records[0]["SnapInfoPath"]).rstrip("\\")
         for path in (folder, folder[:3]):
-            running = [node.host.begin("Test-Path", {"LiteralPath": path}) for node in nodes]
-            for node, one in zip(nodes, running, strict=True):
-                if node.host.collect([one])[0][0]:
-                    return node.name
+            for node in nodes:
+                try:
+                    if node.host.run("Test-Path", {"LiteralPath": path})[0]:
+                        return node.name
+                except ConnectionFailed:
+                    continue  # it went down a moment ago, and the cluster does not know it yet
         return nodes[0].name
 
     def look_again(self) -> None:

@@ -62,7 +62,7 @@ def gather(site: Protection) -> Facts:
     for reader in readers:
         reader.wave.collect()
         reader.programs()
-    now = site.now()
+    now = readers[0].wire.now()
     hosts = tuple(reader.host() for reader in readers)
     datasets, backups, known = _plans(site, now, Facts(now=now, hosts=hosts).era)
     return Facts(
@@ -95,7 +95,7 @@ def _plans(site: Protection, now: datetime, era: str) -> tuple[tuple[p.Dataset, 
         datasets = snapinfo.datasets()
         catalogue = snapinfo.catalogue()
         policies = PolicyStore(snapinfo).policies()
-    except (NotFound, PowerShellError):
+    except (NotFound, PowerShellError, ConnectionFailed):
         return (), (), False
     by_dataset: dict[str, list[p.Policy]] = {}
     sizes = {d.name.casefold(): len(d.members) for d in datasets}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 import smhvlab.site
+from labenv import lab as labs
 from labenv.lab import Lab
 from smhvlab import cli
 from smhvlab.site import Site
@@ -96,3 +99,22 @@ def test_the_dashboard_of_a_site(site: Site) -> None:
     assert panel.error is None
     assert panel.overview.protection().set_index("vm").loc["sql01", "state"] == "late"
     assert "! late" in panel.render()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("era", ["2008r2", "2012", "2022"])
+def test_a_new_cluster_of_each_era_has_no_errors(era: str, tmp_path: Path) -> None:
+    """Every part of every node is read, the rules of the era hold, and what is found is no error."""
+    text = (files("labenv") / "topologies" / "two-node-cluster.toml").read_text("utf-8")
+    file = tmp_path / "cluster.toml"
+    file.write_text(text.replace('era = "2012"', f'era = "{era}"'), "utf-8")
+    with labs.start(str(file)) as lab, smhvlab.site.connect(lab.profile, read_only=True) as site:
+        facts = site.facts()
+        assert {host.name: dict(host.unknown) for host in facts.hosts} == {"hv1": {}, "hv2": {}}
+        assert facts.era == era
+        (cluster,) = facts.clusters
+        assert cluster.quorum
+        assert [csv.path for csv in cluster.csvs] == ["C:\\ClusterStorage\\Volume1"]
+        assert all(facts.luns(vm) for vm in facts.vms)
+        assert [f for f in site.findings(facts) if f.rule.severity == "error"] == []
+        assert ("csv-owners" in {f.rule.id for f in site.findings(facts)}) is (era == "2008r2")

@@ -65,18 +65,18 @@ FOUND = {
 
 
 @pytest.fixture(scope="module")
-def _messy() -> Iterator[labs.Lab]:
+def messy_lab() -> Iterator[labs.Lab]:
     with labs.start("messy") as lab:
         yield lab
 
 
 @pytest.fixture
-def messy(_messy: labs.Lab) -> Iterator[Site]:
+def messy(messy_lab: labs.Lab) -> Iterator[Site]:
     """A site of the topology ``messy`` as it was when it was first started."""
-    _messy.restore("fresh")
-    with smhvlab.site.connect(_messy.profile) as site:
+    messy_lab.restore("fresh")
+    with smhvlab.site.connect(messy_lab.profile) as site:
         yield site
-    assert _messy.status()["failures"] == []
+    assert messy_lab.status()["failures"] == []
 
 
 @pytest.mark.tr("R-4.1-02", "R-5.3-01", "R-5.3-02", "R-5.4-12", "R-5.4-14", "R-5.4-15", "R-6.1-05", "R-6.2-10")
@@ -94,6 +94,15 @@ def test_a_messy_site_is_seen_through_and_mended(messy: Site) -> None:
     assert set(before["id"]) - set(after["id"]) == mended
     assert mended >= {"redirected", "services-run", "integration-services", "native-unmap-off", "lun-reservation"}
     assert set(after["id"]) <= set(before["id"])
+
+
+def test_a_host_that_is_down_is_a_finding(messy_lab: labs.Lab, messy: Site) -> None:
+    """Who is called at night gets an answer: the silent host is named, and the rest of the site is looked at."""
+    messy_lab.host("hv2").power_off()
+    found = messy.advise()
+    assert list(found[found["id"] == "host-answers"]["object"]) == ["hv2"]
+    assert "ports-open" not in set(found["id"])  # it was hv2's
+    assert {"dotnet-35", "snapinfo-not-on-csv"} <= set(found["id"])
 
 
 def test_mending_is_undone(messy: Site) -> None:

@@ -82,7 +82,7 @@ def dataset_holds_lun(facts: Facts) -> Iterator[Hit]:
         for lun in luns:
             missing = [vm.name for vm in facts.vms_on[lun] if vm.id not in members]
             if missing:
-                yield Hit(f"{dataset.name} {lun.name}", f"{listed(missing)} on the same LUN is not in it.")
+                yield Hit(f"{dataset.name} {lun.name}", f"Not in it, though on the same LUN: {listed(missing)}.")
 
 
 @rule(

@@ -251,7 +251,7 @@ def verified_backup(facts: Facts) -> Iterator[Hit]:
     for dataset in facts.datasets:
         mine = [backup for backup in facts.backups if backup.dataset == dataset.name]
         if mine and not any(backup.verified for backup in mine):
-            yield Hit(dataset.name, f"None of its {len(mine)} backups was verified.")
+            yield Hit(dataset.name, f"No backup of {len(mine)} was verified.")
 
 
 @rule(
