@@ -8,11 +8,13 @@ from datetime import timedelta
 
 import pytest
 
+import smhvlab.site
 from labenv.lab import Lab
 from smhvlab.errors import NotAllowed, PowerShellError
 from smhvlab.scheduler import Scheduler
 from smhvlab.site import Site
 from smhvlab.tasks import FOLDER
+from tests.flows.conftest import Start
 
 POLICY = """
 name = "{name}"
@@ -239,3 +241,18 @@ def test_policies_are_tasks_of_the_host(apps: Site) -> None:
     with pytest.raises(PowerShellError) as caught:
         host.run("Register-ScheduledTask", {"TaskName": "x", "TaskPath": FOLDER, "Xml": "<Task"})
     assert caught.value.error_id == "HRESULT 0x8004131a"
+
+
+@pytest.mark.tr("R-12-08", "R-6.3-01")
+@pytest.mark.parametrize("era", ["2012", "2022"])
+def test_a_policy_s_backup_is_application_consistent_in_every_era(start: Start, era: str) -> None:
+    """What makes it consistent is chosen by the hosts; name, tag and retention are the policy's."""
+    lab = start(f"standalone-{era}")
+    with smhvlab.site.connect(lab.profile) as site:
+        site.create_dataset("Apps", ["app01"])
+        site.set_policy(policy("hourly").replace("crash", "application"))
+        done = site.backup("Apps", policy="hourly").run_sync().result
+        (backup,) = site.tools().snapinfo.backups()
+    assert (backup.policy, backup.consistency) == ("hourly", "application")
+    assert backup == done.backup.backup
+    assert ("DiskShadow" in backup.engine) == (era == "2012")
