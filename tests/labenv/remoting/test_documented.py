@@ -17,8 +17,8 @@ TABLE = Signatures.load()
 CMDLET = re.compile(r"[A-Z][a-z]+-[A-Z][A-Za-z]+\Z")
 OWN = {"Invoke-SmhvGuestCheck"}
 """The functions of the module that smhvlab ships."""
-HEADERS = {"Content-Type", "User-Agent", "Accept-Encoding"}
-"""Names of HTTP headers look alike."""
+ELSEWHERE = {"Syntax", "get"}
+"""Calls that send no cmdlet: what a user may type of SnapManager's own commands, and HTTP headers."""
 PROVIDERS = {
     "Get-Item": "CodeSigningCert DnsName DocumentEncryptionCert Eku ExpiringInDays SSLServerAuthentication",
     "New-Item": "ApplicationName Authentication CertificateThumbprint ConnectionURI OptionSet Port SessionOption "
@@ -26,15 +26,14 @@ PROVIDERS = {
     "Remove-Item": "DeleteKey",
 }
 """Documented parameters that only the certificate and WS-Management drives add, which the lab has not."""
-SMHV = "magics.py"
-"""Speaks the cmdlets of SnapManager itself, which are not sent to any host."""
 
 
 def _calls() -> Iterator[tuple[str, ast.Call]]:
     for path in sorted((ROOT / "smhvlab").rglob("*.py")):
-        if path.name != SMHV:
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                if isinstance(node, ast.Call):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if called not in ELSEWHERE:
                     yield f"{path.relative_to(ROOT)}:{node.lineno}", node
 
 
@@ -45,7 +44,7 @@ def _sent() -> Iterator[tuple[str, str, list[str]]]:
         for index, value in enumerate(values):
             if not (isinstance(value, ast.Constant) and isinstance(value.value, str)):
                 continue
-            if CMDLET.match(value.value) and value.value not in HEADERS:
+            if CMDLET.match(value.value):
                 following = values[index + 1] if index + 1 < len(values) else None
                 keys = following.keys if isinstance(following, ast.Dict) else []
                 yield where, value.value, [k.value for k in keys if isinstance(k, ast.Constant)]  # type: ignore[misc]
