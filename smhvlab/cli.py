@@ -141,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--resume", metavar="RUN", help="go on with a run")
     what.add_argument("--undo", metavar="RUN", help="undo a run")
     what.add_argument("--all", action="store_true", help="undo every run that can be undone, resume the others")
+    cli_dr.add_to_doctor(doctor)
     return parser
 
 
@@ -369,7 +370,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from smhvlab.doctor import unfinished
     from smhvlab.leftovers import leftovers
 
-    with _connect(options) as site:
+    with cli_dr.mendable(options, _connect) as site:
         waiting = unfinished(site.name, folder=site.journals)
         if options.all:
             chosen = {w.run: "undo" if "undo" in w.allowed else "resume" for w in waiting if w.allowed}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +27,7 @@ def add(to: Verbs) -> None:
             with to.connect(options) as site:
                 if not options.partner:
                     return to.carry_out(make(site, options), options)
-                here, options.site = options.site, options.partner
-                with to.connect(options) as other:
-                    options.site = here
+                with to.connect(argparse.Namespace(**{**vars(options), "site": options.partner})) as other:
                     couple(other, site)
                     return to.carry_out(make(site, options), options)
 
@@ -134,3 +134,24 @@ def _runbook(to: Verbs) -> Command:
         return 0
 
     return command
+
+
+def add_to_doctor(doctor: argparse.ArgumentParser) -> None:
+    """What the doctor needs for flows over two sites, and for runbooks."""
+    doctor.add_argument("--partner", default="", help="the other site, for runs of disaster recovery")
+    doctor.add_argument("--journals", default="", metavar="FOLDER", help="of a runbook's run (default: the site's own)")
+
+
+@contextmanager
+def mendable(options: argparse.Namespace, connect: Callable[[argparse.Namespace], Site]) -> Iterator[Site]:
+    """The site of the options, with its partner and journals if they are named."""
+    from smhvlab.dr import couple
+
+    with ExitStack() as stack:
+        site = stack.enter_context(connect(options))
+        if options.journals:
+            site.profile = replace(site.profile, journals=Path(options.journals))
+        if options.partner:
+            other = argparse.Namespace(**{**vars(options), "site": options.partner})
+            couple(stack.enter_context(connect(other)), site)
+        yield site

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from smhvlab.dr import DrProcedure, homes_by_vm, life_of, serving_svm, snapinfo_lun
+from smhvlab.dr import DrProcedure, homes_by_vm, life_of, require_standalone, serving_svm, snapinfo_lun
 from smhvlab.dr_failover import DatabaseFound, FailedOver, check_databases
 from smhvlab.dr_snapinfo import BACKUP_COPY, merge_catalogues
 from smhvlab.errors import NotAllowed, NotFound
@@ -117,6 +117,7 @@ class Failback(DrProcedure[FailbackState]):
             NotAllowed: the other site does not answer, no volume is mirrored from it, a mirror is not healthy, a mount
                 point is taken, or a VM is registered here already.
         """
+        require_standalone(self.site)
         life = life_of(self.other)
         if not (life.array and life.hosts):
             raise NotAllowed(

@@ -8,7 +8,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from smhvlab.dr import DrProcedure, Fence, lift_fence, put_fence, serving_svm, survey_fence
+from smhvlab.dr import DrProcedure, Fence, lift_fence, put_fence, require_standalone, serving_svm, survey_fence
 from smhvlab.dr_images import (
     Image,
     Manner,
@@ -142,6 +142,7 @@ class Failover(DrProcedure[FailoverState]):
             NotAllowed: both sites are alive, a named backup's data did not arrive, a VM is here already, a mount point
                 is taken, or a transfer is under way.
         """
+        require_standalone(self.site)
         replication = self.replication
         known = mirrored_backups(replication, self.snapinfo.backups())
         chosen = choose_backups(known, self.backups)

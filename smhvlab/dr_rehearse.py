@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
 
-from smhvlab.dr import DrProcedure, serving_svm
+from smhvlab.dr import DrProcedure, require_standalone, serving_svm
 from smhvlab.dr_failover import DatabaseFound, check_databases
 from smhvlab.dr_images import (
     Image,
@@ -141,6 +141,7 @@ class Rehearsal(DrProcedure[RehearsalState]):
         Raises:
             NotFound: there is no such mirror, or it holds no Snapshot copy that SMHV took.
         """
+        require_standalone(self.site)
         replication = self.replication
         mirror = replication.of_source(self.volume)
         volume = self.storage.volume(mirror.destination.volume, svm=mirror.destination.svm)

@@ -76,7 +76,7 @@ def run(
     except PapermillExecutionError as error:
         failure = RunbookFailed(
             f"The runbook {name} stopped: {error.ename}: {error.evalue.splitlines()[0] if error.evalue else ''}",
-            next_action=f"Read {target}; smhvlab doctor tells what its flows left.",
+            next_action=f"Read {target}. What its flows left: smhvlab doctor --site ... --journals {folder}.",
         )
     report = _report(target)
     journals = tuple(sorted(folder.rglob("*.jsonl")))

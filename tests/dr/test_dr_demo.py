@@ -10,6 +10,7 @@ from smhvlab.dr_demo import DrDemo, disaster_of
 from smhvlab.errors import NotAllowed
 
 
+@pytest.mark.long
 def test_every_stage_is_measured(pair: SitePair, lab: Lab) -> None:
     """Rows survive but for the transactions after the last replicated backup; only changed blocks travel back."""
     told: list[str] = []

@@ -174,8 +174,8 @@ def mend(lab: labs.Lab, case: Case, *, prefer: str) -> None:
     ("name", "step", "phase", "prefer"),
     [
         ("failover", "break_mirrors", Phase.AFTER, "resume"),
-        ("reverse", "disconnect", Phase.AFTER, "undo"),
-        ("failback", "connect", Phase.AFTER, "resume"),
+        pytest.param("reverse", "disconnect", Phase.AFTER, "undo", marks=pytest.mark.long),
+        pytest.param("failback", "connect", Phase.AFTER, "resume", marks=pytest.mark.long),
     ],
 )
 def test_killed_beside_the_point_of_no_return(ready: labs.Lab, name: str, step: str, phase: Phase, prefer: str) -> None:

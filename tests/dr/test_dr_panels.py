@@ -79,3 +79,18 @@ def test_a_run_keeps_notebook_report_and_journals_together(
     (home.parent / "00_start_here.ipynb").touch()
     assert main(["run", "dr/book", "-p", "rows", "--json"]) == 1
     assert "is no parameter" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_the_verbs_take_two_sites(pair: SitePair, lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plan over both sites from a terminal, then the run; the doctor looks into the journals that are named."""
+    prepare(pair)
+    backup(pair)
+    kill_primary(lab)
+    both = ["--site", f"{lab.profile}#B", "--partner", f"{lab.profile}#A"]
+    assert main(["connect-snapinfo", *both, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [question["key"] for question in told["accept"]] == ["primary-down"]
+    assert main(["connect-snapinfo", *both, "--json", "--yes", "--accept", "primary-down"]) == 0
+    assert json.loads(capsys.readouterr().out)["result"]["merged"]
+    assert main(["doctor", *both, "--journals", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []

@@ -68,6 +68,7 @@ def _volumes(pair: SitePair) -> list[object]:
     return [storage.volume(name, svm="svm2") for name in ("vm_sql01", "vm_shared")]
 
 
+@pytest.mark.long
 @pytest.mark.tr("R-8-12")
 def test_a_destroyed_site_gets_everything_on_new_storage(pair: SitePair, lab: Lab) -> None:
     """Volumes of the first site are gone: they are initialised from the second, everything travels."""
@@ -94,6 +95,7 @@ def test_a_destroyed_site_gets_everything_on_new_storage(pair: SitePair, lab: La
     assert {str(m.destination) for m in normal.mirrors} >= {"svm2:vm_shared", "svm2:vm_sql01"}
 
 
+@pytest.mark.long
 @pytest.mark.tr("R-8-13")
 def test_without_the_extra_update_what_was_written_since_is_lost(pair: SitePair, lab: Lab) -> None:
     """Left out, the forced update costs the rows since the last transfer; the plan asks whether that is meant."""
@@ -109,6 +111,7 @@ def test_without_the_extra_update_what_was_written_since_is_lost(pair: SitePair,
     assert rows(lab) == each(15)
 
 
+@pytest.mark.long
 def test_a_second_disaster_in_the_middle_of_the_failback(pair: SitePair, lab: Lab) -> None:
     """The second site dies after the data went back: the first fails over to the backup that arrived with them."""
     fail_over(pair, lab)

@@ -19,7 +19,7 @@ DOWN = {"primary-down"}
 
 
 @pytest.mark.tr("R-8-04", "R-8-06", "R-8-08", "R-8-09", "R-8-11")
-@pytest.mark.parametrize("manner", ["today", "tr"])
+@pytest.mark.parametrize("manner", ["today", pytest.param("tr", marks=pytest.mark.long)])
 def test_rows_are_those_of_the_last_replicated_backup(pair: SitePair, lab: Lab, manner: str) -> None:
     """Load runs to the disaster; afterwards every ledger is whole and as of the last backup that was carried over."""
     prepare(pair)
@@ -47,6 +47,7 @@ def test_rows_are_those_of_the_last_replicated_backup(pair: SitePair, lab: Lab, 
         there.dr.failover().plan()
 
 
+@pytest.mark.long
 @pytest.mark.tr("R-8-07")
 def test_several_luns_of_a_volume_end_broken_off(pair: SitePair, lab: Lab) -> None:
     """The TR's other end state: of a volume with two LUNs each is restored by itself; the mirror is broken off."""
@@ -89,6 +90,7 @@ def test_nothing_but_replicated_bytes_is_used(pair: SitePair, lab: Lab, tmp_path
     assert rows(lab) == each(10)
 
 
+@pytest.mark.long
 @pytest.mark.tr("R-8-11")
 def test_an_active_second_site_keeps_its_own_catalogue(pair: SitePair, lab: Lab) -> None:
     """Both catalogues are there afterwards; a dataset that is on both keeps the second site's members."""
@@ -144,6 +146,7 @@ def test_half_dead_sites_are_fenced(pair: SitePair, lab: Lab) -> None:
     assert rows(lab) == each(10)
 
 
+@pytest.mark.long
 def test_hosts_whose_storage_is_gone_are_switched_off(pair: SitePair, lab: Lab) -> None:
     """The VMs of the first site whose disks are gone are off afterwards, so that they cannot come back beside ours."""
     prepare(pair)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.dr import SitePair
+from smhvlab.dr import SitePair, require_standalone
 from smhvlab.dr_protect import ProtectReplication
 from smhvlab.errors import NotAllowed, OntapError
 from smhvlab.replication import Replication, common_copy, seconds, update_after_backup
@@ -107,3 +109,10 @@ def test_durations_are_read() -> None:
     assert [seconds(text) for text in ("PT0S", "PT8H35M42S", "P1DT1S", None)] == [0, 30942, 86401, None]
     with pytest.raises(ValueError, match="no duration"):
         seconds("8 hours")
+
+
+def test_a_failover_cluster_is_refused_with_what_it_would_need() -> None:
+    """These flows register VMs on a stand-alone host; a cluster would need disks and roles, and is told so."""
+    cluster: Any = SimpleNamespace(name="B", tools=lambda: SimpleNamespace(nodes=SimpleNamespace(cluster="hvc2")))
+    with pytest.raises(NotAllowed, match="failover cluster hvc2"):
+        require_standalone(cluster)
