@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
@@ -156,13 +156,13 @@ class Collection:
                 filters.append(parse_filter(full, field.kind, text, choices=field.choices))
         return filters
 
-    def visible(self, call: Call) -> list[Any]:
+    def visible(self, call: Call) -> Iterable[Any]:
         """Records that the caller may see: those of the SVM that the request is confined to, if any."""
         records = self.records(call)
         if call.svm is None or self.svm_field not in self.by_name:
-            return list(records)
+            return records
         allowed = (call.svm, None) if self.shared else (call.svm,)
-        return [record for record in records if self.value(record, self.svm_field) in allowed]
+        return (record for record in records if self.value(record, self.svm_field) in allowed)
 
     def select(self, records: Iterable[Any], filters: Sequence[Filter]) -> list[Any]:
         """The records that pass every filter."""
@@ -182,14 +182,14 @@ class Collection:
             else:
                 yield record
 
-    def within(self, call: Call, parents: Mapping[str, str]) -> list[Any]:
+    def within(self, call: Call, parents: Mapping[str, str]) -> Iterable[Any]:
         """Visible records below the given parents (keys of the path; ``*`` is any)."""
         if not parents:
             return self.visible(call)
         filters = [
             parse_filter(name, Kind.TEXT, text if "*" in text else f'"{text}"') for name, text in parents.items()
         ]
-        return self.select(self.visible(call), filters)
+        return self.matching(self.visible(call), filters)
 
     def find(self, call: Call, parents: Mapping[str, str], values: Sequence[str]) -> Any:
         """The record with the given keys; raises what ``not_found`` says."""
@@ -311,14 +311,14 @@ class Collection:
         order = parse_order(call.general.get("order_by", ""))
         pool = self.within(call, parents)
         if not order:
-            pool, marked = self._from_mark(call, pool)
+            pool, marked = self._from_mark(call, parents, pool)
             return self.page(call, self.matching(pool, filters), wanted, path=self._listed_at(call), marked=marked)
         for name, _ in order:
             if self.find_field(name) is None:
                 raise invalid_value(name, "order_by", "field,...")
         ordered = put_in_order(self.select(pool, filters), order, self._order_value)
-        ordered, marked = self._from_mark(call, ordered)
-        return self.page(call, ordered, wanted, path=self._listed_at(call), marked=marked)
+        rest, marked = self._from_mark(call, parents, ordered)
+        return self.page(call, rest, wanted, path=self._listed_at(call), marked=marked)
 
     def _order_value(self, record: Any, name: str) -> Any:
         values = self.filter_values(record, name)
@@ -366,14 +366,20 @@ class Collection:
             answer["_links"] = links
         return Reply(200, answer)
 
-    def _from_mark(self, call: Call, records: list[Any]) -> tuple[list[Any], bool]:
+    def _from_mark(self, call: Call, parents: Mapping[str, str], records: Iterable[Any]) -> tuple[Iterable[Any], bool]:
         """The records from the one on that the link to this page names, if it is still there."""
         marks = {key: call.query[f"start.{key}"] for key in self.keys if f"start.{key}" in call.query}
-        if marks:
-            for index, record in enumerate(records):
-                if all(str(self.value(record, key)) == text for key, text in marks.items()):
-                    return records[index:], True
-        return records, False
+        if not marks:
+            return records, False
+        table = self.keyed()
+        first = None if table is None else table.get(next(iter(marks.values())))
+        if first is not None and self._is_within(call, parents, first):
+            return dropwhile(lambda record: record is not first, records), True
+        every = list(records)
+        for index, record in enumerate(every):
+            if all(str(self.value(record, key)) == text for key, text in marks.items()):
+                return every[index:], True
+        return every, False
 
     # bodies -----------------------------------------------------------------------------------------------------------
 

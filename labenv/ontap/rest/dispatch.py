@@ -126,7 +126,7 @@ class Dispatcher:
     def _unfinished(call: Call, route: Route) -> bool:
         collection = route.collection
         filters = collection.parse_filters(call, known=collection.known("GET"))
-        records = collection.select(collection.within(call, route.parents), filters)
+        records = collection.matching(collection.within(call, route.parents), filters)
         return any(collection.unfinished(record) for record in records)
 
     # creating ---------------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Snapshots(Collection):
     def records(self, call: Call) -> Iterable[r.Snapshot]:
         return self.core.snapshots.values()
 
-    def within(self, call: Call, parents: Mapping[str, str]) -> list[Any]:
+    def within(self, call: Call, parents: Mapping[str, str]) -> Iterable[Any]:
         uuid = parents.get("volume.uuid", "*")
         if "*" in uuid:
             return super().within(call, parents)

@@ -177,6 +177,7 @@ FIELDS: tuple[Field, ...] = (
         Kind.SIZE,
         read=lambda core, v: usage(core, v).shared if v.clone else None,
     ),
+    Field("flexcache_endpoint_type", read=lambda core, v: "none", choices=("none", "cache", "origin")),
     *(
         Field(name, kind, read=_extra_reader(name), create=True, modify=True, choices=CHOICES.get(name, ()))
         for name, kind in EXTRA.items()
