@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,14 @@ def _server(
         apps[listener.getsockname()[:2]] = app
 
     async def dispatch(scope: Any, receive: Any, send: Any) -> None:
+        async def dated(message: Any) -> None:
+            if message["type"] == "http.response.start":  # the clocks of hosts and arrays are the lab's
+                date = format_datetime(site.clock.time, usegmt=True).encode()
+                message = {**message, "headers": [*message.get("headers", ()), (b"date", date)]}
+            await send(message)
+
         if scope["type"] == "http":
-            await apps[tuple(scope["server"])](scope, receive, send)
+            await apps[tuple(scope["server"])](scope, receive, dated)
 
     server = _Server(
         uvicorn.Config(
@@ -203,6 +210,7 @@ def _server(
             lifespan="off",
             log_level="critical",
             access_log=False,
+            date_header=False,
             timeout_keep_alive=300,
             timeout_graceful_shutdown=1,
             h11_max_incomplete_event_size=1 << 20,

@@ -1,4 +1,4 @@
-"""What a shadow copy set left behind on its site: events of the hosts, changes on the array, states of the writers.
+"""What a shadow copy set left behind on its site: events of the hosts, requests, changes on the array, writers' states.
 
 Only what any real site tells is asked by default: the Application, Hyper-V and System logs of each node, the array's
 audit log, and the times of its Snapshot copies. A host that also keeps a trace of VSS can be asked for that (TR 9).
@@ -7,23 +7,20 @@ audit log, and the times of its Snapshot copies. A host that also keeps a trace 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from smhvlab.errors import NotFound, OntapError, PowerShellError
 from smhvlab.evidence import WriterState
 from smhvlab.nodes import Node
+from smhvlab.shadowsigns import Lane, ShadowLog, Sign, budgets, commits
 from smhvlab.storage import Storage, VolumeRef
 from smhvlab.vss import COMMITTED, REFUSED, TOO_LATE, Vss
 
 if TYPE_CHECKING:
     from smhvlab.tables import Tools
-
-HOLD, FREEZE = 10.0, 60.0
-"""Seconds for which VSS holds writes at most, and which writers allow from Freeze to Thaw (TR 9)."""
+    from smhvlab.wires.log import WireEntry
 
 TRACE: Final = "SmhvLab-VSS-Trace"
 """Log in which a host traces every step of VSS; hosts that do not keep it simply lack it."""
@@ -33,104 +30,10 @@ _WORKER: Final = "Microsoft-Windows-Hyper-V-Worker-Admin"
 _NOTHING: Final = frozenset({"NoMatchingEventsFound", "NoMatchingLogsFound", "NoMatchingProvidersFound"})
 _LONGEST, _BEFORE, _AFTER = timedelta(hours=1), timedelta(minutes=2), timedelta(minutes=1)
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ASKED: Final = frozenset({"diskshadow.exe", "Checkpoint-VM", "Remove-VMSnapshot"})
+"""What a requestor starts on a host, alone or as the second half of a pair."""
+
 _HARMLESS: Final = frozenset({8194, 8224})  # callback denied, and VSS going idle: in the log of most healthy hosts
-
-
-class Lane(StrEnum):
-    """Who did something."""
-
-    REQUESTOR = "requestor, VSS"
-    WRITERS = "writers"
-    GUEST = "guest"
-    PROVIDER = "provider"
-    ARRAY = "array"
-
-
-@dataclass(frozen=True)
-class Sign:
-    """One thing that a site tells of a set.
-
-    Attributes:
-        node: the host, or the storage cluster.
-        start: when it began; the same as ``end`` for a moment.
-        source: which log told it, e.g. ``Navssprv 4089``.
-        set_id: the shadow copy set that it names, "" if none.
-    """
-
-    node: str
-    lane: Lane
-    title: str
-    start: datetime
-    end: datetime
-    source: str
-    failed: bool = False
-    detail: str = ""
-    set_id: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """How long it took."""
-        return (self.end - self.start).total_seconds()
-
-
-class Verdict(StrEnum):
-    """How a phase stands against its budget."""
-
-    WITHIN = "within"
-    OVER = "over"
-    UNTOLD = "not told"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """A phase that VSS gives so much time and no more (TR 9).
-
-    Attributes:
-        spent: seconds that it took; None: no log tells it.
-        exact: False if it took at least ``spent``.
-        start: when it began, None if no log tells.
-        why: where the figure comes from.
-    """
-
-    node: str
-    title: str
-    limit: float
-    spent: float | None
-    exact: bool
-    start: datetime | None
-    verdict: Verdict
-    why: str
-    set_id: str = ""
-
-
-@dataclass(frozen=True)
-class ShadowLog:
-    """What was found about the sets of a span of time.
-
-    Attributes:
-        signs: in the order of their time.
-        notes: what could not be read, or is told by no log of the site.
-    """
-
-    start: datetime
-    end: datetime
-    signs: tuple[Sign, ...]
-    budgets: tuple[Budget, ...]
-    writers: tuple[WriterState, ...]
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """What went wrong, a line each: phases over their budget, writers that failed, errors in their order."""
-        over = [f"{b.title} on {b.node}: {b.why}" for b in self.budgets if b.verdict is Verdict.OVER]
-        writers = [f"{w.writer} on {w.host}: {w.state}, {w.error}" for w in self.writers if has_failed(w)]
-        return (*over, *writers, *(f"{s.source} on {s.node}: {s.title}" for s in self.signs if s.failed))
-
-
-def has_failed(writer: WriterState) -> bool:
-    """Whether a writer has failed at some phase: states 6 to 15."""
-    found = re.match(r"\[(\d+)\]", writer.state)
-    return found is not None and int(found[1]) >= 6
 
 
 # --- reading a site
@@ -194,6 +97,7 @@ def read(
     for node in nodes:
         found = events(node, start, end)
         signs += found
+        signs += asked(tools.rest.log.entries, node.name, start, end)
         if trace:
             traced = steps(node, start, end)
             signs += traced
@@ -203,10 +107,10 @@ def read(
     changes, touched, note = audit(tools, array, start, end)
     signs += [*changes, *copies(tools.storage, array, volumes or touched, start, end)]
     notes += [note] if note else []
-    if not any(_commits(sign) for sign in signs):
+    if not any(commits(sign) for sign in signs):
         notes.append("The hardware provider tells of no set in this time: nothing was frozen or held for one.")
     if not trace:
-        signs += [_frozen(sign) for sign in signs if _commits(sign)]
+        signs += [_frozen(sign) for sign in signs if commits(sign)]
     ended = tuple(writers) if writers is not None else tuple(w for node in nodes for w in Vss(node.host).writers())
     ordered = tuple(sorted(signs, key=lambda s: (s.start, s.end, s.node, list(Lane).index(s.lane), s.title)))
     return ShadowLog(start, end, ordered, tuple(budgets(ordered, ended)), ended, tuple(notes))
@@ -216,6 +120,22 @@ def events(node: Node, start: datetime, end: datetime) -> list[Sign]:
     """What the event logs of a host tell of shadow copies."""
     names = ["Application", "System", _VMMS, _WORKER]
     return [sign for record in _events(node, names, start, end) if (sign := _event(node.name, record)) is not None]
+
+
+def asked(entries: Sequence[WireEntry], node: str, start: datetime, end: datetime) -> list[Sign]:
+    """What this process, as requestor, asked of a host in a span of time: its wire log has the host's own clock."""
+    found = []
+    for entry in entries:
+        what = entry.title.rpartition("| ")[2]
+        if entry.endpoint != node or what not in _ASKED or entry.began is None or entry.ended is None:
+            continue
+        if start - timedelta(seconds=1) <= entry.began <= end:
+            title = f"{what}, {entry.step}" if entry.step else what
+            source = f"wire log, request {entry.number}"
+            found.append(
+                Sign(node, Lane.REQUESTOR, title, entry.began, entry.ended, source, bool(entry.code), entry.request)
+            )
+    return found
 
 
 def newest(tools: Tools) -> datetime | None:
@@ -420,52 +340,3 @@ def _lane(actor: str) -> Lane:
     if "riter" in actor:
         return Lane.WRITERS
     return Lane.PROVIDER if "Provider" in actor else Lane.REQUESTOR
-
-
-# --- budgets
-
-
-def budgets(signs: Sequence[Sign], writers: Iterable[WriterState]) -> list[Budget]:
-    """How the phases that have a budget stand against it, one pair for each set that was committed (TR 9)."""
-    commits = [s for s in signs if _commits(s)]
-    ended = list(writers)
-    found: list[Budget] = []
-    for commit in commits:
-        verdict = Verdict.OVER if commit.failed or commit.seconds > HOLD else Verdict.WITHIN
-        why = f"{commit.source}: the provider took {commit.seconds:.1f} s, {HOLD:.0f} s are allowed"
-        found.append(
-            Budget(
-                commit.node, "CommitSnapshots", HOLD, commit.seconds, True, commit.start, verdict, why, commit.set_id
-            )
-        )
-        last = commit is next(c for c in reversed(commits) if c.node == commit.node)
-        found.append(_freeze(commit, signs, ended if last else []))
-    return found
-
-
-def _commits(sign: Sign) -> bool:
-    return sign.source in (f"Navssprv {COMMITTED}", f"Navssprv {TOO_LATE}") and sign.end > sign.start
-
-
-def _freeze(commit: Sign, signs: Sequence[Sign], writers: Sequence[WriterState]) -> Budget:
-    """Freeze to Thaw around a commit: from a trace; else from what must have been, and from writers that gave up."""
-    title, node = "Freeze to Thaw", commit.node
-    mine = [s for s in signs if s.node == node and s.source == "trace" and s.set_id == commit.set_id]
-    begun = next((s.start for s in mine if s.title.startswith("VSS: Freeze")), None)
-    thawed = next((s.end for s in mine if s.title.endswith(": Freeze to Thaw")), None)
-    given_up = next((s.start for s in mine if s.title == "VSS: abort"), None)
-    if begun is not None and (until := thawed or given_up) is not None:
-        spent = (until - begun).total_seconds()
-        verdict = Verdict.OVER if spent > FREEZE else Verdict.WITHIN
-        why = f"the host's trace: {spent:.1f} s, writers allow {FREEZE:.0f} s"
-        return Budget(node, title, FREEZE, spent, True, begun, verdict, why, commit.set_id)
-    late = [w for w in writers if w.host == node and w.state.startswith("[10]")]
-    least = commit.seconds
-    if late:
-        why = f"{late[0].writer} waited for its thaw longer than it allows ({late[0].state}, {late[0].error})"
-        return Budget(node, title, FREEZE, None, False, None, Verdict.OVER, why, commit.set_id)
-    if commit.failed:
-        why = f"the set was given up at the commit, after at least {least:.1f} s"
-        return Budget(node, title, FREEZE, least, False, commit.start, Verdict.UNTOLD, why, commit.set_id)
-    why = f"at least the commit's {least:.1f} s; no writer gave up, so it was less than {FREEZE:.0f} s"
-    return Budget(node, title, FREEZE, least, False, commit.start, Verdict.WITHIN, why, commit.set_id)

@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from smhvlab.panels import html, theme
 from smhvlab.panels.panel import Panel
 from smhvlab.panels.timeline import PLOTLY
-from smhvlab.shadowlog import Budget, Lane, ShadowLog, Sign, Verdict, has_failed
+from smhvlab.shadowsigns import Budget, Lane, ShadowLog, Sign, Verdict, has_failed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

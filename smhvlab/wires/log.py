@@ -7,6 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from smhvlab.secrets import HIDDEN, Secret
@@ -44,6 +45,7 @@ class WireEntry:
         status: HTTP status (0 if no answer came), or a pipeline's end state ``Completed``, ``Failed``, ``Stopped``.
         code: the wire's error code, "" if it succeeded.
         step: the flow's step that sent it, "" outside a flow.
+        began, ended: by the clock of the endpoint, in whole seconds; None if it did not tell.
     """
 
     number: int
@@ -56,6 +58,8 @@ class WireEntry:
     status: str
     code: str
     step: str
+    began: datetime | None = None
+    ended: datetime | None = None
 
     @property
     def ok(self) -> bool:
@@ -149,6 +153,8 @@ class WireLog:
         status: str,
         code: str = "",
         step: str = "",
+        began: datetime | None = None,
+        ended: datetime | None = None,
     ) -> WireEntry:
         """Record a request that has ended, and tell the listeners."""
         entry = WireEntry(
@@ -162,6 +168,8 @@ class WireLog:
             status=status,
             code=code,
             step=step,
+            began=began,
+            ended=ended,
         )
         with self._lock:
             # Requests that run side by side end in another order than they started in; the log keeps the starts'.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from smhvlab.errors import PowerShellError, SmhvLabError, Unsendable
@@ -88,6 +89,7 @@ class Running:
 
     Attributes:
         title: e.g. ``Checkpoint-VM``.
+        began: when the host took it, by its own clock, in whole seconds.
         output: what it wrote, once collected and if it succeeded.
         error: why it failed, once collected.
     """
@@ -99,6 +101,7 @@ class Running:
     stops_on_error: bool
     deadline: float
     polling: bool = False
+    began: datetime | None = None
     output: Output | None = None
     error: SmhvLabError | None = None
     pipeline: Any = field(default=None, repr=False)

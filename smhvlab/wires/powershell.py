@@ -349,6 +349,7 @@ class PowerShellWire:
         try:
             with self.control.waiting(title):
                 running.pipeline = self._start(text, Sent(self.endpoint.name, title, reads))
+            running.began = self._session().date
         except SmhvLabError as error:
             self._record(running, status="0", response=error.message, code=error.code or type(error).__name__)
             raise
@@ -468,4 +469,6 @@ class PowerShellWire:
             status=status,
             code=code,
             step=self.control.step,
+            began=running.began,
+            ended=self._opened.date if self._opened is not None else None,
         )

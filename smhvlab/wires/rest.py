@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -19,7 +20,7 @@ from smhvlab.profile import StorageEndpoint
 from smhvlab.wires.control import Wire, WireControl, WireRequest
 from smhvlab.wires.log import WireLog
 from smhvlab.wires.ontap_codes import advice
-from smhvlab.wires.transport import LOOK_IT_UP, Sent, explain, was_sent, wrong_password
+from smhvlab.wires.transport import LOOK_IT_UP, Sent, date_of, explain, was_sent, wrong_password
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCATION = "X-Resource-Location"
@@ -108,9 +109,11 @@ class RestAdapter(HTTPAdapter):
         self._control.before(asked)
         number = self._log.start()
         status, summary, code = "0", "", ""
+        ended: datetime | None = None
         try:
             with self._control.waiting(title):
                 response = self._exchange(request, options, sent)
+            ended = date_of(response)
             status, summary = str(response.status_code), _summary(response)
             response = self._judge(response, title, reads)
         except SmhvLabError as error:
@@ -131,6 +134,7 @@ class RestAdapter(HTTPAdapter):
                 status=status,
                 code=code,
                 step=self._control.step,
+                ended=ended,
             )
         self._control.after(asked)
         return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import requests
@@ -27,7 +28,7 @@ from smhvlab.errors import (
 )
 from smhvlab.profile import HostEndpoint
 from smhvlab.secrets import Secret
-from smhvlab.wires.transport import LOOK_IT_UP, Sent, explain, harden, quiet, was_sent, wrong_password
+from smhvlab.wires.transport import LOOK_IT_UP, Sent, date_of, explain, harden, quiet, was_sent, wrong_password
 from smhvlab.wires.values import Credential
 
 CONNECT_SECONDS, READ_SECONDS = 10, 40
@@ -65,6 +66,8 @@ class _OutputKeeper(Serializer):
 class Session:
     """The pool of one wire. Every method raises errors of our tree only.
 
+    ``date``: when the host last answered, by its own clock, in whole seconds; None before, or if it does not tell.
+
     Args:
         endpoint: the host.
         secret: the user's password.
@@ -79,6 +82,7 @@ class Session:
         self._max_runspaces = max_runspaces
         self._wsman: Any = None
         self._pool: Any = None
+        self.date: datetime | None = None
 
     @property
     def can_delegate(self) -> bool:
@@ -204,8 +208,12 @@ class Session:
             )
             session = wsman.transport._build_session()
         harden(session, ca_file=self.endpoint.ca_file, proxy=self._proxy)
+        session.hooks["response"].append(self._heard)
         wsman.transport.session = session
         return wsman
+
+    def _heard(self, response: requests.Response, *_: object, **__: object) -> None:
+        self.date = date_of(response) or self.date
 
     @contextmanager
     def _patience(self, seconds: int) -> Iterator[None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import requests
 import urllib3.exceptions
@@ -72,6 +74,14 @@ def quiet(*loggers: str) -> None:
             logger.addHandler(logging.NullHandler())
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.CRITICAL)
+
+
+def date_of(response: requests.Response) -> datetime | None:
+    """When the other side answered, by its own clock; None if it did not tell."""
+    try:
+        return parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None
 
 
 def was_sent(problem: BaseException) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from labenv.lab import Lab
 from smhvlab.errors import NotFound
 from smhvlab.panels.vsstimeline import VssTimeline
-from smhvlab.shadowlog import Lane, Verdict
+from smhvlab.shadowsigns import Lane, Verdict
 from smhvlab.site import Site
 
 SCRIPT = (
@@ -46,6 +46,10 @@ def test_a_healthy_set_is_read_back_from_events_audit_and_snapshot_copies(site: 
     array = [s.title for s in panel.signs if s.lane is Lane.ARRAY and s.source == "audit log"]
     first, second = (n for n, title in enumerate(array) if title == "Snapshot copy asked for: vm_sql01")
     assert first < array.index("LUN cloned") < array.index("LUN mapped") < second < array.index("LUN deleted")
+    asked = next(s for s in panel.signs if s.lane is Lane.REQUESTOR)
+    assert asked.title == "diskshadow.exe"
+    assert asked.source.startswith("wire log, request ")
+    assert asked.start < commit.start < commit.end < asked.end
     made = [s for s in panel.signs if s.source == "Snapshot copy"]
     assert [s.title.endswith("_backup") for s in made] == [False, True]
     assert {s.set_id for s in made} == {commit.set_id}
@@ -90,6 +94,18 @@ def test_a_guest_that_failed_is_in_its_own_lane(site: Site, lab: Lab) -> None:
     assert [(s.lane, s.source) for s in failed] == [(Lane.GUEST, "VMMS 10102")]
     assert "sql01" in failed[0].title
     assert "Microsoft Hyper-V VSS Writer on hv1: [8] Failed, Retryable error" in panel.log.failed
+
+
+def test_requests_have_the_time_of_the_endpoint_that_answered(site: Site) -> None:
+    """Both wires read the clock of their endpoint from its answers, in whole seconds, without asking for it."""
+    before = site.now()
+    site.sleep(90)
+    site.volumes()
+    site.vms()
+    asked = {entry.title: entry for entry in site.log.entries}
+    for moment in (asked["GET /storage/volumes"].ended, asked["Get-VM"].began, asked["Get-VM"].ended):
+        assert moment is not None
+        assert 89 <= (moment - before).total_seconds() < 100
 
 
 def test_without_any_set_the_next_step_is_named(site: Site) -> None:
