@@ -177,7 +177,7 @@ def _line(to: Verbs) -> Command:
 
         with to.connect(options) as site:
             result = Shell(site, tell=lambda text: print(text, file=sys.stderr)).run(
-                options.text, plan_only=not options.yes
+                options.text, plan_only=not options.yes, accept=options.accept
             )
             if hasattr(result, "to_json"):
                 to.show(result, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from smhvlab.errors import NameTaken, NotAllowed, NotFound
@@ -27,8 +28,11 @@ class Shell:
         self.site = site
         self._tell = tell
 
-    def run(self, text: str, *, plan_only: bool = False) -> Any:
+    def run(self, text: str, *, plan_only: bool = False, accept: Collection[str] = ()) -> Any:
         """Carry out a line; returns a DataFrame, a flow's result, or with -WhatIf (or ``plan_only``) its plan.
+
+        Args:
+            accept: keys of warnings that are accepted besides those that the line accepts itself.
 
         Raises:
             NotFound: no such command, server, VM, backup or Snapshot copy.
@@ -47,7 +51,7 @@ class Shell:
             return commands[line.command](line)
         if line.command in ("sdcli snap create", "sdcli snap delete"):
             return self._snapshot(line, plan_only=plan_only)
-        return self._flow(line, self._made(line), plan_only=plan_only)
+        return self._flow(line, self._made(line), plan_only=plan_only, accept=accept)
 
     # --- reading
 
@@ -134,7 +138,7 @@ class Shell:
             tr="6.8/2",
         )
 
-    def _flow(self, line: Line, flow: Flow[Any], *, plan_only: bool) -> Any:
+    def _flow(self, line: Line, flow: Flow[Any], *, plan_only: bool, accept: Collection[str]) -> Any:
         plan: Plan[Any] = flow.plan()
         if plan_only or line.on("WhatIf"):
             return plan
@@ -147,8 +151,8 @@ class Shell:
         if line.on("Verbose"):
             flow.on_event = told
         agreed = line.on("f") or line.values.get("Confirm") is False
-        accept = {question.key for question in plan.confirmations} if agreed else set()
-        return flow.run_sync(plan=plan, accept=accept).result
+        keys = {question.key for question in plan.confirmations} if agreed else set(accept)
+        return flow.run_sync(plan=plan, accept=keys).result
 
     def _snapshot(self, line: Line, *, plan_only: bool) -> Any:
         """sdcli snap create and delete: of the volumes behind drive letters, all at once."""
