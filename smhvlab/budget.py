@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from smhvlab.errors import NotFound
+from smhvlab.errors import ConfirmationNeeded, NotFound
 from smhvlab.estimate import LIMIT, Forecast, Load, copies_per_backup, forecast, minutes
 from smhvlab.frames import frame
 from smhvlab.nodes import home_of
-from smhvlab.policy import Policy
+from smhvlab.policy import Policy, Retention
 from smhvlab.schedule import Job
 from smhvlab.snapinfo import Dataset
 from smhvlab.storage import VolumeRef
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+LIMIT_KEY: Final = "snapshot-limit"
+"""What has to be accepted to save a policy that will fill a volume."""
+
+_HORIZON: Final = 400
 _POINTS: Final = 120  # of a curve that is drawn; the table is exact
 
 
@@ -151,7 +155,15 @@ def era_of(tools: Tools) -> str:
 def budget(
     tools: Tools, policies: Sequence[Policy], *, begin: datetime, days: float, limit: int | None = None
 ) -> Budget:
-    """The budget of a set of policies on a site as it is now; reads only.
+    """The budget of a set of policies on a site as it is now; reads only. Raises as ``demand``."""
+    loads, present = demand(tools, policies)
+    limits = dict.fromkeys(present, limit or LIMIT)
+    end = begin + timedelta(days=days)
+    return Budget(begin, end, tuple(forecast(loads, begin, end, present=present, limits=limits)))
+
+
+def demand(tools: Tools, policies: Sequence[Policy]) -> tuple[list[Load], dict[str, int]]:
+    """What each policy does to each volume, and how many Snapshot copies the volumes have now.
 
     Raises:
         NotFound: a policy's dataset does not exist.
@@ -187,10 +199,55 @@ def budget(
                 )
             )
     volumes = sorted({place.volume for found in used.values() for place in found}, key=lambda v: v.name)
-    present = {volume.name: len(tools.storage.snapshots(volume)) for volume in volumes}
+    return loads, {volume.name: len(tools.storage.snapshots(volume)) for volume in volumes}
+
+
+def room_for(tools: Tools, policy: Policy, others: Sequence[Policy], *, begin: datetime, limit: int | None) -> None:
+    """Refuse a policy under which a volume that would hold without it does not hold for the next 400 days (TR 6.3).
+
+    Raises:
+        ConfirmationNeeded: with the date, and with the largest number of backups that fits.
+    """
+    if policy.schedule is None or not policy.enabled or policy.removed:
+        return
+    loads, present = demand(tools, [*others, policy])
     limits = dict.fromkeys(present, limit or LIMIT)
-    end = begin + timedelta(days=days)
-    return Budget(begin, end, tuple(forecast(loads, begin, end, present=present, limits=limits)))
+    end = begin + timedelta(days=_HORIZON)
+    before = [load for load in loads if load.policy != policy.name]
+    mine = [load for load in loads if load.policy == policy.name]
+    without = {f.volume for f in forecast(before, begin, end, present=present, limits=limits) if f.breaks is not None}
+
+    def broken(kept: Retention) -> list[Forecast]:
+        tried, there = list(before), dict(present)
+        for load in mine:
+            left = _left(load.existing, kept, begin)  # as if retention had run: a full volume must not forbid its cure
+            there[load.volume] -= (len(load.existing) - len(left)) * load.copies
+            tried.append(replace(load, retention=kept, existing=left))
+        found = forecast(tried, begin, end, present=there, limits=limits)
+        return [one for one in found if one.breaks is not None and one.volume not in without]
+
+    full = min(broken(policy.retention), key=lambda one: one.breaks or end, default=None)
+    if full is None:
+        return
+    low, high = 0, limit or LIMIT  # the largest keep that fits is at least low
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if not broken(Retention(keep=middle)) else (low, middle - 1)
+    nearest = f"Use retention.keep = {low}" if low else f"Free {full.volume} of other Snapshot copies"
+    raise ConfirmationNeeded(
+        f"Policy {policy.name}: retention ({policy.retention}) fills {full.volume} on {full.breaks:%Y-%m-%d %H:%M}",
+        why=f"{full.limit} Snapshot copies are its limit; from then on every backup fails, after {full.good} good ones",
+        next_action=f'{nearest}; or save it all the same with accept={{"{LIMIT_KEY}"}}.',
+        needed=[LIMIT_KEY],
+        tr="6.3",
+    )
+
+
+def _left(made: Sequence[datetime], kept: Retention, now: datetime) -> tuple[datetime, ...]:
+    """Those of some backups that a retention keeps now."""
+    if kept.keep is not None:
+        return tuple(sorted(made)[-kept.keep :])
+    return tuple(moment for moment in made if kept.age is None or now - moment <= kept.age)
 
 
 def jobs(tools: Tools, policies: Sequence[Policy]) -> list[Job]:

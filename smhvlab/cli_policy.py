@@ -25,6 +25,7 @@ def add(to: Verbs) -> None:
     policy = on_site(verb("policy", lambda o: _policy(to, o), "policies: list, show, set, remove, history (TR 5.2)"))
     policy.add_argument("action", choices=["list", "show", "set", "remove", "history"])
     policy.add_argument("what", nargs="?", default="", help="its name; for set a TOML file, or - for standard input")
+    policy.add_argument("--accept", action="append", default=[], metavar="KEY", help="snapshot-limit: save it anyway")
     schedule = on_site(verb("schedule", lambda o: _schedule(to, o), "the runs of the coming days (TR 6.3)"))
     schedule.add_argument("--days", type=float, default=7.0, help="default: %(default)s")
     schedule.add_argument("--tasks", action="store_true", help="write the policies to the host's Task Scheduler")
@@ -79,7 +80,7 @@ def _policy(to: Verbs, options: argparse.Namespace) -> int:
 def _set(to: Verbs, site: Site, text: str, options: argparse.Namespace) -> None:
     from smhvlab.policy import advice
 
-    saved = site.set_policy(text)
+    saved = site.set_policy(text, accept=options.accept)
     if options.json:
         _tell(to, [saved], options)
         return

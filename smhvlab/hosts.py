@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import tomli_w
 
+from smhvlab.budget import LIMIT_KEY
 from smhvlab.errors import NotAllowed, NotFound, SmhvLabError
 from smhvlab.nodes import REGISTRY
 from smhvlab.policy import from_document
@@ -248,7 +249,7 @@ def _policies(site: Site, wanted: Sequence[Any]) -> tuple[str, ...]:
         version = history[-1].version if history else 0
         if history and replace(history[-1], version=0, since=None) == replace(policy, since=None):
             continue
-        site.set_policy(replace(policy, version=version))
+        site.set_policy(replace(policy, version=version), accept={LIMIT_KEY})  # it was accepted where it comes from
         written.append(policy.name)
     return tuple(written)
 

@@ -133,18 +133,29 @@ class Protection(SiteTables):
         """Every version of a policy, oldest first."""
         return self._policies().history(name)
 
-    def set_policy(self, policy: Policy | str) -> Policy:
+    def set_policy(self, policy: Policy | str, *, accept: Collection[str] = (), limit: int | None = None) -> Policy:
         """Save a policy, given as an object or as TOML, as the next version of the one that it was made from (TR 5.2).
+
+        Args:
+            accept: ``"snapshot-limit"`` saves a policy that will fill a volume with Snapshot copies.
+            limit: Snapshot copies that a volume can hold; see ``budget``.
 
         Raises:
             NotAllowed: a field does not fit, or two policies of a dataset have one tag and different retention.
+            ConfirmationNeeded: a volume will be full of Snapshot copies; the largest retention that fits is named.
             NotFound: the dataset does not exist.
             NameTaken: another console has saved that version meanwhile.
         """
         given = from_toml(policy) if isinstance(policy, str) else policy
         dataset = self.tools().snapinfo.dataset(given.dataset)
         store = self._policies()
-        agree(given, store.policies())
+        known = store.policies()
+        agree(given, known)
+        if "snapshot-limit" not in accept:
+            from smhvlab.budget import room_for
+
+            others = [policy for policy in known if policy.name.casefold() != given.name.casefold()]
+            room_for(self.tools(), given, others, begin=self.now(), limit=limit)
         stored = store.write(replace(given, dataset=dataset.name), now=self.now())
         if stored.version == 1:
             self._scheduler().forget(stored.name)

@@ -10,7 +10,7 @@ import pytest
 
 import smhvlab.site
 from labenv.lab import Lab
-from smhvlab.errors import NotAllowed, PowerShellError
+from smhvlab.errors import ConfirmationNeeded, NotAllowed, PowerShellError
 from smhvlab.scheduler import Scheduler
 from smhvlab.site import Site
 from smhvlab.tasks import FOLDER
@@ -256,3 +256,20 @@ def test_a_policy_s_backup_is_application_consistent_in_every_era(start: Start, 
     assert (backup.policy, backup.consistency) == ("hourly", "application")
     assert backup == done.backup.backup
     assert ("DiskShadow" in backup.engine) == (era == "2012")
+
+
+@pytest.mark.tr("R-6.3-09", "R-6.3-04")
+def test_a_policy_that_fills_its_volume_is_refused_with_the_nearest_that_fits(apps: Site) -> None:
+    """Thirty days of hourly backups name the day on which they fail; what is offered instead is saved and fits."""
+    poor = policy("sql", keep=3).replace("keep = 3", 'tag = "daily"\ndays = 30').replace('"crash"', '"application"')
+    with pytest.raises(ConfirmationNeeded) as caught:
+        apps.set_policy(poor)
+    assert caught.value.needed == ("snapshot-limit",)
+    assert "2013-03-09 15:00" in caught.value.message
+    # The hourly policy leaves 3 copies; this one needs two for each backup, and for one backup more: 3 + 2 * 126 = 255.
+    assert "retention.keep = 125" in caught.value.next_action
+    assert list(apps.policies()["name"]) == ["hourly"]
+    good = apps.set_policy(poor.replace("days = 30", "keep = 125"))
+    assert apps.budget(days=400).breaks is None
+    apps.remove_policy("sql")
+    assert good.version == 1
