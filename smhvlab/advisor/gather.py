@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from smhvlab.advisor.site_facts import Facts
 from smhvlab.errors import ConnectionFailed, NotFound, PowerShellError
 from smhvlab.estimate import minutes
 from smhvlab.policystore import PolicyStore
+from smhvlab.settings import Settings, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +66,7 @@ def gather(site: Protection) -> Facts:
         reader.programs()
     now = readers[0].wire.now()
     hosts = tuple(reader.host() for reader in readers)
-    datasets, backups, known = _plans(site, now, Facts(now=now, hosts=hosts).era)
+    plans = _plans(site, now, Facts(now=now, hosts=hosts).era)
     return Facts(
         now=now,
         hosts=hosts,
@@ -72,10 +74,12 @@ def gather(site: Protection) -> Facts:
         clusters=tuple(cluster.cluster() for cluster in clusters.values()),
         vms=tuple(sorted((vm for r in readers for vm in r.vms()), key=lambda vm: (vm.name.casefold(), vm.id))),
         array=read_array(tools.rest),
-        datasets=datasets,
-        backups=backups,
+        datasets=plans.datasets,
+        backups=plans.backups,
         console=platform.node(),
-        plans=known,
+        plans=plans.known,
+        reports=plans.settings.reports,
+        notified=plans.settings.smtp is not None or plans.settings.autosupport,
     )
 
 
@@ -88,21 +92,32 @@ def _answers(reader: HostReader, read: Callable[[], None], silent: list[tuple[st
     return True
 
 
-def _plans(site: Protection, now: datetime, era: str) -> tuple[tuple[p.Dataset, ...], tuple[p.Backup, ...], bool]:
-    """Datasets and backups of SnapInfo, and whether there is one that can be read."""
+@dataclass(frozen=True)
+class _Plans:
+    """What SnapInfo holds; ``known``: whether it could be read."""
+
+    datasets: tuple[p.Dataset, ...] = ()
+    backups: tuple[p.Backup, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    known: bool = False
+
+
+def _plans(site: Protection, now: datetime, era: str) -> _Plans:
+    """Datasets, policies, backups and settings of SnapInfo."""
     snapinfo = site.tools().snapinfo
     try:
         datasets = snapinfo.datasets()
         catalogue = snapinfo.catalogue()
         policies = PolicyStore(snapinfo).policies()
+        settings = load(snapinfo)
     except (NotFound, PowerShellError, ConnectionFailed):
-        return (), (), False
+        return _Plans()
     by_dataset: dict[str, list[p.Policy]] = {}
     sizes = {d.name.casefold(): len(d.members) for d in datasets}
     for policy in policies:
         name = policy.dataset.casefold()
         by_dataset.setdefault(name, []).append(planned(policy, now, vms=sizes.get(name, 1), era=era))
-    return (
+    return _Plans(
         tuple(
             p.Dataset(
                 name=d.name,
@@ -125,7 +140,8 @@ def _plans(site: Protection, now: datetime, era: str) -> tuple[tuple[p.Dataset, 
             )
             for backup in catalogue.backups
         ),
-        True,
+        settings,
+        known=True,
     )
 
 

@@ -37,6 +37,8 @@ class Facts:
         silent: hosts that did not answer, and why.
         console: name of the computer on which the toolkit runs.
         plans: whether datasets and their policies could be read.
+        reports: folder for reports that the site's settings name, "" if they name none.
+        notified: whether somebody hears of events, by mail or AutoSupport.
     """
 
     now: datetime
@@ -49,6 +51,8 @@ class Facts:
     backups: tuple[p.Backup, ...] = ()
     console: str = ""
     plans: bool = True
+    reports: str = ""
+    notified: bool = False
 
     # --- eras and limits
 

@@ -12,6 +12,7 @@ import smhvlab.site
 from labenv import lab as labs
 from labenv.lab import Lab
 from smhvlab import cli
+from smhvlab.settings import Settings, Smtp
 from smhvlab.site import Site
 
 
@@ -27,9 +28,11 @@ def test_a_site_is_advised_and_mended(site: Site) -> None:
     assert "report-set" in set(first["id"])
     assert "error" not in set(first["severity"])
 
+    settings = Settings(reports="C:\\Reports", smtp=Smtp(server="mail.example.org"), to=("a@example.org",))
+    site.add_host(snapinfo="S:\\SnapInfo", settings=settings)
     site.create_dataset("everything", list(unprotected["object"]))
     then = site.advise()
-    assert "unprotected" not in set(then["id"])
+    assert {"unprotected", "report-set", "notification-set"} & set(then["id"]) == set()
     assert list(then[then["id"] == "no-backup-yet"]["object"]) == ["everything"]
 
 

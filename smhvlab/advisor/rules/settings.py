@@ -125,13 +125,13 @@ def snapinfo_own_volume(facts: Facts) -> Iterator[Hit]:
     rows=("R-5.4-15", "R-6.1-02"),
     severity=Severity.WARNING,
     eras=_OLD,
-    looks_at=f"ReportPath in {f.SMHV_KEY}",
+    looks_at=f"the site's settings beside SnapInfo; ReportPath in {f.SMHV_KEY}",
     why="SMHV wants a folder for its reports before a VM can join a dataset.",
-    fix="Name a folder for reports, not on a cluster shared volume.",
+    fix="Name a folder for reports, not on a cluster shared volume: site.add_host(snapinfo=..., settings=...).",
 )
 def report_set(facts: Facts) -> Iterator[Hit]:
     for host in facts.known("registry"):
-        if not host.value(f.SMHV_KEY, "ReportPath"):
+        if not host.value(f.SMHV_KEY, "ReportPath") and not facts.reports:
             yield Hit(host.name, "The folder for reports is not set.")
 
 
@@ -145,8 +145,9 @@ def report_set(facts: Facts) -> Iterator[Hit]:
     fix="Use a folder on a local disk or on a LUN that is no CSV.",
 )
 def report_not_on_csv(facts: Facts) -> Iterator[Hit]:
-    for folder in dict.fromkeys(folder for _, folder in _folders(facts, "ReportPath")):
-        if _on_csv(facts, folder):
+    folders = [folder for _, folder in _folders(facts, "ReportPath")]
+    for folder in dict.fromkeys([*folders, facts.reports]):
+        if folder and _on_csv(facts, folder):
             yield Hit(folder, "The folder for reports is on a cluster shared volume.")
 
 
@@ -156,13 +157,14 @@ def report_not_on_csv(facts: Facts) -> Iterator[Hit]:
     rows=("R-5.4-16", "R-5.2-07"),
     severity=Severity.NOTE,
     eras=_OLD,
-    looks_at=f"notification settings in {f.SMHV_KEY}",
+    looks_at=f"the site's settings beside SnapInfo; notification settings in {f.SMHV_KEY}",
     why="Settings for e-mail and AutoSupport are optional, but nobody hears of a failed backup without them.",
     fix="Set a mail server and an address.",
 )
 def notification_set(facts: Facts) -> Iterator[Hit]:
     for host in facts.known("registry"):
-        if not any(host.value(f.SMHV_KEY, name) for name in ("SmtpServer", "NotificationTo", "Notifications")):
+        named = any(host.value(f.SMHV_KEY, name) for name in ("SmtpServer", "NotificationTo", "Notifications"))
+        if not named and not facts.notified:
             yield Hit(host.name, "Nobody is notified.")
 
 

@@ -296,9 +296,9 @@ def of_settings() -> Mapping[str, Pair]:
         "snapinfo-shared": (alone, two),
         "snapinfo-not-on-csv": (snapinfo_at(two, f"{h.CSV}\\SnapInfo"), two),
         "snapinfo-own-volume": (snapinfo_at(one, "V:\\SnapInfo"), one),
-        "report-set": (hosted(one, registry=report), one),
-        "report-not-on-csv": (registered(two, f.SMHV_KEY, "ReportPath", f"{h.CSV}\\Reports"), two),
-        "notification-set": (hosted(one, registry=mail), one),
+        "report-set": (hosted(one, registry=report), replace(hosted(one, registry=report), reports="C:\\Reports")),
+        "report-not-on-csv": (replace(two, reports=f"{h.CSV}\\Reports"), replace(two, reports="C:\\Reports")),
+        "notification-set": (hosted(one, registry=mail), replace(hosted(one, registry=mail), notified=True)),
         "settings-alike": (registered(two, f.SMHV_KEY, "ReportPath", "D:\\Reports", last=True), two),
         "snapinfo-count": (
             registered(one, f.SMHV_KEY, "snapinfo_snaps_count", "thirty"),
