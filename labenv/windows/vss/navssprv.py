@@ -116,18 +116,18 @@ class DataOntapProvider(Provider):
 
     async def _find(self, serial: str) -> tuple[ArrayClient, dict[str, Any]] | None:
         fields = "name,uuid,serial_number,location.volume.uuid,location.volume.name,svm.name"
-        refused: VssError | None = None
+        refused: tuple[ArrayClient, ArrayError] | None = None  # of no account if another system knows the LUN
         for client in self._settings.clients():
             try:
                 found = await client.records("/storage/luns", serial_number=serial, fields=fields)
             except ArrayError as error:
-                refused = self._failed(client, error)
+                refused = client, error
                 continue
             for record in found:
                 if record["serial_number"] == serial:
                     return client, record
         if refused is not None:
-            raise refused
+            raise self._failed(*refused)
         return None
 
     async def begin_prepare(self, work: SnapshotSet, target: Target) -> None:
