@@ -65,6 +65,11 @@ def _parent(core: Core, volume: r.Volume, attribute: str) -> str | None:
     return str(getattr(core.volumes[volume.clone.volume], attribute))
 
 
+def _parent_svm(core: Core, volume: r.Volume, attribute: str) -> str | None:
+    parent = None if volume.clone is None else core.volumes.get(volume.clone.volume)
+    return None if parent is None else str(getattr(core.svms[parent.svm], attribute))
+
+
 def _policy_uuid(core: Core, volume: r.Volume) -> str | None:
     return next((p.uuid for p in core.policies.values() if p.name == volume.snapshot_policy), None)
 
@@ -152,8 +157,8 @@ FIELDS: tuple[Field, ...] = (
     Field("clone.is_flexclone", Kind.BOOLEAN, read=lambda core, v: v.clone is not None, create=True),
     Field("clone.parent_volume.name", read=lambda core, v: _parent(core, v, "name"), create=True),
     Field("clone.parent_volume.uuid", read=lambda core, v: _parent(core, v, "uuid"), create=True),
-    Field("clone.parent_svm.name", create=True),
-    Field("clone.parent_svm.uuid", create=True),
+    Field("clone.parent_svm.name", read=lambda core, v: _parent_svm(core, v, "name"), create=True),
+    Field("clone.parent_svm.uuid", read=lambda core, v: _parent_svm(core, v, "uuid"), create=True),
     Field(
         "clone.parent_snapshot.name",
         read=lambda core, v: v.clone.snapshot_name if v.clone else None,
