@@ -267,3 +267,25 @@ def test_a_change_is_made_once_and_survives_a_checkpoint(bench: Bench) -> None:
     assert [done.name for done in bench.site.causes.active()] == ["integration-service-off"]
     bench.mend("integration-service-off")
     assert "VSS" not in bench.host.vm("sql01").disabled_services
+
+
+@pytest.mark.parametrize("edge", ["PrepareForSnapshot", "CommitSnapshots", "PostSnapshot"])
+def test_a_shared_volume_that_pauses_at_an_edge(cluster: Bench, edge: str) -> None:
+    """5120 on every node, and 5142 if it lasts; with the LUN back the roles start again with their data."""
+    bench = cluster
+    for vm in ("sql01", "web01"):
+        bench.guest(vm).insert("bb1", 20)
+    bench.cause("lun-offline", volume="csv1", at=edge)
+    ran = bench.script(*backup(CSV1), on="hv1")
+    assert ran.code == (0 if edge == "PostSnapshot" else 1), ran.text
+    bench.run("Start-Sleep", Seconds=120)
+    for node in ("hv1", "hv2"):
+        assert {e.id for e in bench.events(CLUSTERING, 5120, 5142, on=node)} == {5120, 5142}
+        assert bench.hosts[node].vss.creating is None
+    bench.mend()
+    bench.run("Start-Sleep", Seconds=300)
+    for vm in ("sql01", "web01"):
+        assert bench.guest(vm).count("bb1") == 20
+        assert bench.guest(vm).checkdb("bb1").ok
+    again = bench.script(*backup(CSV1), on="hv1")
+    assert again.code == 0, again.text
