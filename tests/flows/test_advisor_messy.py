@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 import smhvlab.site
 from labenv import lab as labs
+from smhvlab import cli
 from smhvlab.advisor.catalogue import findings
 from smhvlab.errors import Cancelled, NotAllowed, NotFound
 from smhvlab.site import Site
@@ -115,6 +117,14 @@ def test_mending_is_undone(messy: Site) -> None:
     assert flow.record is not None
     assert flow.record.outcome == "undone"
     assert messy.advise().equals(before)
+
+
+def test_errors_are_an_exit_code(messy_lab: labs.Lab, messy: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a terminal the same findings, as lines or as JSON, and exit code 1."""
+    assert cli.main(["advise", "--site", str(messy_lab.profile), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told == messy.advise().to_dict(orient="records")
+    assert list(told[0]) == ["id", "section", "severity", "era", "object", "message", "fix"]
 
 
 def test_what_no_setting_mends_is_refused_with_what_does(messy: Site) -> None:
