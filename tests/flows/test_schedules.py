@@ -11,6 +11,7 @@ import pytest
 import smhvlab.site
 from labenv.lab import Lab
 from smhvlab.errors import ConfirmationNeeded, NotAllowed, PowerShellError
+from smhvlab.exercises_protection import crowd
 from smhvlab.scheduler import Scheduler
 from smhvlab.site import Site
 from smhvlab.tasks import FOLDER
@@ -273,3 +274,18 @@ def test_a_policy_that_fills_its_volume_is_refused_with_the_nearest_that_fits(ap
     assert apps.budget(days=400).breaks is None
     apps.remove_policy("sql")
     assert good.version == 1
+
+
+@pytest.mark.tr("R-6.3-02", "R-6.3-09")
+def test_the_128th_backup_fails_at_its_second_copy_and_leaves_none(site: Site) -> None:
+    """With 254 Snapshot copies on the volume the first copy still fits and the second does not: both are gone after."""
+    site.create_dataset("SQL", ["sql01"])
+    crowd(site, "vm_sql01", 254)
+    wanted = policy("sql", dataset="SQL", keep=126).replace('"crash"', '"application"')
+    site.set_policy(wanted, accept={"snapshot-limit"})
+    (run,) = site.run_until_sync(timedelta(hours=1)).runs
+    assert run.outcome == "failed"
+    names = set(site.snapshots("vm_sql01")["snapshot"])
+    assert len(names) == 254
+    assert not [name for name in names if name.startswith(("SQL_", "{"))]
+    assert len(site.backups()) == 0
