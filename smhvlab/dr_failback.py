@@ -307,6 +307,7 @@ class Failback(DrProcedure[FailbackState]):
         for mirror in s.mirrors:
             if mirror.uuid in present:
                 self.replication.delete(mirror)
+            self.other_replication.release(mirror.uuid, keep=True)  # its reference copies must not hinder a resync
 
     @step(
         "Restore SnapInfo from the last Snapshot copy that SMHV took",

@@ -148,3 +148,30 @@ def test_what_makes_a_failback_impossible_is_told_first(pair: SitePair, lab: Lab
     revive_primary(lab)
     with pytest.raises(NotAllowed, match="runs here"):
         pair.secondary.dr.return_to_normal().plan()
+
+
+@pytest.mark.long
+@pytest.mark.tr("R-8-05", "R-8-08", "R-8-14", "R-8-15")
+def test_snapinfo_goes_there_and_back_with_a_second_site_that_has_none(pair: SitePair, lab: Lab) -> None:
+    """The TR's basic scenario: SnapInfo is taken over at its mount point, comes home by resync, is mirrored again."""
+    tools = pair.secondary.tools()
+    own = tools.storage.lun("/vol/snapinfo_b/snapinfo", svm="svm2")
+    tools.snapdrive.discard_connection(own, igroup="hv2", access_path="S:\\")
+    prepare(pair)
+    load(pair, 10)
+    backup(pair)
+    kill_primary(lab)
+    info = pair.secondary.dr.connect_snapinfo().run_sync(accept=DOWN).result
+    assert (info.merged, info.folder, len(info.backups)) == (False, "S:\\SnapInfo", 1)
+    pair.secondary.dr.failover().run_sync(accept=DOWN)
+    load(pair, 5, at="secondary")
+    revive_primary(lab)
+    done = pair.secondary.dr.reverse().run_sync(accept=BACK).result
+    assert {entry.way for entry in done.returns} == {Way.RESYNC}
+    backup(pair, at="secondary")
+    pair.primary.dr.failback().run_sync(accept={"downtime"})
+    assert rows(lab) == each(15)
+    assert len(pair.primary.backups()) == 2
+    normal = pair.secondary.dr.return_to_normal().run_sync(accept={"give-up"}).result
+    assert {str(m.destination) for m in normal.mirrors} == {"svm2:snapinfo", "svm2:vm_shared", "svm2:vm_sql01"}
+    assert not any("S:" in paths for paths in pair.secondary.disks()["paths"])
