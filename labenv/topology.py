@@ -373,6 +373,11 @@ def _check_cluster(cluster: Cluster, where: str) -> None:
         raise TopologyError(f"{where}: {'aggregate' if cluster.nodes else 'nodes'} {here} is empty")
     if cluster.snapshot_limit < 1:
         raise TopologyError(f"{where}: snapshot_limit {here} is {cluster.snapshot_limit}; at least 1")
+    numbers = tuple(int(part) for part in cluster.version.split(".") if part.isdigit())
+    most = 1023 if numbers >= (9, 4) else 255
+    if cluster.snapshot_limit > most:
+        limit = f"at most {most} in ONTAP {cluster.version}"
+        raise TopologyError(f"{where}: snapshot_limit {here} is {cluster.snapshot_limit}; {limit}")
     _once(cluster.nodes, where, f"node {here}")
     _once([a.name for a in cluster.aggregate], where, f"aggregate {here}")
     _once([s.name for s in cluster.svm], where, f"svm {here}")

@@ -80,6 +80,12 @@ TYPOS = {
     "database on no disk": ("data = 'C:\\SQL\\aa1.mdf'", "data = 'D:\\aa1.mdf'", "data of golden.database aa1", "'D'"),
     "vm in two places": ("path = 'V:\\app01'", "path = 'V:\\app01'\nvolume = \"v\"", "VM app01", "not both"),
     "limit": ("snapshot_limit = 255", "snapshot_limit = 0", "snapshot_limit of cluster cluster1", "at least 1"),
+    "limit of the version": (
+        "snapshot_limit = 255",
+        "snapshot_limit = 1024",
+        "snapshot_limit of cluster",
+        "at most 1023",
+    ),
     "syntax": ('era = "2012"', "era = 2012era", "TOML", "line 4"),
 }
 """What to replace in the shipped file, by what, and the field and the reason that the message has to name."""
@@ -89,6 +95,12 @@ TYPOS = {
 def test_a_typo_names_file_field_and_reason(tmp_path: Path, typo: str) -> None:
     """One line that says where to look and what is wrong."""
     told(tmp_path, SHIPPED, *TYPOS[typo])
+
+
+def test_an_old_version_holds_fewer_snapshot_copies(tmp_path: Path) -> None:
+    """A volume holds 255 Snapshot copies before ONTAP 9.4, and 1,023 since."""
+    old = SHIPPED.replace('version = "9.15.1"', 'version = "9.3.0"')
+    told(tmp_path, old, "snapshot_limit = 255", "snapshot_limit = 256", "snapshot_limit of cluster", "at most 255")
 
 
 FAILOVER_TYPOS = {

@@ -70,6 +70,16 @@ def _parent_svm(core: Core, volume: r.Volume, attribute: str) -> str | None:
     return None if parent is None else str(getattr(core.svms[parent.svm], attribute))
 
 
+def _saved(core: Core, volume: r.Volume) -> int:
+    """Bytes that the volume's files would take more if no two of them shared a block."""
+    return usage(core, volume).shared
+
+
+def _saved_percent(core: Core, volume: r.Volume) -> int:
+    space = usage(core, volume)
+    return space.shared * 100 // space.logical_used if space.logical_used else 0
+
+
 def _policy_uuid(core: Core, volume: r.Volume) -> str | None:
     return next((p.uuid for p in core.policies.values() if p.name == volume.snapshot_policy), None)
 
@@ -138,6 +148,14 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("space.snapshot.reserve_size", Kind.SIZE, read=lambda core, v: v.size * v.snapshot_reserve // 100),
     Field("space.over_provisioned", Kind.SIZE, read=lambda core, v: 0),
+    *(
+        Field(f"efficiency.space_savings.{name}", Kind.SIZE, read=_saved, expensive=True)
+        for name in ("dedupe", "total")
+    ),
+    *(
+        Field(f"efficiency.space_savings.{name}", Kind.INTEGER, read=_saved_percent, expensive=True)
+        for name in ("dedupe_percent", "total_percent")
+    ),
     Field("efficiency.dedupe", read=lambda core, v: v.dedupe, create=True, modify=True, choices=EFFICIENCY),
     Field(
         "efficiency.compression",

@@ -70,6 +70,9 @@ def test_deduplication_gives_space_back(bench: Bench) -> None:
     volume_now = bench.do("GET", path)
     assert volume_now["space"]["used"] < before
     assert (volume_now["efficiency"]["dedupe"], volume_now["efficiency"]["state"]) == ("background", "enabled")
+    savings = bench.do("GET", path, fields="efficiency.space_savings")["efficiency"]["space_savings"]
+    assert savings["dedupe"] == before - volume_now["space"]["used"] > 0
+    assert 0 < savings["dedupe_percent"] == savings["total_percent"] < 100
     assert device.read(7 * MIB, 4) == b"\1\2\3\4"
 
 
