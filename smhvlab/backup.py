@@ -70,6 +70,7 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
     """Back up a dataset, crash-consistent."""
 
     tr = "6.2, 10"
+    exclusive = False  # TR 10: crash-consistent backups may run beside others
 
     def __init__(self, site: object, *, dataset: str) -> None:
         super().__init__(site, dataset=dataset)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from smhvlab.doctor import unfinished
 from smhvlab.errors import NotAllowed
@@ -121,9 +121,14 @@ class Found:
 
 
 class BackupProcedure(Procedure[S]):
-    """A backup; what all types share. It has no steps of its own."""
+    """A backup; what all types share. It has no steps of its own.
+
+    Attributes:
+        exclusive: whether its VMs cannot be in another such backup at the same time.
+    """
 
     dataset: str
+    exclusive: ClassVar[bool] = True
 
     def look(self) -> Found:
         """Find each VM's files down to their volumes.
@@ -224,6 +229,22 @@ class BackupProcedure(Procedure[S]):
                     why="a backup during a restore has no configuration of the VM",
                     tr="6.7",
                 )
+            if self.exclusive and run.alive and what.endswith("Backup") and "Crash" not in what:
+                self._refuse_second(str(parameters.get("dataset", "")), machines)
+
+    def _refuse_second(self, other: str, machines: Sequence[Vm]) -> None:
+        """One VM can be in one application-consistent backup at a time."""
+        known = {d.name.casefold(): d for d in self.snapinfo.datasets()}
+        members = known[other.casefold()].members if other.casefold() in known else ()
+        both = {member.id for member in members} & {vm.id for vm in machines}
+        if both:
+            names = ", ".join(vm.name for vm in machines if vm.id in both)
+            raise NotAllowed(
+                f"A backup of the dataset {other} is under way, with {names}",
+                next_action="Wait for its end; give the datasets schedules apart.",
+                why="a VM can be in one application-consistent backup at a time",
+                tr="6.2",
+            )
 
     # --- where they lie
 

@@ -211,6 +211,29 @@ def test_a_backup_during_a_restore_is_refused(start: Start) -> None:
         assert other.backup("Set").plan().state.name != name
 
 
+@pytest.mark.tr("R-6.2-11", "R-10-03")
+def test_a_vm_is_in_one_application_consistent_backup_at_a_time(start: Start) -> None:
+    """While one backup waits, another console's of the same VM is refused; a crash-consistent one is not."""
+    _, site = broken(start, "")
+    with site, smhvlab.site.connect(site.profile) as other:
+        other.create_dataset("Also", ["app01"])
+        errors: list[SmhvLabError] = []
+
+        def gate(step: PlannedStep) -> bool:
+            if step.name == "create":
+                with pytest.raises(NotAllowed) as caught:
+                    other.backup("Also").plan()
+                errors.append(caught.value)
+                assert other.backup("Also", consistency="crash").plan()
+            return True
+
+        flow = site.backup("Set")
+        flow.gate = gate
+        flow.run_sync()
+        assert "Set is under way, with app01" in errors[0].message
+        assert other.backup("Also").plan()
+
+
 @pytest.mark.tr("R-6.6-01", "R-11.6-01")
 def test_a_vm_that_migrates_is_left_out_and_the_others_go_on(start: Start) -> None:
     """The VM in migration is not backed up and is named; if it is the only one there is no backup."""
