@@ -8,12 +8,20 @@ from datetime import datetime
 from typing import Any
 
 from smhvlab.advisor import facts as f
+from smhvlab.errors import OntapError
 from smhvlab.storage import NAA_PREFIX
 from smhvlab.wires.ontap import OntapWire
 
 
 def read_array(wire: OntapWire) -> f.Array:
-    """The array as far as rules look at it. Raises OntapError, ConnectionFailed, Cancelled."""
+    """The array as far as rules look at it.
+
+    What belongs to the cluster alone (controllers, licences, aggregates, interfaces, peers) may be refused to the user
+    of an SVM; rules then know nothing of it.
+
+    Raises:
+        OntapError: volumes, LUNs, their maps or mirrors cannot be read. ConnectionFailed, Cancelled.
+    """
     from netapp_ontap.resources.aggregate import Aggregate
     from netapp_ontap.resources.cluster import Cluster
     from netapp_ontap.resources.cluster_peer import ClusterPeer
@@ -25,6 +33,15 @@ def read_array(wire: OntapWire) -> f.Array:
     from netapp_ontap.resources.node import Node
     from netapp_ontap.resources.snapmirror_relationship import SnapmirrorRelationship
     from netapp_ontap.resources.volume import Volume
+
+    unknown: dict[str, str] = {}
+
+    def allowed(part: str, resource: Any, fields: str) -> list[dict[str, Any]]:
+        try:
+            return wire.collect(resource, fields=fields)
+        except OntapError as error:
+            unknown[part] = error.message
+            return []
 
     version = wire.read(Cluster(), fields="name,version")
     release = version["version"]
@@ -40,9 +57,9 @@ def read_array(wire: OntapWire) -> f.Array:
     return f.Array(
         name=version["name"],
         version=(release["generation"], release["major"], release["minor"]),
-        nodes=tuple(_node(r) for r in wire.collect(Node, fields="name,state,ha")),
-        licences=frozenset(r["name"] for r in wire.collect(LicensePackage, fields="name,state")),
-        aggregates=tuple(_aggregate(r) for r in wire.collect(Aggregate, fields="name,node.name,space.block_storage")),
+        nodes=tuple(_node(r) for r in allowed("nodes", Node, "name,state,ha")),
+        licences=frozenset(r["name"] for r in allowed("licences", LicensePackage, "name,state")),
+        aggregates=tuple(_aggregate(r) for r in allowed("aggregates", Aggregate, "name,node.name,space.block_storage")),
         volumes=tuple(_volume(wire, r) for r in sorted(volumes, key=lambda r: (r["svm"]["name"], r["name"]))),
         luns=tuple(
             _lun(r, tuple(maps.get(r["uuid"], ())))
@@ -63,7 +80,7 @@ def read_array(wire: OntapWire) -> f.Array:
             for r in wire.collect(Igroup, fields="name,svm.name,os_type,initiators.name")
         ),
         lifs=tuple(
-            _lif(r) for r in wire.collect(IpInterface, fields="name,svm.name,services,state,enabled,location.node.name")
+            _lif(r) for r in allowed("lifs", IpInterface, "name,svm.name,services,state,enabled,location.node.name")
         ),
         mirrors=tuple(
             _mirror(r)
@@ -72,7 +89,8 @@ def read_array(wire: OntapWire) -> f.Array:
                 fields="source.path,source.cluster.name,destination.path,destination.cluster.name,state,healthy,lag_time",
             )
         ),
-        peers=tuple(r["name"] for r in wire.collect(ClusterPeer, fields="name")),
+        peers=tuple(r["name"] for r in allowed("peers", ClusterPeer, "name")),
+        unknown=unknown,
     )
 
 

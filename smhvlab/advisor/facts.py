@@ -379,7 +379,7 @@ class Mirror:
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """The storage cluster."""
+    """The storage cluster; ``unknown``: parts that could not be read, and why."""
 
     name: str = "cluster1"
     version: tuple[int, int, int] = (8, 2, 0)
@@ -392,3 +392,4 @@ class Array:
     lifs: tuple[Lif, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
     peers: tuple[str, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)

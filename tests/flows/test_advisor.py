@@ -57,6 +57,18 @@ def test_every_part_of_a_host_is_read(site: Site) -> None:
     assert facts.array.version == (9, 15, 1)
 
 
+def test_what_is_refused_is_said_and_the_rest_is_looked_at(lab: Lab, site: Site) -> None:
+    """A user who may not see licences, or a host without a cmdlet, costs the rules that need them and no others."""
+    lab.faults.set("ontap.request", "error", match={"path": "*licensing*"}, status=403, code="6", times=1)
+    lab.faults.set("windows.cmdlet", "error", match={"cmdlet": "Get-HotFix"}, code="Denied", times=1)
+    found = site.advise()
+    assert {tuple(row) for row in found[found["id"] == "not-readable"][["object", "severity"]].to_numpy()} == {
+        ("cluster1", "note"),
+        ("hv1", "note"),
+    }
+    assert "unprotected" in set(found["id"])
+
+
 @pytest.mark.tr("R-11.1-01")
 @pytest.mark.tr("R-11.1-03")
 @pytest.mark.tr("R-5.1-01")

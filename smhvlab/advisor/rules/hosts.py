@@ -43,7 +43,7 @@ def host_answers(facts: Facts) -> Iterator[Hit]:
     section="3.3",
     rows=("R-3.3-01",),
     severity=Severity.NOTE,
-    looks_at="which reads the host refused",
+    looks_at="which reads a host or the array refused",
     why="Rules that need these facts leave the host out.",
     fix="Give the user the right to read them, or install the module that holds the cmdlet.",
 )
@@ -51,6 +51,8 @@ def not_readable(facts: Facts) -> Iterator[Hit]:
     for host in facts.hosts:
         for part, why in sorted(host.unknown.items()):
             yield Hit(host.name, f"{part} could not be read: {why}.")
+    for part, why in sorted(facts.array.unknown.items()):
+        yield Hit(facts.array.name, f"{part} could not be read: {why}.")
 
 
 @rule(
