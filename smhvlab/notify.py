@@ -9,7 +9,7 @@ import smtplib
 import ssl
 from dataclasses import dataclass
 from email.message import EmailMessage
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from netapp_ontap.resources.ems_application_log import EmsApplicationLog
@@ -137,7 +137,7 @@ def _logged(site: Site, news: News) -> list[str]:
     entry = {
         "computer_name": site.tools().nodes.own().name,
         "event_source": "smhvlab",
-        "app_version": version("smhvlab"),
+        "app_version": _version(),
         "event_id": _EVENT[news.outcome],
         "category": "backup",
         "event_description": news.subject + (f": {news.detail}" if news.detail else ""),
@@ -152,3 +152,11 @@ def _logged(site: Site, news: News) -> list[str]:
     except SmhvLabError as error:
         return [f"no AutoSupport was sent: {error.message}"]
     return []
+
+
+def _version() -> str:
+    """The toolkit's version; "0" where it runs from a folder and is not installed."""
+    try:
+        return version("smhvlab")
+    except PackageNotFoundError:
+        return "0"
