@@ -131,9 +131,9 @@ def asked(entries: Sequence[WireEntry], node: str, start: datetime, end: datetim
             continue
         if start - timedelta(seconds=1) <= entry.began <= end:
             title = f"{what}, {entry.step}" if entry.step else what
-            source = f"wire log, request {entry.number}"
+            detail = f"request {entry.number}: {entry.request}"
             found.append(
-                Sign(node, Lane.REQUESTOR, title, entry.began, entry.ended, source, bool(entry.code), entry.request)
+                Sign(node, Lane.REQUESTOR, title, entry.began, entry.ended, "wire log", bool(entry.code), detail)
             )
     return found
 
