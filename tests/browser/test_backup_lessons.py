@@ -6,8 +6,8 @@ import nbformat
 
 from tests.browser.pages import CELLS, RUN, Screen, Workbench, assert_readable, cell_with, open_lesson
 
-STEPS = "backup/04_application_consistent_backup.ipynb"
-BYTES = "backup/05_both_kinds_on_the_bytes.ipynb"
+STEPS = "backup/05_application_consistent_backup.ipynb"
+BYTES = "backup/06_both_kinds_on_the_bytes.ipynb"
 
 
 def finish(workbench: Workbench, screen: Screen, lesson: str, first: int) -> None:
