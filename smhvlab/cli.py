@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = verb("demo", _demo, "the SQL Server test of the TR's appendix, or a disaster, on a fresh lab")
     demo.add_argument("what", nargs="?", default="sql", choices=["sql", "dr"], help="default: %(default)s")
     demo.add_argument("--site", default="", help="default: lab:standalone, for dr lab:dr-pair")
-    demo.add_argument("--consistency", default="application", choices=["application", "crash"])
+    demo.add_argument("--consistency", default="crash", choices=["application", "crash"])
     demo.add_argument("--era", default="", choices=["2008r2", "2012", "2022"], help="of a fresh lab's hosts")
     on_site(verb("check", _check, "what of a site is reachable and permitted"))
     on_site(verb("advise", _advise, "hold the site against the rules of the TR; exit code 1 if there are errors"))

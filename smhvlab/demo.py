@@ -70,7 +70,7 @@ class Demo:
         *,
         tell: Callable[[str], None],
         golden: str = "golden",
-        consistency: Literal["application", "crash"] = "application",
+        consistency: Literal["application", "crash"] = "crash",
     ) -> None:
         self._site = site
         self._consistency = consistency
