@@ -9,9 +9,9 @@ from pathlib import Path
 
 import smhvlab.site
 from labenv import lab as labs
-from smhvlab.estimate import Load, forecast
-from smhvlab.policy import Retention
-from smhvlab.schedule import Repeat, Schedule, Weekday
+from smhvlab.protection.estimate import Load, forecast
+from smhvlab.protection.policy import Retention
+from smhvlab.protection.schedule import Repeat, Schedule, Weekday
 from smhvlab.site import Site
 
 POLICY = """

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from netapp_ontap.resources.volume import Volume
 
-from smhvlab.image import FOLDER, PREFIX
-from smhvlab.mounts import Mounts
+from smhvlab.mount.image import FOLDER, PREFIX
+from smhvlab.mount.mounts import Mounts
 from smhvlab.storage import VolumeRef
 from smhvlab.tables import Tools
 

@@ -17,10 +17,10 @@ from smhvlab.advisor.on_site import Advised
 from smhvlab.errors import NotAllowed, ProfileError, SmhvLabError
 from smhvlab.frames import frame
 from smhvlab.hyperv import HyperV, Vm, one_named
+from smhvlab.mount.on_site import SiteImages
 from smhvlab.nodes import Node, Nodes
 from smhvlab.profile import HostEndpoint, Profile
 from smhvlab.secrets import Endpoint, Secret, Secrets
-from smhvlab.siteimages import SiteImages
 from smhvlab.snapdrive import SnapDrive
 from smhvlab.snapinfo import Dataset, DatasetMember
 from smhvlab.sql import Sql
@@ -34,7 +34,7 @@ from smhvlab.wires.powershell import PowerShellWire
 if TYPE_CHECKING:
     import pandas as pd
 
-    from smhvlab.dr_flows import DisasterRecovery
+    from smhvlab.dr.on_site import DisasterRecovery
     from smhvlab.flow import Flow
     from smhvlab.panels.dashboard import Dashboard
     from smhvlab.panels.restorepreview import RestorePreview
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from smhvlab.panels.wirelog import WireLogPanel
     from smhvlab.panels.wizard import Wizard
     from smhvlab.provisioning import ProvisionVm
-    from smhvlab.restore import RestoreVm
+    from smhvlab.restore.vm import RestoreVm
 
 
 class Site(SiteImages, Advised):
@@ -57,7 +57,7 @@ class Site(SiteImages, Advised):
         seam: called around each request (kill tests).
         keep: something that has to live as long as the site (the lab it runs against).
 
-    ``partner`` is the other site of a pair (``smhvlab.dr.couple``), None for a site that stands alone.
+    ``partner`` is the other site of a pair (``smhvlab.dr.sites.couple``), None for a site that stands alone.
     """
 
     def __init__(
@@ -267,8 +267,8 @@ class Site(SiteImages, Advised):
         Raises:
             NotFound: there is no such backup, or no event log tells of any set.
         """
+        from smhvlab.backup.shadowlog import look
         from smhvlab.panels.vsstimeline import VssTimeline
-        from smhvlab.shadowlog import look
 
         log = look(self.tools(), backup, start=start, end=end, trace=trace)
         return VssTimeline(log, title=f"VSS timeline of {backup}" if backup else "VSS timeline")
@@ -330,7 +330,7 @@ class Site(SiteImages, Advised):
     @property
     def dr(self) -> DisasterRecovery:
         """The flows of disaster recovery (TR 8): replicate, fail over, fail back, rehearse."""
-        from smhvlab.dr_flows import DisasterRecovery
+        from smhvlab.dr.on_site import DisasterRecovery
 
         return DisasterRecovery(self)
 
@@ -365,7 +365,7 @@ class Site(SiteImages, Advised):
         Raises:
             NotAllowed: no such type, or an option that does not belong to it (TR 6.4, 12).
         """
-        from smhvlab.backup_engine import backup_flow
+        from smhvlab.backup.engine import backup_flow
 
         return backup_flow(
             self,
@@ -396,7 +396,7 @@ class Site(SiteImages, Advised):
             safety_backup: take a crash-consistent backup of the VM as it is now first (TR 10).
             script: a cmdlet to run on the host in the end, with its ``script_parameters``.
         """
-        from smhvlab.restore import RestoreVm
+        from smhvlab.restore.vm import RestoreVm
 
         return RestoreVm(
             self,

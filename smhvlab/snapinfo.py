@@ -26,8 +26,8 @@ from typing import Any
 import msgspec
 import tomli_w
 
+from smhvlab.backup.evidence import SetEvidence, VmEvidence
 from smhvlab.errors import NameTaken, NotAllowed, NotFound, PowerShellError
-from smhvlab.evidence import SetEvidence, VmEvidence
 from smhvlab.nodes import REGISTRY, Nodes
 from smhvlab.wires.powershell import PowerShellWire
 

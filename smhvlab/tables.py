@@ -195,7 +195,7 @@ class SiteTables:
         transferred (bytes of the last transfer), total (bytes), snapshot (newest common copy), problem. Of those that
         go out the cluster knows both ends only.
         """
-        from smhvlab.replication import Replication
+        from smhvlab.dr.replication import Replication
 
         types = {
             "source": "str",

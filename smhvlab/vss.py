@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from xml.etree import ElementTree
 
-from smhvlab.cabinet import unpack
+from smhvlab.backup.cabinet import unpack
+from smhvlab.backup.evidence import WriterState
 from smhvlab.errors import NotFound, PowerShellError
-from smhvlab.evidence import WriterState
 from smhvlab.wires.powershell import PowerShellWire, Record
 
 HYPERV_WRITER = "66841cd4-6ded-4f4b-8f17-fd23f8ddc3de"

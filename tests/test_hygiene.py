@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import labenv.cli
-import smhvlab.cli
+import smhvlab.cli.main
 from labenv import topology
 from labenv.faults import EFFECTS, PLACES
 
@@ -161,7 +161,7 @@ def options(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
 
 COMMANDS = [
     (parser.prog, verb, option)
-    for parser in (labenv.cli._parser(), smhvlab.cli._parser())
+    for parser in (labenv.cli._parser(), smhvlab.cli.main._parser())
     for verb, option in options(parser)
     if option != "--help"
 ]

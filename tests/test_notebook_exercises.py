@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 
 from labenv.lab import Lab
 from smhvlab import exercises
-from smhvlab.exercises import Reached, Verdict
+from smhvlab.exercises.first import Reached, Verdict
 from smhvlab.site import Site
 
 HOME = Path(__file__).resolve().parent.parent / "notebooks"

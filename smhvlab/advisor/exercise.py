@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from smhvlab.advisor.catalogue import findings, rule_named
 from smhvlab.advisor.rule import Finding, listed
-from smhvlab.exercises import Exercise, Goal
+from smhvlab.exercises.first import Exercise, Goal
 from smhvlab.site import Site
 
 

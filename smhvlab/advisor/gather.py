@@ -14,16 +14,16 @@ from smhvlab.advisor.clusters import ClusterReader
 from smhvlab.advisor.hosts import HostReader
 from smhvlab.advisor.site_facts import Facts
 from smhvlab.errors import ConnectionFailed, NotFound, PowerShellError
-from smhvlab.estimate import minutes
-from smhvlab.policystore import PolicyStore
-from smhvlab.settings import Settings, load
+from smhvlab.protection.estimate import minutes
+from smhvlab.protection.settings import Settings, load
+from smhvlab.protection.store import PolicyStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from smhvlab.policy import Policy
-    from smhvlab.policy import Script as PolicyScript
-    from smhvlab.protection import Protection
+    from smhvlab.protection.on_site import Protection
+    from smhvlab.protection.policy import Policy
+    from smhvlab.protection.policy import Script as PolicyScript
 
 _AHEAD = timedelta(days=35)
 """How far schedules are looked at: a month and a bit."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from smhvlab.advisor.compatibility import resolve, stack_of
 from smhvlab.frames import frame
-from smhvlab.protection import Protection
+from smhvlab.protection.on_site import Protection
 
 if TYPE_CHECKING:
     import pandas as pd

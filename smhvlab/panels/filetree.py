@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import ipywidgets as widgets
 
-from smhvlab.browse import listing
 from smhvlab.errors import NotAllowed, SmhvLabError
-from smhvlab.mounts import Mount, Mounts
+from smhvlab.mount.browse import listing
+from smhvlab.mount.mounts import Mount, Mounts
 from smhvlab.panels import html
 from smhvlab.panels.panel import Panel, button
 

@@ -14,7 +14,7 @@ from smhvlab.panels.panel import Panel
 
 if TYPE_CHECKING:
     from smhvlab.record import Plan
-    from smhvlab.restore_state import RestoreLun, RestoreState
+    from smhvlab.restore.state import RestoreLun, RestoreState
     from smhvlab.tables import Tools
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import ipywidgets as widgets
 
-from smhvlab.compare import Comparison, Copy, GuestFile, Pair, Verdict
+from smhvlab.mount.compare import Comparison, Copy, GuestFile, Pair, Verdict
 from smhvlab.panels import html
 from smhvlab.panels.panel import Panel
 

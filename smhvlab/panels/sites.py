@@ -12,8 +12,8 @@ from smhvlab.panels import html
 from smhvlab.panels.panel import Panel, button
 
 if TYPE_CHECKING:
-    from smhvlab.dr import SitePair
-    from smhvlab.replication import Mirror
+    from smhvlab.dr.replication import Mirror
+    from smhvlab.dr.sites import SitePair
     from smhvlab.site import Site
 
 
@@ -80,8 +80,8 @@ class SitesPanel(Panel):
 
 
 def _seen(site: Site) -> SiteSeen:
-    from smhvlab.dr import life_of
-    from smhvlab.replication import Replication
+    from smhvlab.dr.replication import Replication
+    from smhvlab.dr.sites import life_of
 
     life = life_of(site)
     mirrors = Replication(site.tools().storage).mirrors() if life.array else []

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import ipywidgets as widgets
 
+from smhvlab.backup.shadowsigns import Budget, Lane, ShadowLog, Sign, Verdict, has_failed
 from smhvlab.panels import html, theme
 from smhvlab.panels.panel import Panel
 from smhvlab.panels.timeline import PLOTLY
-from smhvlab.shadowsigns import Budget, Lane, ShadowLog, Sign, Verdict, has_failed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

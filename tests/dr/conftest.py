@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from labenv import lab as labs
-from smhvlab.dr import SitePair, connect_pair
+from smhvlab.dr.sites import SitePair, connect_pair
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from labenv.lab import Lab
-from smhvlab.dr import SitePair
-from smhvlab.replication import Replication
+from smhvlab.dr.replication import Replication
+from smhvlab.dr.sites import SitePair
 from smhvlab.snapinfo import Backup
 
 DATABASES = ("aa1", "bb1", "bb2", "bb3")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.dr import SitePair
-from smhvlab.dr_demo import DrDemo, disaster_of
+from smhvlab.dr.demo import DrDemo, disaster_of
+from smhvlab.dr.sites import SitePair
 from smhvlab.errors import NotAllowed
 
 

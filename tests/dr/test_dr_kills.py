@@ -10,7 +10,7 @@ import pytest
 
 from labenv import lab as labs
 from smhvlab.doctor import reopen, unfinished
-from smhvlab.dr import SitePair, connect_pair
+from smhvlab.dr.sites import SitePair, connect_pair
 from smhvlab.flow import Flow
 from smhvlab.record import Outcome
 from smhvlab.wires.control import Phase, WireRequest

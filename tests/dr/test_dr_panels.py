@@ -9,8 +9,8 @@ import nbformat
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.cli import main
-from smhvlab.dr import SitePair
+from smhvlab.cli.main import main
+from smhvlab.dr.sites import SitePair
 from smhvlab.errors import NotFound, SmhvLabError
 from smhvlab.panels.runbook import Part, RunbookPanel
 from smhvlab.runbook import RunbookFailed, run

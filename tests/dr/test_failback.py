@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.dr import SitePair
-from smhvlab.dr_reverse import Way
+from smhvlab.dr.replication import Replication
+from smhvlab.dr.reverse import Way
+from smhvlab.dr.sites import SitePair
 from smhvlab.errors import ConfirmationNeeded, NotAllowed
-from smhvlab.replication import Replication
 from tests.dr.scene import backup, each, kill_primary, load, prepare, revive_primary, rows
 
 DOWN = {"primary-down"}

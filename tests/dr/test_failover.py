@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.dr import SitePair
+from smhvlab.dr.replication import Replication
+from smhvlab.dr.sites import SitePair
 from smhvlab.errors import ConfirmationNeeded, NotAllowed, NotFound
 from smhvlab.record import Outcome
-from smhvlab.replication import Replication
 from smhvlab.site import connect
 from smhvlab.snapinfo import Dataset
 from tests.dr.scene import backup, each, kill_primary, load, prepare, revive_primary, rows

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.dr import SitePair
+from smhvlab.dr.replication import Replication
+from smhvlab.dr.sites import SitePair
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.record import Outcome, PlannedStep
-from smhvlab.replication import Replication
 from tests.dr.scene import backup, each, load, prepare, rows
 from tests.flows.checks import picture
 

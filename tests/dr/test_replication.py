@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.dr import SitePair, require_standalone
-from smhvlab.dr_protect import ProtectReplication
+from smhvlab.dr.protect import ProtectReplication
+from smhvlab.dr.replication import Replication, common_copy, seconds, update_after_backup
+from smhvlab.dr.sites import SitePair, require_standalone
 from smhvlab.errors import NotAllowed, OntapError
-from smhvlab.replication import Replication, common_copy, seconds, update_after_backup
 from smhvlab.site import Site, connect
 from smhvlab.storage import VolumeRef
 

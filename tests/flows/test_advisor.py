@@ -11,8 +11,8 @@ import pytest
 import smhvlab.site
 from labenv import lab as labs
 from labenv.lab import Lab
-from smhvlab import cli
-from smhvlab.settings import Settings, Smtp
+from smhvlab.cli import main as cli
+from smhvlab.protection.settings import Settings, Smtp
 from smhvlab.site import Site
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import smhvlab.site
 from labenv import lab as labs
-from smhvlab import cli
 from smhvlab.advisor.catalogue import findings
+from smhvlab.cli import main as cli
 from smhvlab.errors import Cancelled, NotAllowed, NotFound
 from smhvlab.site import Site
 

@@ -7,7 +7,7 @@ import json
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
-from smhvlab.cli import main
+from smhvlab.cli.main import main
 from tests.flows.checks import picture
 from tests.flows.conftest import Stock
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.cli import main
+from smhvlab.cli.main import main
 from smhvlab.site import Site
 
 POLICY = """

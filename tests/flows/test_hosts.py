@@ -9,7 +9,7 @@ import pytest
 
 import smhvlab
 from smhvlab.errors import NameTaken, NotAllowed
-from smhvlab.settings import Settings, Smtp, from_toml
+from smhvlab.protection.settings import Settings, Smtp, from_toml
 from smhvlab.site import Site
 
 POLICY = """

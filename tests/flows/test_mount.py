@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from smhvlab.errors import ConfirmationNeeded, NameTaken, NotAllowed, NotFound, NotUnique, OntapError, SmhvLabError
-from smhvlab.image import Placement
 from smhvlab.leftovers import leftovers
+from smhvlab.mount.image import Placement
 from smhvlab.site import Site
 from tests.flows.checks import Picture, blocks_sound, picture
 from tests.flows.conftest import Stock

@@ -13,9 +13,9 @@ import pytest
 from aiosmtpd.controller import Controller
 from netapp_ontap.resources.ems_event import EmsEvent
 
-from smhvlab.notify import News, message, send, wanted
-from smhvlab.policy import Level, Notification
-from smhvlab.settings import Settings, Smtp
+from smhvlab.protection.notify import News, message, send, wanted
+from smhvlab.protection.policy import Level, Notification
+from smhvlab.protection.settings import Settings, Smtp
 from smhvlab.site import Site
 
 POLICY = """

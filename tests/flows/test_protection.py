@@ -8,8 +8,8 @@ import pytest
 
 from labenv.lab import Lab
 from smhvlab.errors import NameTaken, NotAllowed, NotFound
-from smhvlab.retaining import ApplyRetention
-from smhvlab.retention import snapinfo_count, snapinfo_volume
+from smhvlab.protection.retaining import ApplyRetention
+from smhvlab.protection.retention import snapinfo_count, snapinfo_volume
 from smhvlab.site import Site, connect
 from smhvlab.snapinfo import Backup
 

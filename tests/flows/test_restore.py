@@ -7,7 +7,7 @@ import pytest
 from labenv.lab import Lab
 from smhvlab.errors import ConfirmationNeeded, NotAllowed, NotFound, SmhvLabError
 from smhvlab.record import Outcome
-from smhvlab.restore_state import Method
+from smhvlab.restore.state import Method
 from smhvlab.site import Site
 from tests.flows.checks import blocks_sound, picture, sound
 

@@ -9,9 +9,9 @@ import pytest
 
 import smhvlab.site
 from labenv import lab as labs
-from smhvlab import selfguard
 from smhvlab.errors import NotAllowed, NotFound, Unsendable
-from smhvlab.restore_state import Method
+from smhvlab.restore import selfguard
+from smhvlab.restore.state import Method
 from smhvlab.site import Site
 from tests.flows.checks import blocks_sound, picture, sound
 from tests.flows.conftest import Stock

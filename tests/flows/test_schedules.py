@@ -11,10 +11,10 @@ import pytest
 import smhvlab.site
 from labenv.lab import Lab
 from smhvlab.errors import ConfirmationNeeded, NotAllowed, PowerShellError
-from smhvlab.exercises_protection import crowd
-from smhvlab.scheduler import Scheduler
+from smhvlab.exercises.protection import crowd
+from smhvlab.protection.scheduler import Scheduler
+from smhvlab.protection.tasks import FOLDER
 from smhvlab.site import Site
-from smhvlab.tasks import FOLDER
 from tests.flows.conftest import Start
 
 POLICY = """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smhvlab.compare import Verdict
 from smhvlab.errors import NotAllowed, NotFound
+from smhvlab.mount.compare import Verdict
 from tests.flows.checks import picture
 from tests.flows.conftest import Stock
 

@@ -7,9 +7,9 @@ from datetime import datetime
 import pytest
 
 from labenv.lab import Lab
+from smhvlab.backup.shadowsigns import Lane, Verdict
 from smhvlab.errors import NotFound
 from smhvlab.panels.vsstimeline import VssTimeline
-from smhvlab.shadowsigns import Lane, Verdict
 from smhvlab.site import Site
 
 SCRIPT = (

@@ -9,7 +9,7 @@ from smhvlab.errors import NotAllowed
 from smhvlab.panels.panel import VIEW
 from smhvlab.panels.wizard import Wizard, fields_of
 from smhvlab.record import Outcome
-from smhvlab.restore import RestoreVm
+from smhvlab.restore.vm import RestoreVm
 from smhvlab.site import Site
 
 

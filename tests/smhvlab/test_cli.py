@@ -17,7 +17,7 @@ import pytest
 
 import smhvlab.site
 from labenv.lab import Lab
-from smhvlab.cli import main
+from smhvlab.cli.main import main
 from smhvlab.flow import Flow
 from smhvlab.site import Site
 from smhvlab.wires.control import Phase, WireRequest
@@ -253,9 +253,9 @@ def test_check_exits_with_1_when_something_is_wrong(command: Command, lab: Lab, 
 
 
 def test_the_demo_as_a_command_of_its_own(tmp_path: Path) -> None:
-    """``python -m smhvlab.cli demo --json`` on a lab of its own: the story on standard error, one object as result."""
+    """The demo as a command of its own, with --json: the story on standard error, one object as result."""
     done = subprocess.run(
-        [sys.executable, "-m", "smhvlab.cli", "demo", "--json"],
+        [sys.executable, "-m", "smhvlab.cli.main", "demo", "--json"],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smhvlab.estimate import Load, copies_per_backup, forecast, minutes
-from smhvlab.policy import Retention
-from smhvlab.schedule import Repeat, Schedule
+from smhvlab.protection.estimate import Load, copies_per_backup, forecast, minutes
+from smhvlab.protection.policy import Retention
+from smhvlab.protection.schedule import Repeat, Schedule
 
 BEGIN = datetime(2013, 3, 4, tzinfo=UTC)
 HOURLY = Schedule(repeat=Repeat.HOURLY)

@@ -23,7 +23,7 @@ class Some:
     sizes: dict[int, tuple[str, ...]]
 
 
-HEADER = Header(site="lab/one", flow="smhvlab.backup:Backup", format=1, parameters={"label": "x"})
+HEADER = Header(site="lab/one", flow="smhvlab.backup.crash:Backup", format=1, parameters={"label": "x"})
 
 
 def test_every_line_is_on_disk_when_write_returns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smhvlab.errors import NotAllowed
-from smhvlab.policy import (
+from smhvlab.protection.policy import (
     Level,
     Notification,
     Options,
@@ -23,7 +23,7 @@ from smhvlab.policy import (
     differences,
     from_toml,
 )
-from smhvlab.schedule import Repeat, Schedule, Weekday
+from smhvlab.protection.schedule import Repeat, Schedule, Weekday
 
 HOURLY = 'name = "h"\ndataset = "SQL"\n[schedule]\nrepeat = "hourly"\n[retention]\nkeep = 30\n'
 

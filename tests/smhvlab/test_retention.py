@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smhvlab.policy import Retention
-from smhvlab.retention import Verdict, is_ours, judge, names_of
+from smhvlab.protection.policy import Retention
+from smhvlab.protection.retention import Verdict, is_ours, judge, names_of
 from smhvlab.snapinfo import Backup, BackupLun
 
 NOW = datetime(2013, 6, 1, tzinfo=UTC)

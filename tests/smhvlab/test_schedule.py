@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smhvlab.schedule import Job, Repeat, Schedule, Weekday, overlaps
+from smhvlab.protection.schedule import Job, Repeat, Schedule, Weekday, overlaps
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Asia/Kolkata")
 BASE = datetime(2011, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from smhvlab.advisor import facts as f
 from smhvlab.advisor import plans as p
 from smhvlab.advisor.rule import Hit, Severity, listed, rule
 from smhvlab.advisor.site_facts import Facts
-from smhvlab.estimate import copies_per_backup
+from smhvlab.protection.estimate import copies_per_backup
 
 _VARIABLES = ("$VMSnapshot", "$SnapInfoName", "$SnapInfoSnapshot")
 _WEEK = timedelta(days=7)

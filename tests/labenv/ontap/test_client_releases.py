@@ -16,7 +16,7 @@ import pytest
 
 from labenv import lab as labs
 from labenv.ontap.rest.call import parse_path
-from smhvlab.dr import connect_pair
+from smhvlab.dr.sites import connect_pair
 from smhvlab.wires.powershell import PowerShellWire
 
 from .conformance import Gate

@@ -16,7 +16,7 @@ from smhvlab.advisor.catalogue import rule_named
 from smhvlab.advisor.gather import planned
 from smhvlab.advisor.planner import Layout, plan_layout
 from smhvlab.advisor.site_facts import Facts
-from smhvlab.policy import from_toml
+from smhvlab.protection.policy import from_toml
 
 KEPT = ("fifteen-csvs", "dataset-holds-lun", "one-dataset-per-volume", "dedicated-and-shared", "unprotected")
 NEVER = ("same-vm-same-time", "one-backup-per-volume", "one-backup-per-host")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from smhvlab.evidence import WriterState
+from smhvlab.backup.evidence import WriterState
+from smhvlab.backup.shadowsigns import Lane, ShadowLog, Sign, budgets
 from smhvlab.panels.panel import VIEW
 from smhvlab.panels.timeline import PLOTLY
 from smhvlab.panels.vsstimeline import VssTimeline
-from smhvlab.shadowsigns import Lane, ShadowLog, Sign, budgets
 
 NOON = datetime(2013, 3, 4, 12, tzinfo=UTC)
 SET = "2eafa688-dd7a-45cd-a698-617c83080594"

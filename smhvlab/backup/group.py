@@ -1,0 +1,68 @@
+"""Backups whose Snapshot copies are taken together: one point in time over several volumes (TR 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypedDict, TypeVar
+
+from smhvlab.backup.survey import BackupProcedure, BackupState
+from smhvlab.flow import CHOSEN
+from smhvlab.storage import VolumeRef
+
+
+class Point(TypedDict):
+    """The fields of a ``GroupedState`` that say how one point in time is reached."""
+
+    existing_group: str
+    group: str
+    common_point: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedState(BackupState):
+    """What a backup with a common point touches and creates.
+
+    Attributes:
+        group: name of the consistency group made for this backup, "" if none is.
+        existing_group: UUID of a consistency group that already holds exactly these volumes, "" if none does.
+    """
+
+    existing_group: str
+    common_point: bool
+    group: str = field(metadata=CHOSEN)
+
+    @property
+    def point(self) -> str:
+        """One sentence on the point in time."""
+        if len(self.volumes) == 1:
+            return "One volume: one Snapshot copy is one point in time."
+        if self.common_point:
+            return f"{len(self.volumes)} volumes were taken in one consistency group: one point in time for all."
+        return f"{len(self.volumes)} volumes were taken one after the other: no common point in time."
+
+
+S = TypeVar("S", bound=GroupedState)
+
+
+class GroupedBackup(BackupProcedure[S]):
+    """A backup that takes one Snapshot copy of every volume. It has no steps of its own."""
+
+    def point(self, volumes: Sequence[VolumeRef], name: str) -> Point:
+        """Existing group, name of a group to make, and whether there will be one point in time."""
+        if len(volumes) == 1:
+            return Point(existing_group="", group="", common_point=True)
+        existing = self.storage.group_over(volumes)
+        if existing is not None:
+            return Point(existing_group=existing, group="", common_point=True)
+        if self.storage.grouped_volumes() & {v.uuid for v in volumes} or len({v.svm for v in volumes}) > 1:
+            return Point(existing_group="", group="", common_point=False)  # a volume can be in one group only
+        return Point(existing_group="", group=f"smhvlab_{name}".replace(".", "_"), common_point=True)
+
+    def take(self, s: GroupedState, *, comment: str) -> None:
+        """A Snapshot copy of every volume, in the group if there is one."""
+        if s.group or s.existing_group:
+            group = s.existing_group or self.storage.ensure_group(s.group, s.volumes)
+            self.storage.ensure_group_snapshot(group, s.volumes, s.name, comment=comment)
+        else:
+            self.storage.ensure_snapshots(s.volumes, s.name, comment=comment)

@@ -1,0 +1,1 @@
+"""Two sites: replication, failover, failback, rehearsal (TR 8)."""

@@ -1,0 +1,369 @@
+"""Failback: the VMs go home from the other site, with everything they wrote there (TR 8, failback steps 4 to 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from smhvlab.dr.failover import DatabaseFound, FailedOver, check_databases
+from smhvlab.dr.replication import Mirror
+from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, require_standalone, serving_svm, snapinfo_lun
+from smhvlab.dr.snapinfo import BACKUP_COPY, merge_catalogues
+from smhvlab.errors import NotAllowed, NotFound
+from smhvlab.flow import CHOSEN
+from smhvlab.record import Confirmation
+from smhvlab.site import stamp
+from smhvlab.snapinfo import SnapInfo
+from smhvlab.steps import step
+from smhvlab.storage import LunRef
+
+
+@dataclass(frozen=True)
+class HomeLun:
+    """A LUN that comes home: its path in the volume and where the VMs expect it."""
+
+    mirror: Mirror
+    path: str
+    access_path: str
+    disk_guid: str
+
+    @property
+    def name(self) -> str:
+        """Name of the LUN on this site."""
+        return f"/vol/{self.mirror.destination.volume}{self.path}"
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.access_path}"
+
+
+@dataclass(frozen=True)
+class HomeVm:
+    """A VM that comes home."""
+
+    id: str
+    name: str
+    configuration_file: str
+    running: bool
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class FailbackState:
+    """What comes home.
+
+    Attributes:
+        info: the LUN of the other site's SnapInfo, None if its mirror is not there.
+        info_snapshot: the last Snapshot copy that SMHV took of it, "" if none was taken.
+        own: this site's SnapInfo folder, if it is on a LUN that is connected; contents are then merged.
+        idle: VMs of this site that lie on the same LUNs and do not run.
+    """
+
+    mirrors: tuple[Mirror, ...]
+    luns: tuple[HomeLun, ...]
+    vms: tuple[HomeVm, ...]
+    igroup: str
+    info: HomeLun | None
+    info_snapshot: str
+    info_folder: str
+    own: str
+    idle: tuple[str, ...]
+    mount: str = field(metadata=CHOSEN)
+    stage: str = field(metadata=CHOSEN)
+    found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
+    sent: int = field(default=0, metadata=CHOSEN)
+
+    @property
+    def data(self) -> tuple[Mirror, ...]:
+        """The relationships that bring VMs."""
+        return tuple(dict.fromkeys(lun.mirror for lun in self.luns))
+
+
+@dataclass(frozen=True, repr=False)
+class FailedBack(FailedOver):
+    """VMs that run at home again.
+
+    Attributes:
+        transferred: bytes of the last update before the mirrors were broken.
+    """
+
+    transferred: int = 0
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return super().__str__() + f"\n  {self.transferred:,} bytes in the last update"
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + f"<p>{self.transferred:,} bytes in the last update</p>"
+
+
+class Failback(DrProcedure[FailbackState]):
+    """Fail back to this site."""
+
+    tr = "8"
+
+    def __init__(self, site: object, *, update: bool = True, snapinfo_folder: str = "S:\\SnapInfo") -> None:
+        super().__init__(site, update=update, snapinfo_folder=snapinfo_folder)
+        self.update = update
+        self.snapinfo_folder = snapinfo_folder
+
+    def survey(self) -> FailbackState:
+        """Find the VMs of the other site that live on volumes mirrored to this one.
+
+        Raises:
+            NotAllowed: the other site does not answer, no volume is mirrored from it, a mirror is not healthy, a mount
+                point is taken, or a VM is registered here already.
+        """
+        require_standalone(self.site)
+        life = life_of(self.other)
+        if not (life.array and life.hosts):
+            raise NotAllowed(
+                f"The site {self.other.name} does not answer as a whole",
+                why=life.finding,
+                next_action="If it was lost in the middle of the failback, fail over to this site from the backups "
+                "that have arrived: site.dr.failover().",
+                tr="8",
+            )
+        incoming = {(m.source.svm, m.source.volume): m for m in self.replication.mirrors()}
+        ready = {end: m for end, m in incoming.items() if m.state == "snapmirrored" and m.healthy}
+        luns, vms = self._homecoming(incoming)
+        for lun in luns:
+            if (lun.mirror.source.svm, lun.mirror.source.volume) not in ready:
+                raise NotAllowed(
+                    f"The mirror {lun.mirror} is not ready: {lun.mirror.state}",
+                    why=lun.mirror.problem,
+                    next_action="Replicate back first: site.dr.reverse() on the site that runs the VMs.",
+                    tr="8",
+                )
+        self._refuse_places(luns)
+        info, snapshot, folder = self._snapinfo(incoming)
+        try:
+            own_lun, _ = snapinfo_lun(self.site)
+            own = self.snapinfo.folder() if info is None or own_lun.name != info.name else ""
+        except NotFound:
+            own = ""
+        mark = stamp(self.site.now()).replace(".", "_")
+        drive = self.snapinfo_folder.partition("\\")[0]
+        return FailbackState(
+            mirrors=tuple(dict.fromkeys([lun.mirror for lun in luns] + ([info.mirror] if info else []))),
+            luns=luns,
+            vms=vms,
+            igroup=serving_svm(self.site)[0],
+            info=info,
+            info_snapshot=snapshot,
+            info_folder=folder,
+            own=own,
+            idle=self._idle(luns),
+            mount=f"C:\\smhvlab\\snapinfo_{mark}\\" if own else drive + "\\",
+            stage=f"{own}\\Import_{mark}" if own else "",
+        )
+
+    def _homecoming(self, incoming: dict[tuple[str, str], Mirror]) -> tuple[tuple[HomeLun, ...], tuple[HomeVm, ...]]:
+        tools = self.other.tools()
+        machines = tools.nodes.vms()
+        places = homes_by_vm(self.other, machines)
+        guids = {disk.unique_id: disk.guid for disk in tools.nodes.disks()}
+        luns: dict[str, HomeLun] = {}
+        vms = []
+        for vm in machines:
+            homes = places[vm.id]
+            ends = [(lun.svm, lun.volume.name) for lun, _ in homes.values()]
+            if not ends or any(end not in incoming for end in ends):
+                continue
+            for unique_id, (lun, access) in homes.items():
+                mirror = incoming[lun.svm, lun.volume.name]
+                luns[unique_id] = HomeLun(mirror, lun.path, access, guids[unique_id])
+            file = tools.nodes[vm.host].hyperv.configuration_file(vm)
+            vms.append(HomeVm(vm.id, vm.name, file, vm.running))
+        if not vms:
+            raise NotAllowed(
+                f"No VM of {self.other.name} lives on volumes that are mirrored to this site",
+                next_action="Replicate back first: site.dr.reverse() on the site that runs the VMs.",
+                tr="8",
+            )
+        here = {vm.id: vm for vm in self.nodes.vms()}
+        for home in vms:
+            if home.id in here:
+                raise NotAllowed(
+                    f"The VM {home.name} is registered on {here[home.id].host} already",
+                    next_action="Remove that registration (its disks are the mirror's now), then plan again.",
+                    tr="8",
+                )
+        return tuple(sorted(luns.values(), key=str)), tuple(vms)
+
+    def _refuse_places(self, luns: Sequence[HomeLun]) -> None:
+        here = {lun.name: lun.unique_id for lun in self.storage.luns()}
+        taken = {path.casefold(): disk for disk in self.nodes.disks() for path in disk.access_paths}
+        for lun in luns:
+            disk = taken.get(lun.access_path.casefold())
+            if disk is not None and disk.unique_id != here.get(lun.name):
+                raise NotAllowed(
+                    f"{lun.access_path} is the mount point of disk {disk.number} here",
+                    why="the LUN has to come back to the mount point that its VMs know",
+                    next_action="Give that disk another drive letter or folder, then plan again.",
+                    tr="8",
+                )
+
+    def _idle(self, luns: Sequence[HomeLun]) -> tuple[str, ...]:
+        places = tuple(lun.access_path.casefold() for lun in luns)
+        machines = self.nodes.vms()
+        return tuple(vm.name for vm in machines if not vm.running and vm.configuration.casefold().startswith(places))
+
+    def _snapinfo(self, incoming: dict[tuple[str, str], Mirror]) -> tuple[HomeLun | None, str, str]:
+        lun, access = snapinfo_lun(self.other)
+        mirror = incoming.get((lun.svm, lun.volume.name))
+        folder = self.other.tools().snapinfo.folder()[len(access) :]
+        if mirror is None:
+            return None, "", folder
+        volume = self.storage.volume(mirror.destination.volume, svm=mirror.destination.svm)
+        names = [] if volume is None else list(self.replication.copies(volume).values())
+        taken = [name for name in names if BACKUP_COPY.match(name)]
+        return HomeLun(mirror, lun.path, access, ""), (taken[-1] if taken else ""), folder
+
+    def confirmations(self, state: FailbackState) -> Sequence[Confirmation]:
+        """The VMs stop; and what is lost if the extra update is left out."""
+        running = ", ".join(vm.name for vm in state.vms if vm.running) or "none"
+        found = [Confirmation(key="downtime", text=f"these VMs are shut down on the other site: {running}", tr="8/FB4")]
+        if not self.update:
+            lag = max((m.lag or 0 for m in state.data), default=0)
+            text = (
+                f"without one more SnapMirror update the VMs come back as of the last transfer, at least {lag} seconds "
+                "old: what was written since is lost, and a LUN in a backup's Snapshot copy may be a clone"
+            )
+            found.append(Confirmation(key="no-update", text=text, tr="8/FB4"))
+        if state.info is None:
+            text = "the other site's SnapInfo is not mirrored here: backups taken there will not be known"
+            found.append(Confirmation(key="no-snapinfo", text=text, tr="8/FB6"))
+        return found
+
+    @step(
+        "Shut the VMs down on the other site",
+        tr="8/FB4",
+        items=lambda s: s.vms,
+        counts=lambda s: {"windows.vm.shutdown": len(s.vms)},
+    )
+    def stop(self, s: FailbackState) -> None:
+        for node, vms in self._by_node(s):
+            self.other.tools().nodes[node].hyperv.ensure_all_shut_down(vms)
+
+    @stop.undo
+    def start_again(self, s: FailbackState) -> None:
+        ran = {vm.id for vm in s.vms if vm.running}
+        for node, vms in self._by_node(s):
+            self.other.tools().nodes[node].hyperv.ensure_all_running([vm for vm in vms if vm in ran])
+
+    def _by_node(self, s: FailbackState) -> Iterator[tuple[str, list[str]]]:
+        wanted = {vm.id for vm in s.vms}
+        found: dict[str, list[str]] = {}
+        for vm in self.other.tools().nodes.vms():
+            if vm.id in wanted:
+                found.setdefault(vm.host, []).append(vm.id)
+        yield from sorted(found.items())
+
+    @step(
+        "One more SnapMirror update of each LUN's volume",
+        tr="8/FB4",
+        items=lambda s: s.mirrors,
+        counts=lambda s: {"ontap.snapmirror.start": len(s.mirrors)},
+    )
+    def refresh(self, s: FailbackState) -> FailbackState:
+        if not self.update:
+            return s
+        return replace(s, sent=sum(m.transferred for m in self.replication.update(s.mirrors)))
+
+    @step("Break the mirrors", tr="8/FB5", items=lambda s: s.mirrors, pivot=True)
+    def break_mirrors(self, s: FailbackState) -> None:
+        targets = dict.fromkeys(s.data, "")
+        if s.info is not None:
+            targets[s.info.mirror] = s.info_snapshot  # TR step 6: the last copy that SMHV took
+        self.replication.break_off(targets)
+
+    @step(
+        "Connect the LUNs at their mount points",
+        tr="8/FB5",
+        items=lambda s: s.luns,
+        counts=lambda s: {"windows.rescan": len(s.luns)},
+    )
+    def connect(self, s: FailbackState) -> None:
+        for home in self.track(s.luns):
+            disk = self.snapdrive.ensure_connected(self._lun(home), igroup=s.igroup, access_path=home.access_path)
+            self.snapdrive.discard_letters(disk, home.access_path)
+            if disk.guid.casefold() != home.disk_guid.casefold():
+                raise NotAllowed(
+                    f"The disk at {home.access_path} is {disk.guid}, not {home.disk_guid}",
+                    next_action="Look at site.luns(): another LUN lies at the path of the one that was mirrored.",
+                    tr="8",
+                )
+
+    def _lun(self, home: HomeLun) -> LunRef:
+        return self.storage.lun(home.name, svm=home.mirror.destination.svm)
+
+    @step("Release the relationships from the other site", tr="8/FB5", items=lambda s: s.mirrors)
+    def release(self, s: FailbackState) -> None:
+        present = {m.uuid for m in self.replication.mirrors()}
+        for mirror in s.mirrors:
+            if mirror.uuid in present:
+                self.replication.delete(mirror)
+            self.other_replication.release(mirror.uuid, keep=True)  # its reference copies must not hinder a resync
+
+    @step(
+        "Restore SnapInfo from the last Snapshot copy that SMHV took",
+        tr="8/FB6-7",
+        items=lambda s: (f"{s.info} {s.info_snapshot}",),
+        when=lambda s: s.info is not None,
+        otherwise="the other site's SnapInfo is not mirrored here",
+    )
+    def snapinfo_back(self, s: FailbackState) -> None:
+        assert s.info is not None
+        if not s.own:
+            self.snapdrive.ensure_connected(self._lun(s.info), igroup=s.igroup, access_path=s.mount)
+            self.snapinfo.set_folder(s.mount + s.info_folder)
+            return
+        try:
+            lun = self._lun(s.info)
+        except NotFound:
+            return  # an earlier try has merged it and deleted the copy
+        self.snapdrive.ensure_connected(lun, igroup=s.igroup, access_path=s.mount)
+        merge_catalogues(SnapInfo(self.nodes, folder=s.mount + s.info_folder), self.snapinfo, stage=s.stage)
+        self.snapdrive.discard_connection(lun, igroup=s.igroup, access_path=s.mount)
+        self.storage.discard_volume(lun.volume.name, svm=lun.svm)
+
+    @step(
+        "Restore the VMs to this host",
+        tr="8/FB8-10",
+        items=lambda s: tuple(f"{vm.name} {vm.id}" for vm in s.vms),
+        counts=lambda s: {"windows.vm.import": len(s.vms)},
+    )
+    def register(self, s: FailbackState) -> None:
+        self.hyperv.ensure_all_registered({vm.id: vm.configuration_file for vm in s.vms})
+
+    @step(
+        "Start the VMs",
+        tr="8",
+        items=lambda s: tuple(vm for vm in s.vms if vm.running),
+        counts=lambda s: {"windows.vm.start": sum(vm.running for vm in s.vms)},
+    )
+    def start(self, s: FailbackState) -> None:
+        self.hyperv.ensure_all_running([vm.id for vm in s.vms if vm.running])
+
+    @step("Check the databases", tr="8", items=lambda s: tuple(vm for vm in s.vms if vm.running), changes=False)
+    def check(self, s: FailbackState) -> FailbackState:
+        found = [entry for vm in self.track(s.vms) if vm.running for entry in check_databases(self, vm.name)]
+        return replace(s, found=tuple(found))
+
+    def result(self, state: FailbackState) -> FailedBack:
+        """What runs here again."""
+        return FailedBack(
+            vms=tuple(vm.name for vm in state.vms),
+            backups=(f"the last update from {self.other.name}",),
+            recovery_point="",
+            relationships=(
+                *(f"{m}: released" for m in state.mirrors),
+                *(f"{name} lies on the same LUNs and is off: start it if it should run" for name in state.idle),
+            ),
+            databases=state.found,
+            transferred=state.sent,
+        )

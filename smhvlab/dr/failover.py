@@ -1,0 +1,313 @@
+"""Failover: the VMs of backups that were replicated here are restored and started on this site (TR 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from html import escape
+from typing import Any
+
+from smhvlab.dr.images import (
+    Image,
+    Manner,
+    MirroredVolume,
+    check_places,
+    choose_backups,
+    choose_machines,
+    connect,
+    find_volumes,
+    lun_of,
+    mirrored_backups,
+    recover_luns,
+    take_images,
+)
+from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, require_standalone, serving_svm, survey_fence
+from smhvlab.dr.snapinfo import other_name, require_ready
+from smhvlab.errors import NotAllowed, PowerShellError
+from smhvlab.flow import CHOSEN
+from smhvlab.record import Confirmation
+from smhvlab.snapinfo import BackupVm
+from smhvlab.steps import step
+
+
+@dataclass(frozen=True)
+class DatabaseFound:
+    """A database of a VM after a failover: what its engine calls its state, and DBCC CHECKDB's finding."""
+
+    vm: str
+    database: str
+    state: str
+    rows: int
+    ok: bool
+    finding: str = ""
+
+
+@dataclass(frozen=True)
+class FailoverState:
+    """What a failover touches.
+
+    Attributes:
+        backups: names of the backups that are restored, oldest first, and when they were taken.
+        newer: later backups that SnapInfo knows: their data did not arrive whole, or others were chosen.
+        unknown: backups whose data arrived and that SnapInfo does not know.
+    """
+
+    backups: tuple[tuple[str, str], ...]
+    consistency: tuple[str, ...]
+    volumes: tuple[MirroredVolume, ...]
+    vms: tuple[BackupVm, ...]
+    igroup: str
+    cluster: str
+    fence: Fence
+    newer: tuple[str, ...]
+    unknown: tuple[str, ...]
+    found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
+
+    @property
+    def images(self) -> tuple[tuple[MirroredVolume, Image], ...]:
+        """Every LUN that is connected, with its volume."""
+        return tuple((volume, image) for volume in self.volumes for image in volume.images)
+
+    @property
+    def started(self) -> tuple[BackupVm, ...]:
+        """The VMs that ran when the backup was taken."""
+        return tuple(vm for vm in self.vms if vm.state == "Running")
+
+
+@dataclass(frozen=True, repr=False)
+class FailedOver:
+    """VMs that run on this site now.
+
+    Attributes:
+        backups: what they are as of.
+        recovery_point: lab or site time of the oldest of these backups; what was written later is lost.
+        databases: what was found in the VMs that run.
+    """
+
+    vms: tuple[str, ...]
+    backups: tuple[str, ...]
+    recovery_point: str
+    relationships: tuple[str, ...]
+    databases: tuple[DatabaseFound, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether every database that was looked at is sound."""
+        return all(found.ok for found in self.databases)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        lines = [f"{', '.join(self.vms)} as of {', '.join(self.backups)}"]
+        lines += [f"  {text}" for text in self.relationships]
+        for found in self.databases:
+            how = "sound" if found.ok else f"DAMAGED: {found.finding}"
+            lines.append(f"  {found.vm}/{found.database}: {found.state}, {found.rows} rows, {how}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(f.vm)}</td><td>{escape(f.database)}</td><td>{escape(f.state)}</td><td>{f.rows}</td>"
+            f"<td>{'sound' if f.ok else escape(f.finding)}</td></tr>"
+            for f in self.databases
+        )
+        mirrors = "".join(f"<li>{escape(text)}</li>" for text in self.relationships)
+        return (
+            f"<p><b>{escape(', '.join(self.vms))}</b> as of <code>{escape(', '.join(self.backups))}</code></p>"
+            f"<ul>{mirrors}</ul><table><tr><th>VM</th><th>database</th><th>state</th><th>rows</th><th>CHECKDB</th></tr>"
+            f"{rows}</table>"
+        )
+
+
+class Failover(DrProcedure[FailoverState]):
+    """Fail over to this site."""
+
+    tr = "8"
+
+    def __init__(
+        self, site: object, *, backups: Sequence[str] = (), vms: Sequence[str] = (), manner: str = Manner.TODAY
+    ) -> None:
+        super().__init__(site, backups=tuple(backups), vms=tuple(vms), manner=str(manner))
+        self.backups = tuple(backups)
+        self.vms = tuple(vms)
+        self.manner = Manner(manner)
+
+    def survey(self) -> FailoverState:
+        """Choose the backups, find their volumes among the mirrors, and see that only one site will run the VMs.
+
+        Raises:
+            NotFound: SnapInfo holds no backup of mirrored volumes, or a VM is in none of them.
+            NotAllowed: both sites are alive, a named backup's data did not arrive, a VM is here already, a mount point
+                is taken, or a transfer is under way.
+        """
+        require_standalone(self.site)
+        replication = self.replication
+        known = mirrored_backups(replication, self.snapinfo.backups())
+        chosen = choose_backups(known, self.backups)
+        volumes = find_volumes(replication, chosen)
+        for volume in volumes:
+            require_ready(volume.mirror)
+        machines = choose_machines(chosen, self.vms)
+        self._refuse_present(machines)
+        disks = self.snapdrive.disks()
+        places = {image.access_path: lun_of(replication, v, image).unique_id for v in volumes for image in v.images}
+        check_places(disks, volumes, places)
+        igroup, svm = serving_svm(self.site)
+        for volume in volumes:
+            if volume.volume.svm != svm:
+                raise NotAllowed(
+                    f"{volume.mirror.destination} is in another SVM than the one that serves the host, {svm}",
+                    next_action="Replicate into the SVM whose LIFs and igroup the host uses.",
+                    tr="8",
+                )
+        oldest = min(backup.time for backup in chosen)
+        return FailoverState(
+            backups=tuple((backup.name, backup.time) for backup in chosen),
+            consistency=tuple(sorted({backup.registered_as for backup in chosen})),
+            volumes=volumes,
+            vms=machines,
+            igroup=igroup,
+            cluster=self.nodes.cluster or "",
+            fence=survey_fence(self.site.partner, [(v.mirror.source.svm, v.mirror.source.volume) for v in volumes]),
+            newer=tuple(backup.name for backup, _ in known if backup.time > oldest and backup not in chosen),
+            unknown=self._unknown(volumes),
+        )
+
+    def _refuse_present(self, machines: Sequence[BackupVm]) -> None:
+        here = {vm.id: vm for vm in self.nodes.vms()}
+        for vm in machines:
+            if vm.id in here:
+                raise NotAllowed(
+                    f"The VM {vm.name} is registered on {here[vm.id].host} already",
+                    why=f"its id {vm.id} is there, {here[vm.id].state}",
+                    next_action="If it is left over from an earlier failover, clean this site up first "
+                    "(site.dr.return_to_normal); if it runs, it has been failed over.",
+                    tr="8",
+                )
+
+    def _unknown(self, volumes: Sequence[MirroredVolume]) -> tuple[str, ...]:
+        """Backups' Snapshot copies that are newer than the ones chosen and that SnapInfo knows nothing of."""
+        from smhvlab.dr.snapinfo import BACKUP_COPY
+
+        known = {name for b in self.snapinfo.backups() for name in (b.name, *(lun.snapshot for lun in b.luns))}
+        found: dict[str, None] = {}
+        for volume in volumes:
+            names = list(self.replication.copies(volume.volume).values())
+            for name in names[names.index(volume.snapshot) + 1 :]:
+                if BACKUP_COPY.match(name) and name not in known:
+                    found[name] = None
+        return tuple(found)
+
+    def confirmations(self, state: FailoverState) -> Sequence[Confirmation]:
+        """What is known of the other site, and what is lost."""
+        found = [state.fence.confirmation(other_name(self))]
+        if state.newer:
+            text = (
+                f"newer backups did not arrive here whole or were passed over, and are lost: {', '.join(state.newer)}"
+            )
+            found.append(Confirmation(key="newer-lost", text=text, tr="8"))
+        if state.unknown:
+            text = f"SnapInfo is older than the data: it does not know {', '.join(state.unknown)}"
+            found.append(Confirmation(key="snapinfo-older", text=text, tr="8"))
+        return found
+
+    @step(
+        "Keep the other site from running the VMs",
+        tr="8",
+        items=lambda s: (
+            *(f"unmap {name} from {igroup}" for _, name, _, igroup in s.fence.maps),
+            *(f"switch off {name}" for _, name in s.fence.vms),
+        ),
+        when=lambda s: s.fence.needed,
+        otherwise="nothing of it answers that could run them",
+    )
+    def fence(self, s: FailoverState) -> None:
+        put_fence(self.other, s.fence)
+
+    @fence.undo
+    def unfence(self, s: FailoverState) -> None:
+        lift_fence(self.other, s.fence)
+
+    @step(
+        "Break the mirrors to the backups' Snapshot copies",
+        tr="8/FO1",
+        items=lambda s: s.volumes,
+        counts=lambda s: {"ontap.snapmirror.break": len(s.volumes)},
+        pivot=True,
+    )
+    def break_mirrors(self, s: FailoverState) -> None:
+        take_images(self.replication, s.volumes, self.manner)
+
+    @step(
+        "Take the consistent image of each LUN",
+        tr="8/FO1",
+        items=lambda s: tuple(image for _, image in s.images),
+        counts=lambda s: {"ontap.lun.clone": len(s.images)},
+    )
+    def recover(self, s: FailoverState) -> None:
+        recover_luns(self.replication, s.volumes, self.manner)
+
+    @step(
+        "Connect the LUNs at their mount points",
+        tr="8/FO1",
+        items=lambda s: tuple(image.access_path for _, image in s.images),
+        counts=lambda s: {"windows.rescan": len(s.images)},
+    )
+    def connect(self, s: FailoverState) -> None:
+        for volume, image in self.track(s.images):
+            connect(self.snapdrive, lun_of(self.replication, volume, image), image, igroup=s.igroup)
+
+    @step(
+        "Restore the VMs to this host",
+        tr="8/FO6",
+        items=lambda s: tuple(f"{vm.name} {vm.id}" for vm in s.vms),
+        counts=lambda s: {"windows.vm.import": len(s.vms)},
+    )
+    def register(self, s: FailoverState) -> None:
+        self.hyperv.ensure_all_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
+
+    @step(
+        "Start the VMs",
+        tr="8",
+        items=lambda s: tuple(vm.name for vm in s.started),
+        counts=lambda s: {"windows.vm.start": len(s.started)},
+        when=lambda s: bool(s.started),
+        otherwise="none of them ran at the time of its backup",
+    )
+    def start(self, s: FailoverState) -> None:
+        self.hyperv.ensure_all_running([vm.id for vm in self.track(s.started)])
+
+    @step("Check the databases", tr="8", items=lambda s: tuple(vm.name for vm in s.started), changes=False)
+    def check(self, s: FailoverState) -> FailoverState:
+        found = [entry for vm in self.track(s.started) for entry in check_databases(self, vm.name)]
+        return replace(s, found=tuple(found))
+
+    def result(self, state: FailoverState) -> FailedOver:
+        """What runs here now, and as of when."""
+        mirrors = {m.uuid: m for m in self.replication.mirrors()}
+        told = [f"{v.mirror}: {mirrors[v.mirror.uuid].state}" for v in state.volumes if v.mirror.uuid in mirrors]
+        return FailedOver(
+            vms=tuple(vm.name for vm in state.vms),
+            backups=tuple(name for name, _ in state.backups),
+            recovery_point=min(datetime.fromisoformat(time) for _, time in state.backups).isoformat(),
+            relationships=tuple(told),
+            databases=state.found,
+        )
+
+
+def check_databases(flow: DrProcedure[Any], vm: str) -> list[DatabaseFound]:
+    """State, rows and DBCC CHECKDB of every database of a running VM; a VM without an engine has none."""
+    sql, found = flow.site.tools().sql, []
+    try:
+        databases = sql.databases(vm)
+    except PowerShellError as error:
+        return [DatabaseFound(vm, "", "no answer", 0, False, error.why or error.message)]
+    for name, state in databases.items():
+        try:
+            check, rows = sql.checkdb(vm, name), sql.count(vm, name)
+            found.append(DatabaseFound(vm, name, state, rows, check.ok, check.finding))
+        except PowerShellError as error:
+            found.append(DatabaseFound(vm, name, state, 0, False, error.why or error.message))
+    return found

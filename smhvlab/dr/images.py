@@ -1,0 +1,321 @@
+"""Mirrored volumes and the images of backups in them: chosen, taken and connected at the other site (TR 8).
+
+SnapInfo records where a backup's image is on the site that made it. Here the volume is the mirror's destination, the
+Snapshot copy has the same name, the path inside it is the same; only LUN uuid and serial number are others. The disk's
+GUID is a part of the bytes, so it says whether the right disk has arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from smhvlab.dr.replication import Mirror, Replication
+from smhvlab.errors import NotAllowed, NotFound
+from smhvlab.snapdrive import HostDisk, SnapDrive
+from smhvlab.snapinfo import Backup, BackupLun, BackupVm
+from smhvlab.storage import LunRef, VolumeRef
+
+_GPT_HEADER, _SECTOR = 512, 512
+_DISK_GUID = slice(56, 72)
+
+
+class Manner(StrEnum):
+    """How a mirror is broken off to a backup.
+
+    TODAY: the break itself goes back to the backup's Snapshot copy. TR: as SnapDrive did it in the TR's time: break,
+    then a volume-based SnapRestore of a volume with one LUN, which leaves the relationship uninitialized, or a
+    single-file SnapRestore of each of several LUNs, which leaves it broken off.
+    """
+
+    TODAY = "today"
+    TR = "tr"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One LUN of a backup, at the mirror's destination.
+
+    Attributes:
+        lun: path of the LUN in the destination volume.
+        path: path of the consistent image inside the Snapshot copy; the same as ``lun`` or a clone beside it.
+        unique_id: of the disk at the site that made the backup: SnapInfo's key for it.
+        backup: name of the backup.
+    """
+
+    lun: str
+    path: str
+    snapshot: str
+    disk_guid: str
+    access_path: str
+    unique_id: str
+    backup: str
+    shared: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.access_path} from {self.snapshot}{self.path}"
+
+
+@dataclass(frozen=True)
+class MirroredVolume:
+    """A destination volume and the images that are wanted of it; ``luns``: how many LUNs it holds in all."""
+
+    mirror: Mirror
+    volume: VolumeRef
+    snapshot: str
+    images: tuple[Image, ...]
+    luns: int
+
+    def __str__(self) -> str:
+        return f"{self.mirror} to {self.snapshot}"
+
+    def end_state(self, manner: Manner) -> str:
+        """What the relationship is called afterwards."""
+        if manner is Manner.TR and self.luns == 1:
+            return "uninitialized (volume-based SnapRestore)"
+        return "broken_off" + (" (single-file SnapRestore)" if manner is Manner.TR else "")
+
+
+def mirrored_backups(replication: Replication, backups: Iterable[Backup]) -> list[tuple[Backup, str]]:
+    """Backups whose LUNs are all mirrored here, oldest first, and what is missing of each ("" if nothing).
+
+    A backup that SnapInfo knows and whose Snapshot copy did not arrive is newer than the mirrored data.
+    """
+    mirrors = _by_volume(replication)
+    names: dict[str, set[str]] = {}
+    found = []
+    for backup in backups:
+        ends = [(lun, mirrors.get((lun.svm, lun.volume))) for lun in backup.luns]
+        if not ends or any(mirror is None for _, mirror in ends):
+            continue
+        missing = []
+        for lun, mirror in ends:
+            assert mirror is not None
+            if str(mirror.destination) not in names:
+                names[str(mirror.destination)] = set(replication.copies(_volume(replication, mirror)).values())
+            if lun.snapshot not in names[str(mirror.destination)]:
+                missing.append(f"{mirror.destination} has no Snapshot copy {lun.snapshot}")
+        found.append((backup, "; ".join(missing)))
+    return found
+
+
+def choose_backups(known: Sequence[tuple[Backup, str]], names: Sequence[str]) -> list[Backup]:
+    """The backups of these names, or the newest of each dataset whose data arrived; oldest first.
+
+    Args:
+        known: what ``mirrored_backups`` gave.
+        names: backups that are wanted; empty for the newest ones.
+
+    Raises:
+        NotFound: there is no such backup, or none at all.
+        NotAllowed: the data of a backup did not arrive: SnapInfo is newer than they are.
+    """
+    if not known:
+        raise NotFound(
+            "SnapInfo here knows no backup whose volumes are mirrored to this site",
+            next_action="Bring the other site's SnapInfo here first: site.dr.connect_snapinfo() (failover steps "
+            "1 to 3).",
+            tr="8",
+        )
+    if names:
+        by_name = {backup.name: (backup, missing) for backup, missing in known}
+        found = []
+        for name in names:
+            if name not in by_name:
+                raise NotFound(
+                    f"There is no replicated backup {name}",
+                    next_action=f"Known here: {', '.join(by_name)}.",
+                    tr="8",
+                )
+            backup, missing = by_name[name]
+            if missing:
+                raise NotAllowed(
+                    f"The data of {name} did not arrive here",
+                    why=f"SnapInfo is newer than the data: {missing}",
+                    next_action="Choose an older backup.",
+                    tr="8",
+                )
+            found.append(backup)
+        return found
+    newest: dict[str, Backup] = {}
+    for backup, missing in known:
+        if not missing:
+            newest[backup.dataset] = backup
+    if not newest:
+        raise NotAllowed(
+            "No backup of SnapInfo has arrived here with its data",
+            why=known[-1][1],
+            next_action="Connect an older Snapshot copy of SnapInfo, or restore the LUNs by hand.",
+            tr="8",
+        )
+    return sorted(newest.values(), key=lambda backup: (backup.time, backup.name))
+
+
+def choose_machines(chosen: Sequence[Backup], names: Sequence[str]) -> tuple[BackupVm, ...]:
+    """The VMs of these names or ids in the backups, or all of them. Raises NotFound."""
+    everything = {vm.id: vm for backup in chosen for vm in backup.vms}
+    if not names:
+        return tuple(everything.values())
+    found = []
+    for name in names:
+        match = [vm for vm in everything.values() if name.casefold() in (vm.name.casefold(), vm.id.casefold())]
+        if not match:
+            raise NotFound(
+                f"The VM {name} is in none of the backups {', '.join(backup.name for backup in chosen)}",
+                next_action=f"They hold {', '.join(vm.name for vm in everything.values())}.",
+                tr="8",
+            )
+        found += match
+    return tuple(found)
+
+
+def _by_volume(replication: Replication) -> dict[tuple[str, str], Mirror]:
+    """Relationships by the volume that a backup may name: the source, or the destination itself (an older backup)."""
+    mirrors = replication.mirrors()
+    return {(m.destination.svm, m.destination.volume): m for m in mirrors} | {
+        (m.source.svm, m.source.volume): m for m in mirrors
+    }
+
+
+def find_volumes(replication: Replication, backups: Sequence[Backup]) -> tuple[MirroredVolume, ...]:
+    """The destination volumes of backups, each with its images.
+
+    Raises:
+        NotAllowed: two of the backups hold the same LUN; a LUN can be at one point in time only.
+        NotFound: a LUN of a backup is not in the destination.
+    """
+    mirrors = _by_volume(replication)
+    wanted: dict[str, list[tuple[Backup, BackupLun]]] = {}
+    by_end: dict[str, Mirror] = {}
+    for backup in backups:
+        for lun in backup.luns:
+            mirror = mirrors[lun.svm, lun.volume]
+            by_end[str(mirror.destination)] = mirror
+            entries = wanted.setdefault(str(mirror.destination), [])
+            for other, known in entries:
+                if known.unique_id == lun.unique_id and other.name != backup.name:
+                    raise NotAllowed(
+                        f"The LUN of {lun.access_path} is in both {other.name} and {backup.name}",
+                        next_action="Name one of these backups; VMs of the other one can be restored afterwards.",
+                        why="a LUN can be connected at one point in time only",
+                        tr="8",
+                    )
+            entries.append((backup, lun))
+    everything = replication.storage.luns()
+    found = []
+    for end in sorted(wanted):
+        volume = _volume(replication, by_end[end])
+        present = [lun for lun in everything if lun.volume.uuid == volume.uuid]
+        order = list(replication.copies(volume).values())
+        images = tuple(_image(replication, present, backup, lun) for backup, lun in wanted[end])
+        snapshot = max((image.snapshot for image in images), key=order.index)
+        found.append(MirroredVolume(by_end[end], volume, snapshot, images, len(present)))
+    return tuple(found)
+
+
+def _volume(replication: Replication, mirror: Mirror) -> VolumeRef:
+    volume = replication.storage.volume(mirror.destination.volume, svm=mirror.destination.svm)
+    if volume is None:
+        raise NotFound(f"The volume {mirror.destination} is gone", next_action="Look at site.mirrors().", tr="8")
+    return volume
+
+
+def _image(replication: Replication, present: Sequence[LunRef], backup: Backup, lun: BackupLun) -> Image:
+    home = next((one for one in present if one.path == lun.path), None)
+    if home is None:  # the image is a clone beside the LUN: the disk's GUID tells which one
+        home = next((one for one in present if disk_guid(replication, one) == lun.disk_guid.casefold()), None)
+    if home is None:
+        raise NotFound(
+            f"The LUN of {lun.access_path} (disk {lun.disk_guid}) is not among the mirror's LUNs",
+            next_action="Choose a backup that was replicated after the LUN had been made.",
+            tr="8",
+        )
+    return Image(
+        lun=home.path,
+        path=lun.path,
+        snapshot=lun.snapshot,
+        disk_guid=lun.disk_guid,
+        access_path=lun.access_path,
+        unique_id=lun.unique_id,
+        backup=backup.name,
+        shared=lun.shared,
+    )
+
+
+def disk_guid(replication: Replication, lun: LunRef) -> str:
+    """GUID in a LUN's partition table, as Windows writes it, in lower case."""
+    header = replication.wire.read_lun(lun.uuid, offset=_GPT_HEADER, size=_SECTOR)
+    return f"{{{UUID(bytes_le=header[_DISK_GUID])}}}"
+
+
+def take_images(replication: Replication, volumes: Sequence[MirroredVolume], manner: Manner) -> None:
+    """Break the mirrors so that each volume is what its backup was; newer Snapshot copies may be lost with it."""
+    if manner is Manner.TODAY:
+        replication.break_off({volume.mirror: volume.snapshot for volume in volumes})
+        return
+    replication.break_off({volume.mirror: "" for volume in volumes})
+    for volume in volumes:
+        if volume.luns == 1:
+            replication.restore_volume(volume.volume, volume.snapshot)
+
+
+def recover_luns(replication: Replication, volumes: Sequence[MirroredVolume], manner: Manner) -> None:
+    """Put the consistent image into each LUN whose own contents in the Snapshot copy are something else.
+
+    The clones in which the guests were recovered came back with the volume; they are removed once they are taken.
+    """
+    storage = replication.storage
+    for volume in volumes:
+        whole = manner is Manner.TODAY or volume.luns == 1
+        for image in volume.images:
+            if whole and image.snapshot == volume.snapshot and image.path == image.lun:
+                continue
+            lun = lun_of(replication, volume, image)
+            storage.restore_lun(lun, snapshot=image.snapshot, path=image.path)
+        for image in volume.images:
+            if image.path != image.lun:
+                storage.discard_lun(f"/vol/{volume.volume.name}{image.path}", svm=volume.volume.svm)
+
+
+def lun_of(replication: Replication, volume: MirroredVolume, image: Image) -> LunRef:
+    """The LUN of an image as it is now."""
+    return replication.storage.lun(f"/vol/{volume.volume.name}{image.lun}", svm=volume.volume.svm)
+
+
+def connect(snapdrive: SnapDrive, lun: LunRef, image: Image, *, igroup: str) -> HostDisk:
+    """The LUN is a disk of the host, at the mount point that it had (TR 8, failover step 1).
+
+    Raises:
+        NotAllowed: another disk has that mount point, or another disk arrived.
+    """
+    disk = snapdrive.ensure_connected(lun, igroup=igroup, access_path=image.access_path)
+    snapdrive.discard_letters(disk, image.access_path)
+    if disk.guid.casefold() != image.disk_guid.casefold():
+        raise NotAllowed(
+            f"The disk at {image.access_path} is {disk.guid}, the backup's is {image.disk_guid}",
+            next_action="Look at site.luns() and site.mirrors(): another LUN lies at the path of the backup's.",
+            tr="8",
+        )
+    return disk
+
+
+def check_places(disks: Sequence[HostDisk], volumes: Sequence[MirroredVolume], luns: dict[str, str]) -> None:
+    """Refuse mount points that other disks have; ``luns``: UniqueIds of the images' LUNs here, by access path.
+
+    Raises:
+        NotAllowed: the LUN type and mount point must be the same as on the primary (TR 8).
+    """
+    taken = {path.casefold(): disk for disk in disks for path in disk.access_paths}
+    for volume in volumes:
+        for image in volume.images:
+            disk = taken.get(image.access_path.casefold())
+            if disk is not None and disk.unique_id != luns.get(image.access_path):
+                raise NotAllowed(
+                    f"{image.access_path} is the mount point of disk {disk.number} here",
+                    why=f"the VMs of {image.backup} have their files at {image.access_path}: the mount point must be "
+                    "the same as on the primary",
+                    next_action="Give that disk another drive letter or folder, then plan again.",
+                    tr="8",
+                )

@@ -1,0 +1,143 @@
+"""Back to the original direction: the second site is cleaned up and mirrored to again (TR 8, "return to normal")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from smhvlab.dr.protect import Protected
+from smhvlab.dr.replication import End, common_copy
+from smhvlab.dr.reverse import Connection, drop_connection
+from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, snapinfo_lun, volume_names
+from smhvlab.errors import NotAllowed
+from smhvlab.record import Confirmation
+from smhvlab.steps import step
+from smhvlab.storage import VolumeRef
+
+
+@dataclass(frozen=True)
+class NormalState:
+    """What is taken from this site, and what is mirrored to it again.
+
+    Attributes:
+        vms: (id, name) of the VMs that run on the other site again.
+        links: (source there, destination here, newest common Snapshot copy).
+    """
+
+    vms: tuple[tuple[str, str], ...]
+    connections: tuple[Connection, ...]
+    links: tuple[tuple[End, End, str], ...]
+
+
+class ReturnToNormal(DrProcedure[NormalState]):
+    """Clean this site up and mirror to it again."""
+
+    tr = "8"
+
+    def survey(self) -> NormalState:
+        """Find the VMs that both sites have, their LUNs here, and the volumes there that they live on now.
+
+        Raises:
+            NotAllowed: the other site does not answer, a VM runs here, or does not run there.
+        """
+        life = life_of(self.other)
+        if not (life.array and life.hosts):
+            raise NotAllowed(
+                f"The site {self.other.name} does not answer as a whole",
+                why=life.finding,
+                next_action="Nothing is removed here until the VMs run there.",
+                tr="8",
+            )
+        there = {vm.id: vm for vm in self.other.tools().nodes.vms()}
+        mine = [vm for vm in self.nodes.vms() if vm.id in there]
+        for vm in mine:
+            if vm.running:
+                raise NotAllowed(
+                    f"{vm.name} runs here",
+                    why="what it writes here would be lost in the resync",
+                    next_action=f"Fail back first: dr.failback() on {self.other.name} shuts it down here.",
+                    tr="8",
+                )
+        places = homes_by_vm(self.site, mine)
+        homes = homes_by_vm(self.other, [there[vm.id] for vm in mine])
+        pairs: dict[VolumeRef, VolumeRef] = {}
+        luns = {}
+        for vm in mine:
+            by_path = {path: lun for lun, path in homes[vm.id].values()}
+            for unique_id, (lun, path) in places[vm.id].items():
+                luns[unique_id] = (lun, path)
+                if path in by_path:
+                    pairs[lun.volume] = by_path[path].volume
+        links = tuple(self._links(pairs))
+        targets = {(here.svm, here.volume) for _, here, _ in links}
+        info, access = snapinfo_lun(self.site)
+        if (info.svm, info.volume.name) in targets:  # it came with the failover, and goes with it
+            luns[info.unique_id] = (info, access)
+        connections = [
+            Connection(lun, igroup, path) for lun, path in luns.values() for igroup in self.storage.igroups_of(lun.uuid)
+        ]
+        return NormalState(tuple((vm.id, vm.name) for vm in mine), tuple(sorted(connections, key=str)), links)
+
+    def _links(self, pairs: dict[VolumeRef, VolumeRef]) -> Iterator[tuple[End, End, str]]:
+        """Relationships of the first direction: those that are broken off, and those that were given up."""
+        near, far = self.site.profile.storage.name, self.other.profile.storage.name
+        broken = [m for m in self.replication.mirrors() if m.state in ("broken_off", "uninitialized")]
+        if broken:
+            ours = volume_names(self.site, broken[0].destination.svm)
+            theirs = volume_names(self.other, broken[0].source.svm)
+            for mirror in broken:
+                here, there = ours.get(mirror.destination.volume), theirs.get(mirror.source.volume)
+                if here is not None and there is not None:
+                    pairs.setdefault(here, there)
+        for here, there in sorted(pairs.items(), key=lambda pair: pair[0].name):
+            common = common_copy(self.other_replication.copies(there), self.replication.copies(here))
+            if common:
+                yield End(far, there.svm, there.name), End(near, here.svm, here.name), common
+
+    def confirmations(self, state: NormalState) -> Sequence[Confirmation]:
+        """What this site gives up."""
+        names = ", ".join(name for _, name in state.vms) or "no VM"
+        text = f"{names} and their disks are taken from this site; it becomes a mirror of {self.other.name} again"
+        return (Confirmation(key="give-up", text=text, tr="8"),)
+
+    @step(
+        "Delete the VMs from this site",
+        tr="8/normal 1",
+        items=lambda s: tuple(name for _, name in s.vms),
+        when=lambda s: bool(s.vms),
+        otherwise="it has none of them",
+        pivot=True,
+    )
+    def remove(self, s: NormalState) -> None:
+        for vm_id, _ in self.track(s.vms):
+            node = self.nodes.of_vm(vm_id)
+            if node is not None:
+                node.hyperv.ensure_off(vm_id)
+                node.hyperv.ensure_removed(vm_id)
+
+    @step(
+        "Disconnect their disks",
+        tr="8/normal 1",
+        items=lambda s: s.connections,
+        when=lambda s: bool(s.connections),
+        otherwise="none is connected",
+    )
+    def disconnect(self, s: NormalState) -> None:
+        for connection in self.track(s.connections):
+            drop_connection(self.site, connection)
+
+    @step(
+        "Resync from the other site",
+        tr="8/normal 2",
+        items=lambda s: tuple(f"{there} -> {here} from {common}" for there, here, common in s.links),
+        counts=lambda s: {"ontap.snapmirror.start": len(s.links)},
+        pivot=True,
+    )
+    def resync(self, s: NormalState) -> None:
+        here = self.replication
+        here.mirror_all([here.ensure_mirror(source, destination) for source, destination, _ in self.track(s.links)])
+
+    def result(self, state: NormalState) -> Protected:
+        """The relationships of the first direction."""
+        wanted = {str(here) for _, here, _ in state.links}
+        return Protected(tuple(m for m in self.replication.mirrors() if str(m.destination) in wanted))

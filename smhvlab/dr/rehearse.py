@@ -1,0 +1,311 @@
+"""A rehearsal: the VMs of a backup run from clones of the mirrors, on an isolated switch, and everything goes again.
+
+The mirrors stay what they are and go on being updated: the clones come from backups' Snapshot copies, never from the
+reference copy that the next update needs. VMs are registered in place, with their own ids, so the host must lack them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from html import escape
+
+from smhvlab.dr.failover import DatabaseFound, check_databases
+from smhvlab.dr.images import (
+    Image,
+    MirroredVolume,
+    choose_backups,
+    choose_machines,
+    find_volumes,
+    mirrored_backups,
+)
+from smhvlab.dr.replication import Mirror
+from smhvlab.dr.sites import DrProcedure, require_standalone, serving_svm
+from smhvlab.dr.snapinfo import BACKUP_COPY
+from smhvlab.errors import NotAllowed, NotFound
+from smhvlab.flow import CHOSEN
+from smhvlab.site import stamp
+from smhvlab.snapinfo import BackupVm, SnapInfo
+from smhvlab.steps import step
+from smhvlab.storage import LunRef, VolumeRef
+
+
+@dataclass(frozen=True)
+class RehearsalState:
+    """What a rehearsal makes, all of it named by ``mark``.
+
+    Attributes:
+        info_path: path of the SnapInfo LUN in its volume.
+        mount: where its clone is connected, with a final backslash.
+        backups, volumes, vms: known once the catalogue was read.
+    """
+
+    info: Mirror
+    info_volume: VolumeRef
+    info_path: str
+    info_snapshot: str
+    igroup: str
+    mark: str = field(metadata=CHOSEN)
+    began: str = field(metadata=CHOSEN)
+    backups: tuple[str, ...] = field(default=(), metadata=CHOSEN)
+    volumes: tuple[MirroredVolume, ...] = field(default=(), metadata=CHOSEN)
+    vms: tuple[BackupVm, ...] = field(default=(), metadata=CHOSEN)
+    found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
+    seconds: float = field(default=0.0, metadata=CHOSEN)
+
+    @property
+    def mount(self) -> str:
+        return f"C:\\smhvlab\\{self.mark}\\"
+
+    @property
+    def switch(self) -> str:
+        return self.mark
+
+    def clone(self, volume: VolumeRef) -> str:
+        """Name of the clone of a volume."""
+        return f"{self.mark}_{volume.name}"
+
+    @property
+    def images(self) -> tuple[tuple[MirroredVolume, Image], ...]:
+        """Every LUN that is connected, with its volume."""
+        return tuple((volume, image) for volume in self.volumes for image in volume.images)
+
+
+@dataclass(frozen=True, repr=False)
+class Rehearsed:
+    """What a rehearsal has shown.
+
+    Attributes:
+        seconds: site time from the first clone to the checked databases: what a failover would take at least.
+        mirrors: states of the relationships afterwards.
+    """
+
+    backups: tuple[str, ...]
+    vms: tuple[str, ...]
+    databases: tuple[DatabaseFound, ...]
+    seconds: float
+    mirrors: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether every database that was looked at is sound."""
+        return all(found.ok for found in self.databases)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        lines = [f"{', '.join(self.vms)} ran as of {', '.join(self.backups)}; {self.seconds:.0f} s until checked"]
+        for found in self.databases:
+            how = "sound" if found.ok else f"DAMAGED: {found.finding}"
+            lines.append(f"  {found.vm}/{found.database}: {found.state}, {found.rows} rows, {how}")
+        return "\n".join([*lines, *(f"  {text}" for text in self.mirrors)])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(f.vm)}</td><td>{escape(f.database)}</td><td>{f.rows}</td>"
+            f"<td>{'sound' if f.ok else escape(f.finding)}</td></tr>"
+            for f in self.databases
+        )
+        return (
+            f"<p><b>{escape(', '.join(self.vms))}</b> ran as of <code>{escape(', '.join(self.backups))}</code>; "
+            f"{self.seconds:.0f} s until checked</p>"
+            f"<table><tr><th>VM</th><th>database</th><th>rows</th><th>CHECKDB</th></tr>{rows}</table>"
+        )
+
+
+class Rehearsal(DrProcedure[RehearsalState]):
+    """Rehearse a failover without breaking a mirror."""
+
+    tr = "8"
+
+    def __init__(
+        self,
+        site: object,
+        *,
+        backups: Sequence[str] = (),
+        vms: Sequence[str] = (),
+        volume: str = "snapinfo",
+        folder: str = "SnapInfo",
+    ) -> None:
+        super().__init__(site, backups=tuple(backups), vms=tuple(vms), volume=volume, folder=folder)
+        self.backups = tuple(backups)
+        self.vms = tuple(vms)
+        self.volume = volume
+        self.folder = folder
+
+    def survey(self) -> RehearsalState:
+        """Find the mirror of SnapInfo and choose the names of the clones.
+
+        Raises:
+            NotFound: there is no such mirror, or it holds no Snapshot copy that SMHV took.
+        """
+        require_standalone(self.site)
+        replication = self.replication
+        mirror = replication.of_source(self.volume)
+        volume = self.storage.volume(mirror.destination.volume, svm=mirror.destination.svm)
+        luns = [lun for lun in self.storage.luns() if volume is not None and lun.volume.uuid == volume.uuid]
+        taken = [] if volume is None else [n for n in replication.copies(volume).values() if BACKUP_COPY.match(n)]
+        if volume is None or not luns or not taken:
+            raise NotFound(
+                f"{mirror.destination} has no Snapshot copy that SMHV took of SnapInfo",
+                next_action="Back up once on the primary, and update the mirrors after it.",
+                tr="8",
+            )
+        now = self.site.now()
+        return RehearsalState(
+            info=mirror,
+            info_volume=volume,
+            info_path=luns[0].path,
+            info_snapshot=taken[-1],
+            igroup=serving_svm(self.site)[0],
+            mark="rehearsal_" + stamp(now).replace(".", "_").replace("-", "_"),
+            began=now.isoformat(),
+        )
+
+    @step(
+        "Clone the mirror of SnapInfo and connect it",
+        tr="8",
+        items=lambda s: (f"{s.clone(s.info_volume)} from {s.info_snapshot}", s.mount),
+        counts=lambda _: {"ontap.volume.clone": 1, "windows.rescan": 1},
+    )
+    def open_catalogue(self, s: RehearsalState) -> None:
+        clone = self.storage.ensure_volume_clone(s.clone(s.info_volume), parent=s.info_volume, snapshot=s.info_snapshot)
+        lun = self.storage.lun(f"/vol/{clone.name}{s.info_path}", svm=clone.svm)
+        self.snapdrive.ensure_connected(lun, igroup=s.igroup, access_path=s.mount)
+
+    @open_catalogue.undo
+    def close_catalogue(self, s: RehearsalState) -> None:
+        self._discard(s, s.info_volume, [(s.info_path, s.mount)])
+
+    @step("Read which backups and VMs there are", tr="8", changes=False)
+    def read(self, s: RehearsalState) -> RehearsalState:
+        catalogue = SnapInfo(self.nodes, folder=s.mount + self.folder)
+        known = mirrored_backups(self.replication, catalogue.backups())
+        chosen = choose_backups(known, self.backups)
+        machines = choose_machines(chosen, self.vms)
+        here = {vm.id: vm for vm in self.nodes.vms()}
+        if both := [vm.name for vm in machines if vm.id in here]:
+            raise NotAllowed(
+                f"{', '.join(both)} are registered here already",
+                why="a VM is registered in place with its own id, which a host can have once",
+                next_action="Rehearse before a failover, or name other VMs (vms=...).",
+                tr="8",
+            )
+        volumes = find_volumes(self.replication, chosen)
+        taken = {path.casefold() for disk in self.nodes.disks() for path in disk.access_paths}
+        if busy := [i.access_path for v in volumes for i in v.images if i.access_path.casefold() in taken]:
+            raise NotAllowed(
+                f"{', '.join(busy)} is in use here",
+                why="the VMs know their files at that mount point",
+                next_action="Give the disk that is there another drive letter or folder.",
+                tr="8",
+            )
+        names = tuple(backup.name for backup in chosen)
+        return replace(s, backups=names, volumes=volumes, vms=machines)
+
+    @step(
+        "Clone the mirrors at the backups' Snapshot copies",
+        tr="8",
+        items=lambda s: tuple(f"{s.clone(v.volume)} from {v.snapshot}" for v in s.volumes),
+        counts=lambda s: {"ontap.volume.clone": len(s.volumes)},
+    )
+    def clone(self, s: RehearsalState) -> None:
+        for volume in self.track(s.volumes):
+            self.storage.ensure_volume_clone(s.clone(volume.volume), parent=volume.volume, snapshot=volume.snapshot)
+
+    @clone.undo
+    def discard_clones(self, s: RehearsalState) -> None:
+        for volume in s.volumes:
+            self.storage.discard_volume(s.clone(volume.volume), svm=volume.volume.svm)
+
+    @step(
+        "Connect the clones at the VMs' mount points",
+        tr="8",
+        items=lambda s: tuple(image.access_path for _, image in s.images),
+        counts=lambda s: {"windows.rescan": len(s.images)},
+    )
+    def connect(self, s: RehearsalState) -> None:
+        for volume, image in self.track(s.images):
+            lun = self.storage.lun(f"/vol/{s.clone(volume.volume)}{image.path}", svm=volume.volume.svm)
+            disk = self.snapdrive.ensure_connected(lun, igroup=s.igroup, access_path=image.access_path)
+            self.snapdrive.discard_letters(disk, image.access_path)
+
+    @connect.undo
+    def disconnect(self, s: RehearsalState) -> None:
+        for volume in s.volumes:
+            self._disconnect(s, volume.volume, [(image.path, image.access_path) for image in volume.images])
+
+    @step(
+        "Register the VMs on an isolated switch",
+        tr="8",
+        items=lambda s: (s.switch, *(vm.name for vm in s.vms)),
+        counts=lambda s: {"windows.vm.import": len(s.vms)},
+    )
+    def register(self, s: RehearsalState) -> None:
+        if s.switch not in self._switches():
+            self.host.run("New-VMSwitch", {"Name": s.switch, "SwitchType": "Internal"})
+        self.hyperv.ensure_all_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
+        for vm in s.vms:
+            self.hyperv.vm(vm.name)  # the next command goes by name: it must be the only one
+            self.host.run("Connect-VMNetworkAdapter", {"VMName": vm.name, "SwitchName": s.switch})
+
+    @register.undo
+    def unregister(self, s: RehearsalState) -> None:
+        for vm in s.vms:
+            self.hyperv.ensure_off(vm.id)
+            self.hyperv.ensure_removed(vm.id)
+        if s.switch in self._switches():
+            self.host.run("Remove-VMSwitch", {"Name": s.switch, "Force": True})
+
+    def _switches(self) -> set[str]:
+        return {str(record["Name"]) for record in self.host.run("Get-VMSwitch", select=("Name",))}
+
+    @step(
+        "Start the VMs and check their databases",
+        tr="8",
+        items=lambda s: tuple(vm.name for vm in s.vms),
+        counts=lambda s: {"windows.vm.start": len(s.vms)},
+    )
+    def check(self, s: RehearsalState) -> RehearsalState:
+        self.hyperv.ensure_all_running([vm.id for vm in s.vms])
+        found = [entry for vm in self.track(s.vms) for entry in check_databases(self, vm.name)]
+        seconds = (self.site.now() - datetime.fromisoformat(s.began)).total_seconds()
+        return replace(s, found=tuple(found), seconds=seconds)
+
+    @check.undo
+    def switch_off(self, s: RehearsalState) -> None:
+        for vm in s.vms:
+            self.hyperv.ensure_off(vm.id)
+
+    @step("Remove everything that was made", tr="8", items=lambda s: (f"{s.mark}: VMs, switch, disks, clones",))
+    def clean_up(self, s: RehearsalState) -> None:
+        self.unregister(s)
+        self.disconnect(s)
+        self.discard_clones(s)
+        self.close_catalogue(s)
+
+    def _discard(self, s: RehearsalState, volume: VolumeRef, places: Sequence[tuple[str, str]]) -> None:
+        self._disconnect(s, volume, places)
+        self.storage.discard_volume(s.clone(volume), svm=volume.svm)
+
+    def _disconnect(self, s: RehearsalState, volume: VolumeRef, places: Sequence[tuple[str, str]]) -> None:
+        for lun, path in self._luns(s, volume, places):
+            if lun is not None:
+                self.snapdrive.discard_connection(lun, igroup=s.igroup, access_path=path)
+
+    def _luns(
+        self, s: RehearsalState, volume: VolumeRef, places: Sequence[tuple[str, str]]
+    ) -> Iterator[tuple[LunRef | None, str]]:
+        for inside, path in places:
+            try:
+                yield self.storage.lun(f"/vol/{s.clone(volume)}{inside}", svm=volume.svm), path
+            except NotFound:
+                yield None, path
+
+    def result(self, state: RehearsalState) -> Rehearsed:
+        """What ran, and that the mirrors are what they were."""
+        ends = {state.info.uuid, *(volume.mirror.uuid for volume in state.volumes)}
+        mirrors = [f"{m}: {m.state}" for m in self.replication.mirrors() if m.uuid in ends]
+        return Rehearsed(state.backups, tuple(vm.name for vm in state.vms), state.found, state.seconds, tuple(mirrors))

@@ -1,0 +1,355 @@
+"""Getting the data back: from the site that runs the VMs to the one that was lost (TR 8, failback steps 1 to 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from html import escape
+
+from smhvlab.dr.peering import cluster_facts, ensure_cluster_peers, ensure_svm_peers
+from smhvlab.dr.replication import End, Mirror, common_copy
+from smhvlab.dr.sites import (
+    DrProcedure,
+    check_credentials,
+    free_volume,
+    homes_by_vm,
+    life_of,
+    serving_svm,
+    snapinfo_lun,
+    volume_names,
+)
+from smhvlab.errors import NotAllowed
+from smhvlab.record import Confirmation
+from smhvlab.site import Site
+from smhvlab.steps import step
+from smhvlab.storage import LunRef, VolumeRef
+
+
+class Way(StrEnum):
+    """How a volume gets its data back: decided by a common Snapshot copy, never by a state's name."""
+
+    RESYNC = "resync"
+    INITIALISE = "initialise"
+
+
+@dataclass(frozen=True)
+class Return:
+    """One volume on its way back.
+
+    Attributes:
+        source: here, where the VMs run.
+        destination: on the other site.
+        common: the Snapshot copy that both have, "" if the other site has lost its volume.
+        old: the relationship in the first direction, None if there was none.
+        holds: ``VMs`` or ``SnapInfo``.
+    """
+
+    source: End
+    destination: End
+    way: Way
+    common: str
+    old: Mirror | None
+    holds: str
+
+    def __str__(self) -> str:
+        how = f"resync from {self.common}" if self.way is Way.RESYNC else "initialise: everything travels"
+        return f"{self.source} -> {self.destination}: {how}"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A LUN that a host of the other site has."""
+
+    lun: LunRef
+    igroup: str
+    access_path: str
+
+    def __str__(self) -> str:
+        return f"{self.lun} at {self.access_path or 'no mount point'}"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A VM that the other site still has registered from these volumes.
+
+    Attributes:
+        here: whether it is registered on this site too: only then its registration there goes.
+    """
+
+    id: str
+    name: str
+    running: bool
+    here: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}: {'switched off and removed' if self.here else 'switched off'}"
+
+
+@dataclass(frozen=True)
+class ReverseState:
+    """What reversing touches on the other site, and each volume's way."""
+
+    returns: tuple[Return, ...]
+    connections: tuple[Connection, ...]
+    leftovers: tuple[Leftover, ...]
+    svms: tuple[str, str]
+    clusters: tuple[str, str]
+
+
+@dataclass(frozen=True, repr=False)
+class Reversed:
+    """Relationships from here to the other site, mirrored."""
+
+    returns: tuple[Return, ...]
+    mirrors: tuple[Mirror, ...]
+
+    @property
+    def transferred(self) -> int:
+        """Bytes that travelled."""
+        return sum(mirror.transferred for mirror in self.mirrors)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        ways = {str(r.destination): r.way for r in self.returns}
+        return "\n".join(f"{m}: {ways[str(m.destination)]}, {m.transferred:,} bytes" for m in self.mirrors)
+
+    def _repr_html_(self) -> str:
+        ways = {str(r.destination): r.way for r in self.returns}
+        rows = "".join(
+            f"<tr><td>{escape(str(m))}</td><td>{ways[str(m.destination)]}</td><td>{m.transferred:,}</td></tr>"
+            for m in self.mirrors
+        )
+        return f"<table><tr><th>relationship</th><th>how</th><th>bytes</th></tr>{rows}</table>"
+
+
+class ReverseReplication(DrProcedure[ReverseState]):
+    """Get the data back to the other site."""
+
+    tr = "8"
+
+    def survey(self) -> ReverseState:
+        """Decide for each volume whether a resync is enough, and find what the other site still does with it.
+
+        Raises:
+            NotAllowed: the other site does not answer as a whole, nothing was failed over, a credential is missing, or
+                a volume there has nothing in common with ours.
+        """
+        life = life_of(self.other)
+        if not (life.array and life.hosts):
+            raise NotAllowed(
+                f"The site {self.other.name} is not back yet",
+                why=life.finding,
+                next_action="Wait until its storage and hosts answer, or provide new ones under the same profile.",
+                tr="8",
+            )
+        near, far = cluster_facts(self.site.tools().rest), cluster_facts(self.other.tools().rest)
+        returns = tuple(self._returns(near.name, far.name))
+        if not any(entry.holds == "VMs" for entry in returns):
+            raise NotAllowed(
+                "No volume was failed over to this site",
+                next_action="Look at site.mirrors(): only mirrors that were broken off and are in use can be reversed.",
+                tr="8",
+            )
+        svms = (returns[0].source.svm, returns[0].destination.svm)
+        missing = check_credentials(self.site, [svms[0]]) + check_credentials(self.other, [svms[1]])
+        if missing:
+            raise NotAllowed(
+                "Credentials are missing that an update of SnapMirror needs",
+                why="; ".join(missing),
+                next_action="Add the cluster's (C-server) and each Vserver's login of both sites to the profiles.",
+                tr="8",
+            )
+        volumes = {(entry.destination.svm, entry.destination.volume) for entry in returns if entry.way is Way.RESYNC}
+        return ReverseState(
+            returns=returns,
+            connections=tuple(_connections(self.other, volumes)),
+            leftovers=tuple(self._leftovers(volumes)),
+            svms=svms,
+            clusters=(near.name, far.name),
+        )
+
+    def _returns(self, near: str, far: str) -> Iterator[Return]:
+        mirrors = [m for m in self.replication.mirrors() if m.state in ("broken_off", "uninitialized")]
+        info, _ = snapinfo_lun(self.site)
+        far_svm = mirrors[0].source.svm if mirrors else serving_svm(self.other)[1]
+        theirs, ours = volume_names(self.other, far_svm), volume_names(self.site, info.svm)
+        used = {
+            lun.volume.name for homes in homes_by_vm(self.site, self.nodes.vms()).values() for lun, _ in homes.values()
+        }
+        for mirror in mirrors:
+            here = ours.get(mirror.destination.volume)
+            if here is None or (here.name not in used and here != info.volume):
+                continue
+            source = End(near, here.svm, here.name)
+            destination = End(far, mirror.source.svm, mirror.source.volume)
+            holds = "SnapInfo" if here == info.volume else "VMs"
+            yield self._return(source, destination, here, theirs.get(mirror.source.volume), mirror, holds)
+        if info.volume.name not in {m.destination.volume for m in mirrors}:  # this site's own SnapInfo holds both
+            known = {str(m.source): m.destination for m in self.other_replication.mirrors()}
+            source = End(near, info.svm, info.volume.name)
+            taken = dict[str, object](theirs)
+            end = known.get(str(source)) or End(far, far_svm, free_volume(taken, info.volume.name))
+            yield Return(source, end, Way.INITIALISE, "", None, "SnapInfo")
+
+    def _return(
+        self, source: End, destination: End, here: VolumeRef, there: VolumeRef | None, old: Mirror, holds: str
+    ) -> Return:
+        if there is None:
+            return Return(source, destination, Way.INITIALISE, "", old, holds)
+        present = self.other_replication.into(destination.volume, svm=destination.svm)
+        common = common_copy(self.replication.copies(here), self.other_replication.copies(there))
+        if common:
+            return Return(source, destination, Way.RESYNC, common, old, holds)
+        if present is not None and present.source.volume == source.volume:  # an earlier run was interrupted
+            return Return(source, destination, Way.INITIALISE, "", old, holds)
+        raise NotAllowed(
+            f"{destination} and {source} have no Snapshot copy in common",
+            why="a resync needs one; an initialisation needs a volume that does not exist yet",
+            next_action=f"Rename or delete the volume {destination.volume} on {self.other.name} after you have seen "
+            "what it holds, then plan again: it is then initialised.",
+            tr="8",
+        )
+
+    def _leftovers(self, volumes: set[tuple[str, str]]) -> Iterator[Leftover]:
+        tools = self.other.tools()
+        here = {vm.id for vm in self.nodes.vms()}
+        machines = tools.nodes.vms()
+        places = homes_by_vm(self.other, machines)
+        for vm in machines:
+            homes = [(lun.svm, lun.volume.name) for lun, _ in places[vm.id].values()]
+            if vm.id in here or any(home in volumes for home in homes):
+                yield Leftover(vm.id, vm.name, vm.running, vm.id in here)
+
+    def confirmations(self, state: ReverseState) -> Sequence[Confirmation]:
+        """What the other site has written since, and loses."""
+        lost = [r for r in state.returns if r.way is Way.RESYNC]
+        found = []
+        if lost:
+            since = "; ".join(f"{r.destination} after {r.common}" for r in lost)
+            text = f"what {self.other.name} has written is lost: {since}"
+            found.append(Confirmation(key="lose-primary", text=text, tr="8"))
+        if running := [vm.name for vm in state.leftovers if vm.running and vm.here]:
+            text = f"{', '.join(running)} run on both sites now: what they wrote on {self.other.name} is lost"
+            found.append(Confirmation(key="stop-primary", text=text, tr="8"))
+        return found
+
+    @step(
+        "Switch off what the other site has of these VMs",
+        tr="8",
+        items=lambda s: s.leftovers,
+        when=lambda s: bool(s.leftovers),
+        otherwise="it has none of them",
+    )
+    def stop(self, s: ReverseState) -> None:
+        nodes = self.other.tools().nodes
+        for vm in self.track(s.leftovers):
+            node = nodes.of_vm(vm.id)
+            if node is not None:
+                node.hyperv.ensure_off(vm.id)
+
+    @stop.undo
+    def start(self, s: ReverseState) -> None:
+        nodes = self.other.tools().nodes
+        for vm in s.leftovers:
+            node = nodes.of_vm(vm.id)
+            if node is not None and vm.running:
+                node.hyperv.ensure_running(vm.id)
+
+    @step(
+        "Disconnect the LUNs from the other site's hosts",
+        tr="8",
+        items=lambda s: s.connections,
+        when=lambda s: bool(s.connections),
+        otherwise="its hosts have none of them",
+    )
+    def disconnect(self, s: ReverseState) -> None:
+        for connection in self.track(s.connections):
+            drop_connection(self.other, connection)
+
+    @disconnect.undo
+    def reconnect(self, s: ReverseState) -> None:
+        snapdrive = self.other.tools().snapdrive
+        for connection in s.connections:
+            if connection.access_path:
+                snapdrive.ensure_connected(connection.lun, igroup=connection.igroup, access_path=connection.access_path)
+            else:
+                self.other.tools().storage.ensure_map(connection.lun, connection.igroup)
+
+    @step("Peer the sites", tr="8", items=lambda s: (*s.clusters, *s.svms))
+    def peer(self, s: ReverseState) -> None:
+        near, far = self.site.tools().rest, self.other.tools().rest
+        ensure_cluster_peers(near, far)
+        ensure_svm_peers(near, s.svms[0], far, s.svms[1], cluster=s.clusters[1])
+
+    @step(
+        "Replicate back to the other site",
+        tr="8/FB1-3",
+        items=lambda s: s.returns,
+        counts=lambda s: {"ontap.snapmirror.start": len(s.returns)},
+        pivot=True,
+    )
+    def replicate(self, s: ReverseState) -> None:
+        there = self.other_replication
+        for entry in s.returns:
+            if entry.old is not None:  # its reference copy there is newer than the one in common, and has to let go
+                there.release(entry.old.uuid, keep=True)
+        there.mirror_all([there.ensure_mirror(r.source, r.destination) for r in self.track(s.returns)])
+
+    @step(
+        "Remove the VMs' registration there",
+        tr="8",
+        items=lambda s: tuple(vm.name for vm in s.leftovers if vm.here),
+        when=lambda s: any(vm.here for vm in s.leftovers),
+        otherwise="it has none of them",
+    )
+    def remove(self, s: ReverseState) -> None:
+        # Only now: removing a VM deletes its configuration file, if its disk is there.
+        nodes = self.other.tools().nodes
+        for vm in s.leftovers:
+            node = nodes.of_vm(vm.id) if vm.here else None
+            if node is not None:
+                node.hyperv.ensure_removed(vm.id)
+
+    @step(
+        "Give up relationships whose source was destroyed",
+        tr="8/FB2",
+        items=lambda s: _dead(s),
+        when=lambda s: bool(_dead(s)),
+        otherwise="each first direction can be resynchronised later",
+    )
+    def give_up(self, s: ReverseState) -> None:
+        present = {m.uuid for m in self.replication.mirrors()}
+        for mirror in _dead(s):
+            if mirror.uuid in present:
+                self.replication.delete(mirror)
+
+    def result(self, state: ReverseState) -> Reversed:
+        """The relationships, and the bytes that travelled."""
+        wanted = {str(r.destination) for r in state.returns}
+        mirrors = [m for m in self.other_replication.mirrors() if str(m.destination) in wanted]
+        return Reversed(state.returns, tuple(mirrors))
+
+
+def _dead(state: ReverseState) -> tuple[Mirror, ...]:
+    return tuple(r.old for r in state.returns if r.way is Way.INITIALISE and r.old is not None)
+
+
+def _connections(site: Site, volumes: set[tuple[str, str]]) -> Iterator[Connection]:
+    """LUNs of volumes that hosts of a site have."""
+    tools = site.tools()
+    disks = {disk.unique_id: disk for disk in tools.nodes.disks() if disk.access_paths}
+    for lun in tools.storage.luns():
+        if (lun.svm, lun.volume.name) in volumes:
+            disk = disks.get(lun.unique_id)
+            path = min(disk.access_paths, key=len) if disk is not None else ""
+            for igroup in tools.storage.igroups_of(lun.uuid):
+                yield Connection(lun, igroup, path)
+
+
+def drop_connection(site: Site, connection: Connection) -> None:
+    """A host no longer has a LUN; one without a mount point is taken offline and unmapped all the same."""
+    path = connection.access_path or "C:\\"  # a drive's root is never removed
+    site.tools().snapdrive.discard_connection(connection.lun, igroup=connection.igroup, access_path=path)

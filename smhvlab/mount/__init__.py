@@ -1,0 +1,1 @@
+"""Backups mounted on a host: disks, folders, single files (TR 6.8)."""

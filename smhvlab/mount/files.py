@@ -1,0 +1,269 @@
+"""Single files out of a backup: of the host's volume, or from inside a virtual disk (TR 6.8, Single-File Restore)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from html import escape
+
+from smhvlab.backup.verify import show_images
+from smhvlab.errors import NameTaken, NotAllowed, NotFound, NotUnique
+from smhvlab.flow import CHOSEN
+from smhvlab.mount.guestdisks import GuestDisk, GuestDisks, guest_disks
+from smhvlab.mount.image import Image, Images
+from smhvlab.mount.vhdimage import VirtualDisks, disk_images, used_places
+from smhvlab.nodes import Node
+from smhvlab.procedure import Procedure
+from smhvlab.site import stamp
+from smhvlab.snapinfo import Backup, BackupLun, BackupVm
+from smhvlab.steps import step
+
+_FULL = re.compile(r"[A-Za-z]:\\[^\\]")
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What one restore of a file looks through, and what it makes.
+
+    Attributes:
+        inside: path of the file from the root of its volume; it is looked for there on each virtual disk.
+        source: where the host reads it, known before the copy for a file of the host, after the attaching for others.
+    """
+
+    backup: str
+    vm: str
+    path: str
+    inside: str
+    to: str
+    host: str
+    images: tuple[Image, ...] = field(metadata=CHOSEN)
+    disks: tuple[GuestDisk, ...] = field(default=(), metadata=CHOSEN)
+    source: str = field(default="", metadata=CHOSEN)
+    size: int = 0
+
+    @property
+    def partial(self) -> str:
+        """Where the copy grows until it is whole."""
+        return self.to + ".partial"
+
+
+@dataclass(frozen=True)
+class FileRestored:
+    """A file that came back."""
+
+    backup: str
+    path: str
+    to: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.path} of {self.backup} is in {self.to} ({self.size} bytes)"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
+
+
+class RestoreFile(Procedure[FileState]):
+    """Restore a single file."""
+
+    tr = "6.8"
+
+    def __init__(
+        self,
+        site: object,
+        *,
+        backup: str,
+        to: str,
+        vm: str = "",
+        guest_path: str = "",
+        host_path: str = "",
+        disk: int | None = None,
+        host: str = "",
+    ) -> None:
+        super().__init__(
+            site, backup=backup, to=to, vm=vm, guest_path=guest_path, host_path=host_path, disk=disk, host=host
+        )
+        self.backup = backup
+        self.to = to
+        self.vm = vm
+        self.guest_path = guest_path
+        self.host_path = host_path
+        self.disk = disk
+        self.on = host
+
+    def survey(self) -> FileState:
+        """Find the images that may hold the file, and see that its target is free.
+
+        Raises:
+            NotFound: no such backup, VM or virtual disk; the path lies on no LUN of the backup; the target's folder
+                is not there.
+            NotAllowed: neither or both of the paths were given, or one is no full path.
+            NameTaken: the target exists.
+        """
+        if bool(self.guest_path) == bool(self.host_path) or (self.guest_path and not self.vm):
+            raise NotAllowed(
+                "A file is named by a VM and its path in the guest, or by its path on the host",
+                next_action='Give vm="app01", guest_path="E:\\\\SQL\\\\aa1.mdf", or host_path="V:\\\\app01\\\\a.vhd".',
+                tr="6.8",
+            )
+        path = self.guest_path or self.host_path
+        for each in (path, self.to):
+            if not _FULL.match(each):
+                raise NotAllowed(
+                    f"{each!r} is no full path of a file", next_action=r"Write it like E:\folder\file.", tr="6.8"
+                )
+        backup = self.snapinfo.backup(self.backup)
+        node = self.nodes[self.on] if self.on else self.nodes.own()
+        self._check_target(node)
+        images = Images(self.storage, node, self.nodes)
+        mark = f"file_{stamp(self.site.now())}"
+        found = self._vm(backup) if self.guest_path else None
+        places = [self._home(backup)] if found is None else used_places(backup, (found,))
+        shown = show_images(images, places, mark)
+        disks: tuple[GuestDisk, ...] = ()
+        if found is not None:
+            virtual = disk_images(backup, (found,), shown, places)
+            disks = guest_disks(virtual, mark)
+            if self.disk is not None:
+                disks = tuple(disk for disk in disks if disk.disk == self.disk)
+            if not disks:
+                raise NotFound(
+                    f"{found.name} has no virtual disk {self.disk} in {backup.name}",
+                    next_action=f"It has {len(virtual)}, counted from 0.",
+                    tr="6.8",
+                )
+        return FileState(
+            backup=backup.name,
+            vm="" if found is None else found.name,
+            path=path,
+            inside=path[2:],
+            to=self.to,
+            host=node.name,
+            images=shown,
+            disks=disks,
+            source=shown[0].access_path + path[len(places[0].access_path) :] if found is None else "",
+        )
+
+    def _check_target(self, node: Node) -> None:
+        if node.host.run("Test-Path", {"LiteralPath": self.to})[0]:
+            raise NameTaken(
+                f"{self.to} exists on {node.name}",
+                next_action="Name another file: what is there may be newer than the backup.",
+                tr="6.8",
+            )
+        folder = self.to.rpartition("\\")[0] + "\\"
+        if not node.host.run("Test-Path", {"LiteralPath": folder})[0]:
+            raise NotFound(f"{node.name} has no folder {folder}", next_action="Make it, or name another.", tr="6.8")
+
+    def _vm(self, backup: Backup) -> BackupVm:
+        for vm in backup.vms:
+            if self.vm.casefold() in (vm.name.casefold(), vm.id.casefold()):
+                return vm
+        raise NotFound(
+            f"The VM {self.vm} is not in the backup {backup.name}",
+            next_action=f"It holds {', '.join(vm.name for vm in backup.vms)}.",
+            tr="6.8",
+        )
+
+    def _home(self, backup: Backup) -> BackupLun:
+        place = backup.lun_of(self.host_path)
+        if place is None:
+            raise NotFound(
+                f"{self.host_path} lies on no LUN of {backup.name}",
+                next_action=f"Its LUNs were at {', '.join(lun.access_path for lun in backup.luns)}.",
+                tr="6.8",
+            )
+        return place
+
+    @step(
+        "FlexClones of the backup's volumes, mounted on the side",
+        tr="6.8/1-9",
+        items=lambda s: s.images,
+        counts=lambda s: {"ontap.volume.clone": len({i.clone for i in s.images}), "windows.rescan": len(s.images)},
+    )
+    def show(self, s: FileState) -> None:
+        images = Images(self.storage, self.nodes[s.host], self.nodes)
+        for image in self.track(s.images):
+            images.ensure_shown(image)
+
+    @show.undo
+    def drop_images(self, s: FileState) -> None:
+        images = Images(self.storage, self.nodes[s.host], self.nodes)
+        for image in s.images:
+            images.discard_disk(image)
+        for image in s.images:
+            images.discard_clone(image)
+            images.discard_igroup(image)
+
+    @step(
+        "Attach the virtual disks and look for the file",
+        tr="6.8",
+        items=lambda s: s.disks,
+        counts=lambda s: {"windows.vhd.mount": len(s.disks)},
+        when=lambda s: bool(s.disks),
+        otherwise="the file is one of the host",
+    )
+    def attach(self, s: FileState) -> FileState:
+        node = self.nodes[s.host]
+        roots = tuple(image.access_path for image in s.images)
+        found = []
+        for disk in self.track(s.disks):
+            for folder in GuestDisks(node).ensure(disk, roots):
+                path = folder.rstrip("\\") + s.inside
+                if node.host.run("Test-Path", {"LiteralPath": path, "PathType": "Leaf"})[0]:
+                    found.append((disk, path))
+        if len(found) == 1:
+            return replace(s, source=found[0][1])
+        if not found:
+            raise NotFound(
+                f"No virtual disk of {s.vm} in {s.backup} holds {s.inside}",
+                next_action="Mount the backup with guests=True and look with site.browse: letters are the guest's own.",
+                tr="6.8",
+            )
+        raise NotUnique(
+            f"{len(found)} virtual disks of {s.vm} hold {s.inside}",
+            next_action=f"Name one with disk=: {', '.join(str(disk.disk) for disk, _ in found)}.",
+            tr="6.8",
+        )
+
+    @attach.undo
+    def detach(self, s: FileState) -> None:
+        for disk in s.disks:
+            GuestDisks(self.nodes[s.host]).discard(disk)
+
+    @step("Copy the file", tr="6.8", items=lambda s: (s.to,))
+    def copy(self, s: FileState) -> FileState:
+        host = self.nodes[s.host].host
+        virtual = VirtualDisks(host)
+        size = virtual.length(s.source)
+        if size is None:
+            raise NotFound(
+                f"The backup {s.backup} holds no {s.path}",
+                next_action="Mount the backup and look with site.browse.",
+                tr="6.8",
+            )
+        if virtual.length(s.to) == size and virtual.length(s.partial) is None:
+            return replace(s, size=size)  # an earlier try got through
+        virtual.discard_file(s.partial)
+        host.run("Copy-Item", {"LiteralPath": s.source, "Destination": s.partial, "Force": True})
+        if virtual.length(s.partial) != size:
+            raise NotFound(f"The copy {s.partial} is not complete", next_action="Look for space on its disk.", tr="6.8")
+        host.run("Rename-Item", {"LiteralPath": s.partial, "NewName": s.to.rpartition("\\")[2]})
+        return replace(s, size=size)
+
+    @copy.undo
+    def drop_copy(self, s: FileState) -> None:
+        virtual = VirtualDisks(self.nodes[s.host].host)
+        if virtual.length(s.partial) is not None:  # not renamed yet: what has the final name is not ours
+            virtual.discard_file(s.partial)
+        else:
+            virtual.discard_file(s.to)
+
+    @step("Detach and unmount everything", tr="6.8", items=lambda s: (*s.disks, *s.images))
+    def clean_up(self, s: FileState) -> None:
+        self.detach(s)
+        self.drop_images(s)
+
+    def result(self, state: FileState) -> FileRestored:
+        """Where the file is."""
+        return FileRestored(state.backup, state.path, state.to, state.size)

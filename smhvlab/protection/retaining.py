@@ -1,0 +1,143 @@
+"""Retention as a preview and as a flow (TR 6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from smhvlab.procedure import Procedure
+from smhvlab.protection.policy import Policy
+from smhvlab.protection.retention import (
+    Doomed,
+    Judged,
+    RetentionDone,
+    Verdict,
+    choose,
+    copies_of,
+    delete_copies,
+    holders,
+    judge,
+    names_of,
+    rules_of,
+    snapinfo_count,
+    snapinfo_volume,
+)
+from smhvlab.protection.store import PolicyStore
+from smhvlab.steps import step
+from smhvlab.tables import Tools
+
+
+def preview(tools: Tools, policies: Sequence[Policy], *, now: datetime, dataset: str | None = None) -> list[Judged]:
+    """What retention would do with each backup, oldest first; reads only."""
+    catalogue = tools.snapinfo.catalogue()
+    names = dict.fromkeys(b.dataset for b in (*catalogue.backups, *catalogue.deleted))
+    wanted = [name for name in names if dataset is None or name.casefold() == dataset.casefold()]
+    found: list[Judged] = []
+    for name in wanted:
+        mine = [b for b in catalogue.backups if b.dataset == name]
+        judged = judge(mine, rules_of(policies, name), now=now, verified=catalogue.verified)
+        begun = [b for b in catalogue.deleted if b.dataset == name]
+        judged += [Judged(b, Verdict.DELETE, "its deletion was begun before") for b in begun]
+        copies = copies_of(tools.storage, [j.backup for j in judged if j.verdict is Verdict.DELETE])
+        for one in judged:
+            why = holders(copies.get(one.backup.name, ()))
+            found.append(replace(one, verdict=Verdict.HELD, why=f"{one.why}; {why}") if why else one)
+    return sorted(found, key=lambda j: (j.backup.time, j.backup.name))
+
+
+@dataclass(frozen=True)
+class RetentionState:
+    """What one run deletes; ``busy`` are backups with a copy that was held when its deletion came."""
+
+    dataset: str
+    doomed: Doomed
+    busy: tuple[tuple[str, str], ...] = ()
+    copies: int = 0
+
+
+class ApplyRetention(Procedure[RetentionState]):
+    """Delete what the policies of a dataset no longer keep."""
+
+    tr = "6.3"
+
+    def __init__(self, site: object, *, dataset: str) -> None:
+        super().__init__(site, dataset=dataset)
+        self.dataset = dataset
+
+    def survey(self) -> RetentionState:
+        """Judge the dataset's backups and look for what holds their copies. Raises NotFound: no such dataset."""
+        tools = self.site.tools()
+        dataset = self.snapinfo.dataset(self.dataset).name
+        doomed = choose(
+            tools,
+            dataset,
+            rules_of(PolicyStore(self.snapinfo).policies(), dataset),
+            now=self.site.now(),
+            volume=snapinfo_volume(tools),
+            keep_snapinfo=snapinfo_count(tools.nodes),
+        )
+        return RetentionState(dataset, doomed)
+
+    @step(
+        "Take the backups out of the list",
+        tr="6.3",
+        items=lambda s: tuple(b.name for b in s.doomed.backups),
+        when=lambda s: bool(s.doomed.backups),
+        otherwise="no backup is to be deleted",
+    )
+    def mark(self, s: RetentionState) -> None:
+        self.snapinfo.mark_deleted(s.doomed.backups)
+
+    @mark.undo
+    def unmark(self, s: RetentionState) -> None:
+        self.snapinfo.unmark_deleted(s.doomed.backups)
+
+    @step(
+        "Delete their Snapshot copies",
+        tr="6.3",
+        items=lambda s: tuple(str(copy) for copy in s.doomed.copies),
+        counts=lambda s: {"ontap.snapshot.delete": len(s.doomed.copies)},
+        when=lambda s: bool(s.doomed.copies),
+        otherwise="none is left",
+        pivot=True,
+    )
+    def delete(self, s: RetentionState) -> RetentionState:
+        busy = delete_copies(self.storage, s.doomed.copies)
+        late = {b.name: why for b in s.doomed.backups for copy, why in busy.items() if copy.name in names_of(b)}
+        return replace(s, busy=tuple(late.items()), copies=len(s.doomed.copies) - len(busy))
+
+    @step(
+        "Remove their files from SnapInfo",
+        tr="6.3",
+        items=lambda s: tuple(f"{b.name}.json" for b in s.doomed.backups),
+        when=lambda s: bool(s.doomed.backups),
+        otherwise="no backup was deleted",
+        pivot=True,
+    )
+    def forget(self, s: RetentionState) -> None:
+        self.snapinfo.forget([b for b in s.doomed.backups if b.name not in dict(s.busy)])
+
+    @step(
+        "Delete the oldest Snapshot copies of the SnapInfo LUN",
+        tr="6.3",
+        items=lambda s: tuple(str(copy) for copy in s.doomed.surplus),
+        counts=lambda s: {"ontap.snapshot.delete": len(s.doomed.surplus)},
+        when=lambda s: bool(s.doomed.surplus),
+        otherwise="there are not more than are kept",
+        pivot=True,
+    )
+    def trim(self, s: RetentionState) -> RetentionState:
+        busy = delete_copies(self.storage, s.doomed.surplus)
+        return replace(s, copies=s.copies + len(s.doomed.surplus) - len(busy))
+
+    def result(self, state: RetentionState) -> RetentionDone:
+        """What was deleted, and what had to stay."""
+        late = dict(state.busy)
+        return RetentionDone(
+            deleted=tuple(b.name for b in state.doomed.backups if b.name not in late),
+            held=state.doomed.held + state.busy,
+            kept_verified=state.doomed.kept_verified,
+            snapinfo_deleted=tuple(copy.name for copy in state.doomed.surplus),
+            copies=state.copies,
+        )

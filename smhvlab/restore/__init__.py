@@ -1,0 +1,1 @@
+"""Restore of VMs from backups (TR 6.7)."""
