@@ -12,9 +12,9 @@ import pytest
 
 import smhvlab.site
 from labenv.lab import Lab
-from smhvlab.image import Image
+from smhvlab.mount.image import Image
 from smhvlab.record import Event, StepStarted
-from smhvlab.restore_state import Method
+from smhvlab.restore.state import Method
 from smhvlab.site import Site
 from smhvlab.snapinfo import Backup, BackupLun
 from tests.flows.conftest import Start
