@@ -28,6 +28,7 @@
     │   ├── NotVerified           a backup does not hold what it should
     │   ├── NameTaken             something already has the name that is to be created
     │   └── NotAllowed            the site's state, or a rule of the TR, forbids it
+    │       └── CannotBackUp      VMs are gone, or cannot be backed up while they run
     ├── BackupFailed              hosts or array say that a backup is not what it has to be; it was taken back
     ├── Cancelled                 the user cancelled
     ├── JournalError              a run record cannot be used
@@ -47,6 +48,7 @@ from html import escape
 __all__ = [
     "BackupFailed",
     "Cancelled",
+    "CannotBackUp",
     "ConfirmationNeeded",
     "ConnectionFailed",
     "ConnectionLost",
@@ -379,8 +381,39 @@ class NotAllowed(Refused):
     """The state of the site, or a rule of the TR, forbids it."""
 
 
+class CannotBackUp(NotAllowed):
+    """VMs are gone, or cannot be backed up while they run and may not be stopped for it (TR 6.4).
+
+    Attributes:
+        vms: their names.
+    """
+
+    def __init__(
+        self, message: str, *, next_action: str, vms: Sequence[str], tr: str | None = None, why: str | None = None
+    ) -> None:
+        super().__init__(message, next_action=next_action, tr=tr, why=why)
+        self.vms = tuple(vms)
+
+
 class BackupFailed(SmhvLabError):
-    """What hosts and array tell of a backup is not what it has to be: it does not count, and is taken back."""
+    """What hosts and array tell of a backup is not what it has to be: it does not count, and is taken back.
+
+    Attributes:
+        vms: names of the VMs that could not be backed up, as far as it is known to be due to them.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_action: str,
+        code: str | None = None,
+        tr: str | None = None,
+        why: str | None = None,
+        vms: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, next_action=next_action, code=code, tr=tr, why=why)
+        self.vms = tuple(vms)
 
 
 class Cancelled(SmhvLabError):

@@ -88,6 +88,9 @@ class Flow(Generic[S]):
         Called before an undo and before a resume. ``lost``: a process died within a step, or a reply was lost.
         """
 
+    def failed(self, error: Exception) -> None:
+        """Tell the site of a run that has failed, after it was taken back. Must not raise; not called for a plan."""
+
     def result(self, state: S) -> object:
         """The flow's own account of what it achieved, a frozen dataclass with ``_repr_html_``."""
         return None

@@ -51,7 +51,7 @@ class Runner(Generic[S]):
     def run(self, plan: r.Plan[S] | None, accept: Collection[str]) -> r.FlowRecord:
         """Check whatever can still be refused, then begin a journal and take the steps."""
         flow = self._flow
-        with self._session():
+        with self._session(), self._telling_failures():
             now = self._survey()
             if plan is not None:
                 _compare(plan, now)
@@ -79,7 +79,7 @@ class Runner(Generic[S]):
                 return record
 
     def resume(self, run: str) -> r.FlowRecord:
-        with self._session(), closing(self._take_over(run, "resume")) as journal:
+        with self._session(), closing(self._take_over(run, "resume")) as journal, self._telling_failures():
             with self._at("settle"):
                 self._flow.settle(lost=journal.interrupted)
             return self._forward(journal)
@@ -282,6 +282,14 @@ class Runner(Generic[S]):
             yield
         finally:
             self._step = self._flow.site.control.step = ""
+
+    @contextmanager
+    def _telling_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._flow.failed(error)
+            raise
 
     def _look(self) -> None:
         if self.cancelled:

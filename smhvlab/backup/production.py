@@ -16,7 +16,7 @@ from smhvlab.backup.crash import BackupDone
 from smhvlab.backup.evidence import SetEvidence, VmEvidence
 from smhvlab.backup.group import GroupedBackup, GroupedState
 from smhvlab.backup.survey import named
-from smhvlab.errors import BackupFailed, NotAllowed
+from smhvlab.errors import BackupFailed, CannotBackUp
 from smhvlab.flow import CHOSEN
 from smhvlab.snapinfo import Backup, BackupVm
 from smhvlab.steps import step
@@ -114,16 +114,18 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
         reasons = self.offline(found, allowed=self.allow_saved_state, location=False)
         deaf = [vm.name for vm in found.machines if vm.running and vm.id in reasons]
         if deaf:
-            raise NotAllowed(
+            raise CannotBackUp(
                 f"{', '.join(deaf)} runs, and its guest cannot take part in a checkpoint",
+                vms=deaf,
                 next_action="Switch its integration service for backup on, or shut it down first.",
                 why="from Windows Server 2016 on a backup saves no VM",
                 tr="6.4",
             )
         physical = [vm.name for vm in found.machines if vm.running and any(disk.passthrough for disk in vm.disks)]
         if physical:
-            raise NotAllowed(
+            raise CannotBackUp(
                 f"{', '.join(physical)} has a pass-through disk",
+                vms=physical,
                 next_action="Take the disk away, or back the VM up crash-consistent.",
                 why="Hyper-V makes no checkpoint of a VM with a pass-through disk",
                 tr="4.1",
@@ -180,6 +182,7 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
         if missing := [vm.name for vm in s.online if vm.id not in present]:
             raise BackupFailed(
                 f"No production checkpoint was made of {', '.join(missing)}",
+                vms=missing,
                 why="its guest did not take part",
                 next_action="Look for event 18014 in the Hyper-V-VMMS log: guest volumes without room, its writers.",
                 code="18014",

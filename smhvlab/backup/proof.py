@@ -37,6 +37,7 @@ class Problem:
     Attributes:
         transient: whether another try may succeed.
         code: event id or HRESULT that says so.
+        vms: names of the VMs that it is due to.
     """
 
     message: str
@@ -45,12 +46,18 @@ class Problem:
     code: str = ""
     tr: str = "6.2"
     transient: bool = False
+    vms: tuple[str, ...] = ()
 
     def error(self, *, tries: int) -> BackupFailed:
         """As an error, after that many tries."""
         often = f" ({tries} tries)" if tries > 1 else ""
         return BackupFailed(
-            self.message + often, why=self.why, next_action=self.next_action, code=self.code or None, tr=self.tr
+            self.message + often,
+            why=self.why,
+            next_action=self.next_action,
+            code=self.code or None,
+            tr=self.tr,
+            vms=self.vms,
         )
 
 
@@ -204,14 +211,15 @@ class Proof:
                 transient=True,
             )
         if seen.failed:
-            names = {self._names[i] for e in seen.failed for i in self.plan.ids if i in _folded(e.values)}
+            names = sorted({self._names[i] for e in seen.failed for i in self.plan.ids if i in _folded(e.values)})
             return Problem(
-                f"{', '.join(sorted(names))} could not be backed up",
+                f"{', '.join(names)} could not be backed up",
                 why="; ".join(dict.fromkeys(event.message for event in seen.failed)),
                 next_action="Look into the guest and at its integration services; then try again.",
                 code=str(seen.failed[0].id),
                 tr="6.2/5" if seen.set_id else "6.2/2",
                 transient=retry,
+                vms=tuple(names),
             )
         if REFUSED in ids:
             return Problem(
@@ -237,6 +245,7 @@ class Proof:
                 why="VSS leaves out a VM that needs a volume which is not in the set, without failing",
                 next_action="Look at what DiskShadow says it excludes, in the wire log.",
                 tr="9",
+                vms=tuple(name for name in seen.missing if name in self._names.values()),
             )
         if bad:
             return Problem(

@@ -17,7 +17,7 @@ from smhvlab.backup.crash import BackupDone
 from smhvlab.backup.proof import Problem, Proof
 from smhvlab.backup.sets import CSVFS_BUILD, Made, SetPlan, plan_sets
 from smhvlab.backup.survey import MOVING, BackupProcedure, BackupState
-from smhvlab.errors import BackupFailed, NotAllowed
+from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed
 from smhvlab.flow import CHOSEN
 from smhvlab.nodes import SharedVolume
 from smhvlab.snapinfo import Backup
@@ -230,8 +230,9 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
             left_out[plan.host] = tuple(one.logical for one in strangers if one not in frozen)
         fresh = [vm.name for vm in s.vms if vm.id in reasons and vm.id not in s.reasons]
         if fresh and not s.allow_saved_state:
-            raise NotAllowed(
+            raise CannotBackUp(
                 f"{', '.join(fresh)} cannot be backed up online",
+                vms=fresh,
                 next_action="Look for guest volumes below 300 MB, dynamic disks and integration services; or allow the "
                 "saved state (allow_saved_state=True), which stops the VM for a while.",
                 why="the Hyper-V writer says so",
@@ -247,6 +248,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         if missing := [vm.name for vm in s.vms if vm.id in plan.ids and vm.id not in ours]:
             raise BackupFailed(
                 f"No VSS writer of {plan.host} knows {', '.join(missing)}",
+                vms=missing,
                 next_action="Look at vssadmin list writers there: vmms must run. Was the VM moved just now?",
                 tr="6.2/1",
             )

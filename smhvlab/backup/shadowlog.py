@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from smhvlab.backup.eventlog import SOURCE
 from smhvlab.backup.evidence import WriterState
 from smhvlab.backup.shadowsigns import Lane, ShadowLog, Sign, budgets, commits
 from smhvlab.errors import NotFound, OntapError, PowerShellError
@@ -182,6 +183,8 @@ def _event(node: str, record: Any) -> Sign | None:
     if source == "VSS":
         lane = {12289: Lane.PROVIDER, 12293: Lane.PROVIDER, 8229: Lane.WRITERS}.get(number, Lane.REQUESTOR)
         return Sign(node, lane, _first(text), time, time, told, bad or number == 8229, text)
+    if source == SOURCE:
+        return Sign(node, Lane.REQUESTOR, _first(text), time, time, told, bad, text)
     if source.startswith("Microsoft-Windows-Hyper-V"):
         return Sign(node, Lane.GUEST, _first(text), time, time, told.replace("Hyper-V-", ""), bad, text)
     if source == "Microsoft-Windows-FailoverClustering" and bad:

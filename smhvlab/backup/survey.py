@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import ClassVar, TypeVar
 
+from smhvlab.backup.eventlog import tell_not_backed_up
 from smhvlab.doctor import unfinished
-from smhvlab.errors import NotAllowed
+from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
 from smhvlab.nodes import Node, SharedVolume, home_of
@@ -177,8 +178,9 @@ class BackupProcedure(Procedure[S]):
         by_id = {vm.id: vm for vm in self.nodes.vms(nodes)}
         missing = [member.name for member in dataset.members if member.id not in by_id]
         if missing:
-            raise NotAllowed(
+            raise CannotBackUp(
                 f"{', '.join(missing)} of the dataset {dataset.name} no longer exists on the host",
+                vms=missing,
                 next_action="Take the VM out of the dataset, or restore it; a VM that was created anew has a new id.",
                 tr="5.2",
             )
@@ -347,8 +349,9 @@ class BackupProcedure(Procedure[S]):
         }
         if reasons and not allowed:
             names = {vm.id: vm.name for vm in found.machines}
-            raise NotAllowed(
+            raise CannotBackUp(
                 f"{', '.join(names[i] for i in reasons)} cannot be backed up online",
+                vms=[names[i] for i in reasons],
                 next_action="Mend that; or take such VMs into a dataset whose policy allows the saved state "
                 "(allow_saved_state=True): they then do not run while they are saved.",
                 why="; ".join(f"{names[i]} {why}" for i, why in reasons.items()),
@@ -422,6 +425,15 @@ class BackupProcedure(Procedure[S]):
         return tuple(texts)
 
     # --- what every type ends with
+
+    def failed(self, error: Exception) -> None:
+        """Event 106 on the site's own host, if the backup failed because of its VMs."""
+        vms = error.vms if isinstance(error, (CannotBackUp, BackupFailed)) else ()
+        if not vms:
+            return
+        reason = str(error).replace("\n ", "\n")
+        if problem := tell_not_backed_up(self.host, dataset=self.dataset, vms=vms, reason=reason):
+            error.add_note(problem)
 
     def keep_snapinfo(self, s: BackupState) -> None:
         """Snapshot copy of the SnapInfo LUN, with everything written."""

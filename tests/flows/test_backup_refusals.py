@@ -12,7 +12,7 @@ from netapp_ontap.resources.license_package import LicensePackage
 import smhvlab.site
 from labenv import lab as labs
 from labenv.lab import Lab
-from smhvlab.errors import BackupFailed, NotAllowed, SmhvLabError
+from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, SmhvLabError
 from smhvlab.hyperv import HyperV, VmDisk
 from smhvlab.record import PlannedStep
 from smhvlab.site import Site
@@ -32,6 +32,16 @@ def refused(site: Site, **options: Any) -> SmhvLabError:
     assert caught.value.tr
     assert caught.value.next_action
     return caught.value
+
+
+SOURCE_KEY = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\EventLog\\Application\\SnapMgrServiceHost"
+
+
+def events_106(site: Site) -> list[Any]:
+    """What SnapManager's service has told of VMs that were not backed up."""
+    wanted = {"LogName": "Application", "ProviderName": "SnapMgrServiceHost", "Id": 106}
+    select = ("Message", "LevelDisplayName", "TimeCreated")
+    return list(site.tools().host.run("Get-WinEvent", {"FilterHashtable": wanted}, select=select))
 
 
 def broken(start: Start, cause: str, **options: object) -> tuple[Lab, Site]:
@@ -121,9 +131,31 @@ def test_a_vm_that_cannot_be_backed_up_online_fails_the_backup(
     _, site = broken(start, cause, **options)
     with site:
         error = refused(site)
-        assert isinstance(error, NotAllowed)
+        assert isinstance(error, CannotBackUp)
+        assert error.vms == ("app01",)
         assert "app01 cannot be backed up online" in error.message
         assert error.tr == "6.4"
+        told = events_106(site)
+        assert [event["Message"].splitlines()[:2] for event in told] == [
+            [
+                "Backup Failed for the following VM(s) since it cannot be backedup online or No VM to be found: app01",
+                "Dataset: Set",
+            ]
+        ]
+        with pytest.raises(CannotBackUp):
+            site.backup("Set").plan()
+        assert len(events_106(site)) == 1
+
+
+@pytest.mark.tr("R-6.4-01", "R-9-05")
+def test_the_event_106_needs_its_source(start: Start) -> None:
+    """A host on which the source is not registered gets no event, and the error says so beside its own reason."""
+    _, site = broken(start, "vm-made-anew", vm="app01")
+    with site:
+        site.tools().host.run("Remove-Item", {"LiteralPath": SOURCE_KEY, "Recurse": True})
+        error = refused(site)
+        assert "app01 of the dataset Set no longer exists" in error.message
+        assert ["Event 106 was not written" in note for note in error.__notes__] == [True]
 
 
 @pytest.mark.tr("R-6.4-03")
