@@ -165,6 +165,7 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "918251": (400, '"{field}" cannot be given together with a restore.'),
     "918652": (400, '"{state}" is not a state that can be set: online, offline or restricted.'),
     "9437885": (409, 'The volume "{name}" is not online.'),
+    "13107307": (400, "A volume of this type cannot be created here: its type is rw or dp."),
     "13107405": (409, 'A volume "{name}" is being created in SVM "{svm}" already.'),
     "13107406": (409, 'Another operation is in progress on volume "{name}".'),
     # Snapshot copies

@@ -10,7 +10,7 @@ from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.events import emit
 from labenv.ontap.schedules import next_time
-from labenv.ontap.snapshots import blocked, take
+from labenv.ontap.snapshots import blocked, is_full, take
 
 _STAMP = re.compile(r"\d{4}-\d{2}-\d{2}_\d{4}$")
 
@@ -60,7 +60,7 @@ def _take(core: Core, volume: r.Volume, copy: r.PolicyCopy) -> None:
         error = blocked(core, volume)
         if error is not None:
             raise error
-        if core.snapshots_by_volume.count(volume.uuid) >= core.spec.snapshot_limit:
+        if is_full(core, volume):
             _rotate(core, volume, copy, keep=copy.count - 1)
         take(core, volume, name, snapmirror_label=copy.snapmirror_label)
     except ApiError as refused:

@@ -10,8 +10,9 @@ from labenv.ontap.core import Core
 from labenv.ontap.snapmirror_ends import Refused, common, drop_snapshot, find_version
 from labenv.ontap.snapmirror_files import revert_in_place
 from labenv.ontap.snapmirror_luns import adopt, translate
-from labenv.ontap.snapmirror_records import Relationship, Transfer
-from labenv.ontap.snapshots import check_room, modify_snapshot
+from labenv.ontap.snapmirror_policies import surplus
+from labenv.ontap.snapmirror_records import MirrorPolicy, Relationship, Transfer
+from labenv.ontap.snapshots import check_room, is_full, modify_snapshot
 from labenv.ontap.volumes import restore_volume
 
 
@@ -53,6 +54,18 @@ def _make_way(core: Core, far: r.Volume, name: str) -> None:
     if core.snapshot_busy(other):
         raise Refused(f"the destination has another Snapshot copy {name}, which is busy")
     drop_snapshot(core, other)
+
+
+def make_room(core: Core, source: Core, near: r.Volume, far: r.Volume, policy: MirrorPolicy) -> None:
+    """Let a full destination give up what its policy does not keep anyway, before the next Snapshot copy arrives.
+
+    A mirror of a source that rotates its Snapshot copies would otherwise stop at the limit of its volume (TR 6.3).
+    """
+    if not is_full(core, far):
+        return
+    for snapshot in surplus(policy, core.snapshots_of(far.uuid), source.snapshots_of(near.uuid)):
+        if not core.snapshot_busy(snapshot):
+            drop_snapshot(core, snapshot)
 
 
 def land(core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Snapshot) -> int:

@@ -28,7 +28,7 @@ from labenv.ontap.snapmirror_ends import (
     relationship_policy,
 )
 from labenv.ontap.snapmirror_files import files_size, restore_files
-from labenv.ontap.snapmirror_landing import bring_back, follow_names, land, roll_back, step_base
+from labenv.ontap.snapmirror_landing import bring_back, follow_names, land, make_room, roll_back, step_base
 from labenv.ontap.snapmirror_policies import chosen, surplus
 from labenv.ontap.snapmirror_records import ACTIVE, Destination, Problem, Relationship, Transfer
 from labenv.ontap.snapshots import take
@@ -287,6 +287,8 @@ def _arrive(core: Core, transfer: Transfer) -> bool:
         snapshot = find_version(source.snapshots_of(near.uuid), transfer.queue[0])
         if snapshot is None:
             raise Refused("a Snapshot copy that was to be sent is gone from the source")
+        if not relationship.restore:
+            make_room(core, source, near, far, relationship_policy(core, relationship))
         if transfer.files:
             sent = restore_files(core, source, near, far, snapshot, transfer.files)
         elif relationship.restore:

@@ -13,6 +13,15 @@ from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 
 _NAME = re.compile(r"^[^\s/:*?\"<>|\\]{1,255}$")
+OLD_LIMIT = 255
+"""Snapshot copies of a volume up to ONTAP 9.3."""
+
+OLD_MIRROR_LIMIT = 254
+"""The same for a volume that is the source or the destination of a mirror."""
+
+DESTINATION_LIMIT = 1019
+"""Snapshot copies of a mirror's destination from ONTAP 9.4; other volumes have 1,023."""
+
 RESERVED_PREFIXES = ("snapmirror.",)
 """Beginnings of names that only the system gives."""
 
@@ -34,11 +43,27 @@ def blocked(core: Core, volume: r.Volume) -> ApiError | None:
     return None
 
 
+def limit_of(core: Core, volume: r.Volume) -> int:
+    """How many Snapshot copies a volume can hold (TR 6.3).
+
+    That is what the cluster's version of ONTAP allows, less what SnapMirror keeps for itself: where 255 are the most,
+    either end of a mirror has 254; where 1,023 are, its destination has 1,019.
+    """
+    most = core.spec.snapshot_limit
+    if most > OLD_LIMIT:
+        return min(most, DESTINATION_LIMIT) if core.replication.of_volume(volume.uuid) else most
+    return min(most, OLD_MIRROR_LIMIT) if core.replication.end_of(volume.uuid) else most
+
+
+def is_full(core: Core, volume: r.Volume) -> bool:
+    """Whether a volume takes no further Snapshot copy."""
+    return core.snapshots_by_volume.count(volume.uuid) >= limit_of(core, volume)
+
+
 def check_room(core: Core, volume: r.Volume) -> None:
-    """Raise 525062 if the volume holds all the Snapshot copies that its version of ONTAP allows (TR 6.3)."""
-    count = len(core.snapshots_of(volume.uuid))
-    if count >= core.spec.snapshot_limit:
-        raise ApiError("525062", volume=volume.name, count=count)
+    """Raise 525062 if the volume holds all the Snapshot copies that it can (TR 6.3)."""
+    if is_full(core, volume):
+        raise ApiError("525062", volume=volume.name, count=core.snapshots_by_volume.count(volume.uuid))
 
 
 def take(

@@ -36,7 +36,7 @@ class Volumes(Collection):
             "524601", "787141", "917508", "917526", "917534", "917551", "917775", "917835", "917886", "917887",
             "917888",
             "918242", "918243", "918244", "918247", "918652", "1638600", "2621462", "2621706", "2621707",
-            "13107405",
+            "13107307", "13107405",
         ),
         "PATCH": (
             "4", "524511", "917526", "917534", "917551", "917617", "917628", "917886", "917887", "917888", "918248",
@@ -92,7 +92,7 @@ class Volumes(Collection):
             raise ApiError("917835", target="space.snapshot.reserve_percent")
         kind = body.get("type") or "rw"
         if kind == "ls":
-            raise ApiError("917628", target="type")
+            raise ApiError("13107307", target="type")
         arguments = {
             "svm": svm.uuid,
             "name": name,

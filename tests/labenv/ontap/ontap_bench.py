@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from labenv.clock import Clock
 from labenv.faults import Faults
@@ -127,11 +127,29 @@ class Bench:
             faults=self.faults,
         )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
     def close(self) -> None:
+        """Stop, and look at the blocks."""
+        try:
+            self.run(self.clock.cancel_tasks())
+            self.array.close()
+            assert self.blocks.check() == []
+            self.state.commit()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Give tasks, files and the event loop back, whatever state they are in."""
         self.run(self.clock.cancel_tasks())
-        self.array.close()
-        assert self.blocks.check() == []
-        self.state.close()
+        self.state.db.close()
         self.blocks.close()
         self.runner.close()
 

@@ -8,13 +8,16 @@ import dataclasses
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from labenv.ontap import records as r
 from labenv.ontap.core import Core
 from labenv.ontap.rest.api import COLLECTIONS
 from labenv.ontap.spec import LifSpec, SvmSpec
@@ -23,6 +26,8 @@ from .ontap_bench import IQN, MIB, SPEC, Bench
 from .requests_fuzz import Request, requests, settle
 
 NORMAL, LONG = 30, 3000
+HUSH = "told to nobody"
+"""A comment of the neighbour's that no request says."""
 NEIGHBOUR = SvmSpec(
     "svm2",
     lifs=(LifSpec("svm2_iscsi_1", "10.0.2.21", "cluster1-01"), LifSpec("svm2_iscsi_2", "10.0.2.22", "cluster1-02")),
@@ -39,7 +44,7 @@ def build(bench: Bench) -> None:
     wishes: list[tuple[str, dict[str, Any]]] = []
     for svm, other in (("svm1", ""), ("svm2", "_hush")):
         wishes += [
-            ("/storage/volumes", _volume(svm, f"vol1{other}")),
+            ("/storage/volumes", _volume(svm, f"vol1{other}", comment=HUSH if other else "")),
             ("/storage/volumes", _volume(svm, f"dp1{other}", type="dp")),
             ("/storage/luns", _lun(svm, f"/vol/vol1{other}/lun1")),
             ("/storage/luns", _lun(svm, f"/vol/vol1{other}/lun2")),
@@ -172,19 +177,18 @@ def rounds() -> st.SearchStrategy[list[list[Request]]]:
 
 def play(folder: Path, batches: list[list[Request]]) -> None:
     """A new cluster, the requests by its administrator, and a look at what they have left."""
-    bench = Bench(folder, TWO_SVMS)
-    failures: list[BaseException] = []
-    bench.clock.on_failure = failures.append
-    build(bench)
-    core = bench.array.core
-    for batch in batches:
-        settled = [settle(request, uuids(core)) for request in batch]
-        for request, (status, content, headers) in zip(settled, send(bench, settled), strict=True):
-            check_answer(request, status, content, headers)
-    bench.advance(30)
-    assert failures == []
-    check_records(core)
-    bench.close()  # looks at the blocks
+    with Bench(folder, TWO_SVMS) as bench:  # the end of it looks at the blocks
+        failures: list[BaseException] = []
+        bench.clock.on_failure = failures.append
+        build(bench)
+        core = bench.array.core
+        for batch in batches:
+            settled = [settle(request, uuids(core)) for request in batch]
+            for request, (status, content, headers) in zip(settled, send(bench, settled), strict=True):
+                check_answer(request, status, content, headers)
+        bench.advance(30)
+        assert failures == []
+        check_records(core)
 
 
 def belongings(core: Core, svm: str) -> dict[str, Any]:
@@ -210,31 +214,42 @@ def cluster_wide(core: Core) -> dict[str, Any]:
     return own
 
 
+def names_of(core: Core, own: Mapping[str, Any]) -> set[str]:
+    """What some records are called, in full."""
+    return {
+        core.lun_name(record) if isinstance(record, r.Lun) else getattr(record, "name", "") for record in own.values()
+    }
+
+
 def trespass(folder: Path, batches: list[list[Request]]) -> None:
     """Requests by the administrator of svm1, and whether svm2 or the cluster was seen or touched."""
-    bench = Bench(folder, TWO_SVMS)
-    build(bench)
-    bench.advance(400)  # records of the jobs that built all this are gone
-    core = bench.array.core
-    (other,) = [svm.uuid for svm in core.svms.values() if svm.name == "svm2"]
-    before, shared = belongings(core, other), cluster_wide(core)
-    secrets = {"_hush", other, *(core.luns[key].serial_number for key in before if key in core.luns)}
-    secrets |= {part for key in before for part in key.split("/")}
-    looks = [re.sub(r"{.*?}", "*", f"/api{c.path}?fields=**") for c in COLLECTIONS if "GET" in c.methods]
-    for batch in [*batches, *([Request("GET", url)] for url in looks)]:
-        settled = [settle(request, uuids(core)) for request in batch]
-        for request, (status, content, headers) in zip(
-            settled, send(bench, settled, login="vsadmin:vs-secret"), strict=True
-        ):
-            check_answer(request, status, content, headers)
-            text = content.decode("utf-8", "replace")
-            shown = [secret for secret in secrets if secret in text and secret not in request.text]
-            assert shown == [], (request, text)
-    bench.advance(30)
-    assert belongings(core, other) == before
-    assert cluster_wide(core) == shared
-    check_records(core)
-    bench.close()
+    with Bench(folder, TWO_SVMS) as bench:
+        build(bench)
+        bench.advance(400)  # records of the jobs that built all this are gone
+        core = bench.array.core
+        (other,) = [svm.uuid for svm in core.svms.values() if svm.name == "svm2"]
+        before, shared = belongings(core, other), cluster_wide(core)
+        secrets = {other, HUSH, *(core.luns[key].serial_number for key in before if key in core.luns)}
+        secrets |= {part for key in before for part in key.split("/")}
+        names = {name for name in names_of(core, before) if "_hush" in name}
+        assert len(names) > 5
+        said = ""  # a name that the administrator has said may well be one of svm1's own objects by now
+        looks = [re.sub(r"{.*?}", "*", f"/api{c.path}?fields=**") for c in COLLECTIONS if "GET" in c.methods]
+        for batch in [*batches, *([Request("GET", url)] for url in looks)]:
+            settled = [settle(request, uuids(core)) for request in batch]
+            said += "".join(request.text + unquote_plus(request.url) for request in settled)
+            for request, (status, content, headers) in zip(
+                settled, send(bench, settled, login="vsadmin:vs-secret"), strict=True
+            ):
+                check_answer(request, status, content, headers)
+                text = content.decode("utf-8", "replace")
+                shown = [secret for secret in secrets if secret in text and secret not in request.text]
+                shown += [name for name in names if name in text and name not in said]
+                assert shown == [], (request, text)
+        bench.advance(30)
+        assert belongings(core, other) == before
+        assert cluster_wide(core) == shared
+        check_records(core)
 
 
 EXAMPLES = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from labenv.ontap.snapshots import limit_of, take
 
 from .ontap_bench import IQN, MIB
 from .snapmirror_bench import RELATIONSHIPS, PairBench, delete_copy, kind, lun_of
@@ -114,6 +117,49 @@ def test_all_snapshot_copies_follow_their_source(pair: PairBench) -> None:
     delete_copy(pair, 1, "vol1", "gone")
     pair.at(2).transfer(uuid)
     assert pair.copies(2, "vol1_dr") == pair.copies(1, "vol1")
+
+
+def test_a_full_mirror_follows_a_source_that_rotates_its_copies(pair: PairBench) -> None:
+    """A destination at its limit of Snapshot copies drops those that are gone at the source before new ones arrive."""
+    uuid = pair.protect()
+    room = pair.array.core.spec.snapshot_limit - 2
+    for number in range(room):
+        pair.snap(1, "vol1", f"old{number}")
+    pair.at(2).mirrored(uuid)
+    for number in range(room):
+        delete_copy(pair, 1, "vol1", f"old{number}")
+        pair.snap(1, "vol1", f"new{number}")
+    assert len(pair.copies(2, "vol1_dr")) == room + 1
+    shown = pair.at(2).transfer(uuid)
+    assert shown["healthy"], shown
+    assert pair.copies(2, "vol1_dr") == pair.copies(1, "vol1")
+
+
+@pytest.mark.parametrize(("most", "limits"), [(255, (255, 254, 254)), (1023, (1023, 1023, 1019)), (9, (9, 9, 9))])
+def test_ends_of_a_mirror_hold_fewer_copies(pair: PairBench, most: int, limits: tuple[int, int, int]) -> None:
+    """Of 255 Snapshot copies either end of a mirror has 254, of 1,023 its destination 1,019."""
+    pair.protect()
+    pair.make(1, "alone")
+    for array in pair.arrays:
+        array.core.spec = dataclasses.replace(array.core.spec, snapshot_limit=most)
+    ends = [(1, "alone"), (1, "vol1"), (2, "vol1_dr")]
+    cores = [pair.arrays[number - 1].core for number, _ in ends]
+    shown = [
+        limit_of(core, core.volumes[pair.key(number, name)]) for core, (number, name) in zip(cores, ends, strict=True)
+    ]
+    assert tuple(shown) == limits
+
+
+def test_the_source_of_a_mirror_takes_254_copies(pair: PairBench) -> None:
+    """The 255th Snapshot copy of a volume that is mirrored is refused with 525062."""
+    pair.protect()
+    core = pair.arrays[0].core
+    core.spec = dataclasses.replace(core.spec, snapshot_limit=255)
+    for number in range(254):
+        take(core, core.volumes[pair.key(1, "vol1")], f"s{number}")
+    path = f"/storage/volumes/{pair.key(1, 'vol1')}/snapshots"
+    answer = pair.at(1).call("POST", path, {"name": "more"}, return_timeout=9)[1]
+    assert answer["error"]["code"] == "525062"
 
 
 def test_labels_decide_what_a_vault_keeps(pair: PairBench) -> None:

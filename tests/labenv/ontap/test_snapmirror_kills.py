@@ -81,10 +81,10 @@ def lives(folder: Path, count: int, seed: int) -> int:
                 known[name] = value
         steps += lines.count("step")
         pair, uuid = child.ready(folder)
-        check_destination(pair, known)
-        mend(pair, uuid)
-        check_destination(pair, known)
-        pair.close()
+        with pair:
+            check_destination(pair, known)
+            mend(pair, uuid)
+            check_destination(pair, known)
     return steps
 
 
