@@ -173,9 +173,11 @@ class HyperV:
         try:
             records = self.host.run("Get-VM", {"Id": vm_id}, select=("Id", "State"))
         except PowerShellError as error:
-            if _missing(error):
+            if error.error_id == "InvalidParameter":
                 return None
-            raise
+            if error.error_id != "ObjectNotFound":
+                raise
+            return self._states().get(vm_id)  # also said where vmms does not run: only a list is a proof
         return str(records[0]["State"])
 
     def _resting(self, vm_id: str) -> str | None:
@@ -330,10 +332,6 @@ def _parts(vm_ids: Sequence[str]) -> Iterable[Sequence[str]]:
 def differencing(path: str) -> bool:
     """Whether a virtual disk is the file of a checkpoint, which means nothing without the files it is based on."""
     return path.casefold().endswith((".avhd", ".avhdx"))
-
-
-def _missing(error: PowerShellError) -> bool:
-    return error.error_id == "InvalidParameter"
 
 
 def _vm(record: Record, disks: Iterable[VmDisk], *, host: str) -> Vm:

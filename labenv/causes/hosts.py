@@ -163,7 +163,9 @@ CAUSES = (
     Cause(
         "service-stopped",
         "A service is stopped and disabled on a host.",
-        "VSS or Navssprv: 8193 and 0x80070422. vmms: no Hyper-V writer, `writer verify` fails.",
+        "VSS, vds or Navssprv: 8193 and 0x80070422. vmms: VMs run on, but Hyper-V's cmdlets fail (ObjectNotFound), "
+        "there is no Hyper-V writer, and no clustered VM starts or moves there. MSiSCSI: no login (0xefff003e). "
+        "ClusSvc: the node leaves the cluster.",
         ("R-9-06",),
         options={"host": _HOST, "service": Option("the service", "VSS")},
         apply=_stop_service,

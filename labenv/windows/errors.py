@@ -136,6 +136,24 @@ def hyperv_file(text: str, error: FileProblem, *, error_id: str = "OperationFail
     return hyperv(error_id, f"{text} {error.message} (0x{error.code:08X})")
 
 
+def no_management_service(host: str) -> PsError:
+    """The service that answers the Hyper-V cmdlets does not run."""
+    text = (
+        f"Hyper-V encountered an error trying to access an object on computer '{host.upper()}' because the object was "
+        "not found. The object might have been deleted, or you might not have permission to perform the task. Verify "
+        "that the Virtual Machine Management service on the computer is running. If the service is running, try to "
+        "perform the task again by using Run as Administrator."
+    )
+    return hyperv("ObjectNotFound", text)
+
+
+def no_initiator_service() -> PsError:
+    """The iSCSI initiator service does not run."""
+    return iscsi(
+        0xEFFF003E, "The Microsoft iSCSI Initiator Service is not running. Please start the service and retry."
+    )
+
+
 def vm_not_found(name: str) -> PsError:
     """No VM of that name."""
     return hyperv("InvalidParameter", f'Hyper-V was unable to find a virtual machine with name "{name}".', target=name)

@@ -23,7 +23,7 @@ from labenv.windows.disks.gpt import PartitionDevice
 from labenv.windows.events import Events
 from labenv.windows.files import Files
 from labenv.windows.guestnetwork import GuestNetwork
-from labenv.windows.inventory import HostInventory
+from labenv.windows.inventory import ISCSI, VMMS, HostInventory
 from labenv.windows.iscsi import Initiator
 from labenv.windows.localdisk import LocalDisk, LocalDiskCheckpoints
 from labenv.windows.machines import Machines, VmNotRunning
@@ -200,13 +200,14 @@ class Host:
         self._system.close()
 
     def _start(self) -> None:
-        self.initiator.restart()
+        self.inventory.restart()
+        self.initiator.restart(service=self.inventory.runs(ISCSI))
         self.disks.restart()
         self.volumes.restart()
         self.vss.restart()
         if not self.powered:
             return
-        self.machines.restart()
+        self.machines.restart(managed=self.inventory.runs(VMMS))
         if self.spec.cluster is None:
             self.finish_merges()  # a node waits until the cluster has brought its storage
 

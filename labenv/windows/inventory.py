@@ -157,12 +157,15 @@ USUAL: dict[str, Inventory] = {
 }
 """What hosts of an era have unless a topology says otherwise."""
 
+VMMS, ISCSI, VDS = "vmms", "MSiSCSI", "vds"
+"""Names of the services without which other things of the host do not work."""
+
 _SERVICES = (
-    ServiceRecord("vmms", "Hyper-V Virtual Machine Management"),
-    ServiceRecord("MSiSCSI", "Microsoft iSCSI Initiator Service"),
+    ServiceRecord(VMMS, "Hyper-V Virtual Machine Management"),
+    ServiceRecord(ISCSI, "Microsoft iSCSI Initiator Service"),
     ServiceRecord("VSS", "Volume Shadow Copy", "Stopped", "Manual"),
     ServiceRecord("swprv", "Microsoft Software Shadow Copy Provider", "Stopped", "Manual"),
-    ServiceRecord("vds", "Virtual Disk", "Running", "Manual"),
+    ServiceRecord(VDS, "Virtual Disk", "Running", "Manual"),
     ServiceRecord("WinRM", "Windows Remote Management (WS-Management)"),
     ServiceRecord("EventLog", "Windows Event Log"),
     ServiceRecord("MpsSvc", "Windows Firewall"),
@@ -240,6 +243,19 @@ class HostInventory:
     def service(self, name: str) -> ServiceRecord | None:
         """A service by name; the cluster service runs while the node is a member."""
         return self.services.get(name.lower())
+
+    def runs(self, name: str) -> bool:
+        """Whether a service of the host runs now; one that it does not know hinders nobody."""
+        found = self.service(name)
+        return found is None or found.status == "Running"
+
+    def restart(self) -> None:
+        """The host has started, and so have its automatic services, but for those that a topology says are stopped."""
+        stay = {each.name.lower() for each in self.record.service if each.status == "Stopped"}
+        for key, service in list(self.services.items()):
+            wanted = {"Automatic": "Running", "Disabled": "Stopped"}.get(service.start_type, service.status)
+            if service.status != wanted and key not in stay:
+                self.services[key] = replace(service, status=wanted)
 
     def set_service(self, name: str, **changes: object) -> ServiceRecord:
         """Change a service; KeyError if there is none of that name."""

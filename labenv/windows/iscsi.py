@@ -25,6 +25,7 @@ class Initiator:
         self.sessions = state.table(f"windows.{spec.name}.session", SessionRecord)
         self._cuts = state.table(f"windows.{spec.name}.cut", bool)
         self._seen: tuple[int, dict[str, LogicalUnit]] | None = None
+        self._asleep = False
 
     def cut(self, portal: str, *, cut: bool) -> None:
         """Cut the cable to a portal, or mend it; what comes over other portals goes on."""
@@ -73,7 +74,7 @@ class Initiator:
 
     def reaches(self, session: SessionRecord) -> bool:
         """Whether the session's path is up now."""
-        return any(t.name == session.target for t in self._answer(session.portal))
+        return not self._asleep and any(t.name == session.target for t in self._answer(session.portal))
 
     def connect(
         self, target: str, *, portal: str, port: int, initiator_portal: str, persistent: bool, multipath: bool
@@ -121,8 +122,14 @@ class Initiator:
         """Something was committed in this instant: what was asked before it may be out of date."""
         self._seen = None
 
-    def restart(self) -> None:
-        """The host has restarted: only favourites log in again."""
+    def wake(self) -> None:
+        """The initiator's service has been started: what it should have logged in to before, it does now."""
+        self._asleep = False
+        self._seen = None
+
+    def restart(self, *, service: bool) -> None:
+        """The host has restarted: only favourites log in again, as soon as the initiator's service runs."""
+        self._asleep = not service
         for identifier in [k for k, s in self.sessions.items() if not s.persistent]:
             del self.sessions[identifier]
         self._seen = None

@@ -280,14 +280,17 @@ class Machines(VmRegistry):
             running.power_off()
         self.running.clear()
 
-    def restart(self) -> None:
-        """The host has started: VMs that ran do so again, and boot when they are first asked."""
+    def restart(self, *, managed: bool) -> None:
+        """The host has started: VMs that ran do so again, and boot when they are first asked.
+
+        Nobody starts them if the management service does not run (``managed``).
+        """
         for vm in list(self.vms.values()):
             if not is_active(vm):
                 self._set(vm, status="")
                 continue
-            again = vm.state in ("Running", "Starting", "Stopping", "Saving") and vm.start_action != "Nothing"
-            if again:
+            ran = vm.state in ("Running", "Starting", "Stopping", "Saving")
+            if ran and managed and vm.start_action != "Nothing":
                 self._set(vm, state="Running", started=self._clock.now, status="")
             else:
                 self._set(vm, state="Off", started=0, open_files=(), status="")

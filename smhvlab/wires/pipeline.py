@@ -140,7 +140,7 @@ def power_shell_error(record: Any, title: str, endpoint: str) -> PowerShellError
 
 
 _NEXT = {
-    "ObjectNotFound": "Check the name or id, and that the object is on this host.",
+    "ObjectNotFound": "Check the name or id, that it is on this host, and that the service behind it runs there.",
     "InvalidArgument": "Check that what the parameters name exists on this host.",
     "PermissionDenied": "Give the user the rights on the host, or use the JEA role.",
     "ResourceExists": "Choose another name, or use what is there.",

@@ -13,7 +13,7 @@ from netapp_ontap.resources.license_package import LicensePackage
 import smhvlab.site
 from labenv import lab as labs
 from labenv.lab import Lab
-from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, SmhvLabError
+from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, PowerShellError, SmhvLabError
 from smhvlab.hyperv import HyperV, VmDisk
 from smhvlab.record import PlannedStep
 from smhvlab.site import Site
@@ -73,7 +73,7 @@ def broken(start: Start, cause: str, **options: object) -> tuple[Lab, Site]:
         pytest.param("no-path-to-clone", {}, "0x80042320", marks=pytest.mark.long),
         pytest.param("slow-lookup", {"times": 0}, "0x800423f2", marks=pytest.mark.long),
         pytest.param("slow-host-disk", {"times": 0}, "0x80042313", marks=pytest.mark.long),
-        pytest.param("service-stopped", {"service": "vmms"}, "", marks=pytest.mark.long),
+        pytest.param("service-stopped", {"service": "vds"}, "0x80070422", marks=pytest.mark.long),
         pytest.param("service-stopped", {"service": "Navssprv"}, "0x80070422", marks=pytest.mark.long),
         pytest.param("snapshots-full", {"volume": "vm_shared", "leave": 0}, "4363", marks=pytest.mark.long),
         pytest.param("rename-overload", {"times": 0}, "13057", marks=pytest.mark.long),
@@ -91,6 +91,23 @@ def test_a_set_that_is_not_what_it_must_be_is_taken_back(
         assert (error.code or "") == code
         assert not [lun for lun in site.luns()["name"] if ".rws" in lun]
         assert set(site.vms().set_index("name").loc[["sql01", "app01"], "state"]) == {"Running"}
+
+
+@pytest.mark.tr("R-9-06")
+def test_a_host_without_its_management_service(start: Start) -> None:
+    """It says of every VM that it is not found: nobody takes that for a proof, and nothing is changed."""
+    lab, site = broken(start, "")
+    with site:
+        before = picture(site)
+        vm_id = site.tools().hyperv.vm("sql01").id
+        lab.faults.cause("service-stopped", service="vmms")
+        for ask in (site.backup("Set").run_sync, lambda: site.tools().hyperv.state(vm_id)):
+            with pytest.raises(PowerShellError) as caught:
+                ask()
+            assert caught.value.error_id == "ObjectNotFound"
+            assert "the service behind it runs" in caught.value.next_action
+        lab.faults.mend("service-stopped")
+        assert picture(site) == before
 
 
 @pytest.mark.tr("R-9-08", "R-AG-03", "R-9-06")

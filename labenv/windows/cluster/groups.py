@@ -204,4 +204,7 @@ class Groups:
         for group in groups:
             vm = self._cluster.machines.needed(group)
             machines = self._cluster.machines.host(group).machines
+            if not self._cluster.machines.manages(group.owner):
+                machines.vms[str(vm.id)] = replace(vm, state="Off", started=0, open_files=())
+                continue
             machines.vms[str(vm.id)] = replace(vm, state="Running", started=self._cluster.clock.now)

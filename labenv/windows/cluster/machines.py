@@ -21,6 +21,7 @@ from labenv.windows.cluster.records import (
     ResourceRecord,
 )
 from labenv.windows.errors import FileProblem
+from labenv.windows.inventory import VMMS
 from labenv.windows.records import SnapshotRecord, VmRecord
 from labenv.windows.running import Running
 from labenv.windows.vmconfig import is_active
@@ -40,6 +41,7 @@ _STATES = {
 TURN_OFF, SAVE, SHUT_DOWN, FORCE_SHUT_DOWN = 0, 1, 2, 3
 """Values of OfflineAction: what a virtual machine does when its resource goes offline."""
 
+SERVICE_NOT_ACTIVE = 1062
 MIGRATING = "MigratingVirtualMachine"
 _STEPS = 5
 
@@ -177,7 +179,19 @@ class ClusteredMachines:
             return
         if vm.state not in ("Off", "Saved"):
             raise ClusterProblem(f"The virtual machine '{vm.name}' is {vm.state}.", code=5023)
+        self._need_service(group.owner)
         await self._run(self.host(group).machines.start(vm))
+
+    def manages(self, node: str) -> bool:
+        """Whether a node's virtual machine management service runs: nothing else starts or takes a virtual machine."""
+        return self._cluster.hosts[node].inventory.runs(VMMS)
+
+    def _need_service(self, *nodes: str) -> None:
+        for node in nodes:
+            if not self.manages(node):
+                raise ClusterProblem(
+                    f"The Virtual Machine Management service on node '{node}' is not running.", code=SERVICE_NOT_ACTIVE
+                )
 
     @staticmethod
     async def _run(operation: Awaitable[None]) -> None:
@@ -262,6 +276,7 @@ class ClusteredMachines:
             raise ClusterProblem(f"The virtual machine '{vm.name}' is busy: {vm.status}.", code=5908)
         if target == group.owner:
             raise ClusterProblem(f"'{group.name}' is on node '{target}' already.", code=5894)
+        self._need_service(group.owner, target)
         return vm
 
     def cancel(self, group: GroupRecord) -> None:

@@ -35,16 +35,13 @@ from labenv.windows.cmdlets import (
     vmstorage,
     volume,
 )
-from labenv.windows.cmdlets.guard import all_guarded
+from labenv.windows.cmdlets.guard import all_guarded, needing
+from labenv.windows.errors import no_initiator_service, no_management_service
+from labenv.windows.inventory import ISCSI, VMMS
 
-COMMANDS: Mapping[str, Cmdlet] = all_guarded(
-    disk.COMMANDS,
-    partition.COMMANDS,
-    volume.COMMANDS,
-    iscsi.COMMANDS,
-    item.COMMANDS,
-    content.COMMANDS,
-    registry.COMMANDS,
+_HYPERV = needing(
+    VMMS,
+    lambda host: no_management_service(host.name),
     vm.COMMANDS,
     vmdrive.COMMANDS,
     vhd.COMMANDS,
@@ -53,10 +50,22 @@ COMMANDS: Mapping[str, Cmdlet] = all_guarded(
     vmimport.COMMANDS,
     vmsnapshot.COMMANDS,
     vmstorage.COMMANDS,
+    guestcheck.COMMANDS,
+)
+_ISCSI = needing(ISCSI, lambda host: no_initiator_service(), iscsi.COMMANDS)
+
+COMMANDS: Mapping[str, Cmdlet] = all_guarded(
+    _HYPERV,
+    _ISCSI,
+    disk.COMMANDS,
+    partition.COMMANDS,
+    volume.COMMANDS,
+    item.COMMANDS,
+    content.COMMANDS,
+    registry.COMMANDS,
     system.COMMANDS,
     sqlcmd.COMMANDS,
     eventlog.COMMANDS,
-    guestcheck.COMMANDS,
     cluster.COMMANDS,
     clustergroup.COMMANDS,
     clusterresource.COMMANDS,

@@ -1,9 +1,9 @@
-"""Failures of storage and guests that a cmdlet does not expect itself."""
+"""What a cmdlet does not look after itself: failures of storage and guests, and services that have to run."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from labenv.guest.errors import GuestError
@@ -42,6 +42,20 @@ async def _awaited(result: Awaitable[Sequence[object] | None]) -> Sequence[objec
         return await result
     except _EXPECTED as error:
         raise _record(error) from error
+
+
+def needing(service: str, refusal: Callable[[Host], PsError], *modules: Mapping[str, Cmdlet]) -> Mapping[str, Cmdlet]:
+    """The cmdlets of all modules, which a service of the host answers: while it does not run, nobody does."""
+
+    def checked(cmdlet: Cmdlet) -> Cmdlet:
+        def run(host: Host, call: Call) -> Sequence[object] | Awaitable[Sequence[object] | None] | None:
+            if not host.inventory.runs(service):
+                raise refusal(host)
+            return cmdlet(host, call)
+
+        return run
+
+    return {name: checked(cmdlet) for module in modules for name, cmdlet in module.items()}
 
 
 def all_guarded(*modules: Mapping[str, Cmdlet]) -> Mapping[str, Cmdlet]:

@@ -9,6 +9,7 @@ from labenv.windows.call import Call, Cmdlet, PsError
 from labenv.windows.cmdlets.item import matches
 from labenv.windows.cmdlets.targets import objects, prop, texts
 from labenv.windows.enums import system as enum
+from labenv.windows.inventory import ISCSI
 from labenv.windows.objects import PsObject
 from labenv.windows.records import ServiceRecord
 
@@ -86,6 +87,8 @@ async def change_service(host: Host, call: Call) -> Sequence[object] | None:
             changes = {"start_type": _start_type(call.get("StartupType")), "status": call.get("Status")}
         await _cluster_service(host, record, str(changes.get("status") or ""))
         changed = host.inventory.set_service(record.name, **{k: v for k, v in changes.items() if v})
+        if changed.name == ISCSI and changed.status == "Running":
+            host.initiator.wake()
         output.append(_service(_shown(host, changed)))
     return output if call.get("PassThru") else None
 

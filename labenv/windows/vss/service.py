@@ -17,6 +17,7 @@ from labenv.windows.call import PsError
 from labenv.windows.disks.errors import FileSystemError, VirtualDiskError
 from labenv.windows.disks.gpt import Gpt
 from labenv.windows.errors import FILE_ERRORS
+from labenv.windows.inventory import VDS
 from labenv.windows.volumes import Volume
 from labenv.windows.vss import codes, csv
 from labenv.windows.vss.arrival import Arrivals
@@ -307,8 +308,11 @@ class Vss:
     async def _freeze_and_commit(self, work: SnapshotSet, writers: Sequence[Writer]) -> None:
         host = self.host
         tables: dict[str, Gpt | None] = {}
+        disks = sorted({t.volume.disk for t in work.targets if t.provider.kind == "Hardware"})
+        if disks:
+            await self.start_service(VDS)  # it is what sets and clears the partitions' attributes
         try:
-            for disk in sorted({t.volume.disk for t in work.targets if t.provider.kind == "Hardware"}):
+            for disk in disks:
                 tables[disk] = self.arrivals.mark(disk)
             await self.notify(Phase.PREPARE_SNAPSHOT, writers, work)
             frozen = host.clock.now

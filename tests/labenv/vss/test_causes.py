@@ -112,6 +112,7 @@ TABLE = [
     Case("service-does-not-start", {"service": "vmms", "times": "0"}, text="80042308"),
     Case("service-stopped", text="80070422", events=(("VSS", 8193),)),
     Case("service-stopped", {"service": "Navssprv"}, text="80070422", events=(("VSS", 8193),)),
+    Case("service-stopped", {"service": "vds"}, text="80070422", events=(("VSS", 8193),)),
     Case("service-stopped", {"service": "vmms"}, text="80042308"),
     Case("no-path-to-clone", text="80042320", events=(("VSS", 12289), ("VSS", 12293))),
     Case("no-path-to-clone", {"times": "2"}, 0, copies=2),
