@@ -159,7 +159,9 @@ class Demo:
             if isinstance(event, StepStarted):
                 self._tell(f"    {titles[event.step]}")
             elif isinstance(event, StepProgress) and event.item:
-                self._tell(f"        {event.done + 1}/{event.total} {event.item}")
+                begun = event.done if event.unit else event.done + 1
+                counted = f"{begun:,}/{event.total:,} {event.unit}".rstrip()
+                self._tell(f"        {counted} {event.item}")
 
         flow.on_event = hear
         return flow.run_sync(accept=accept).result

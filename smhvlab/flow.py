@@ -152,6 +152,10 @@ class Flow(Generic[S]):
         if self.running:
             self._runner.cancel()
 
-    def track(self, things: Iterable[T]) -> Iterator[T]:
-        """The things one by one, telling progress; raises Cancelled between two of them."""
-        return self._runner.track(things)
+    def track(self, things: Iterable[T], *, size: Callable[[T], int] | None = None) -> Iterator[T]:
+        """The things one by one, telling progress; raises Cancelled between two of them. ``size``: bytes of each."""
+        return self._runner.track(things, size)
+
+    def tell_percent(self, percent: int) -> None:
+        """So much of the thing that ``track`` gave last is done."""
+        self._runner.tell_percent(percent)

@@ -172,11 +172,12 @@ class StepStarted(Event):
 
 @dataclass(frozen=True)
 class StepProgress(Event):
-    """``done`` of ``total`` things are done; ``item`` is the one that just began."""
+    """``done`` of ``total`` things, or of another ``unit``, are done; ``item`` is the thing that is at work."""
 
     done: int
     total: int
     item: str
+    unit: str = ""
 
 
 @dataclass(frozen=True)

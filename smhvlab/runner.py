@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
 import msgspec
@@ -42,6 +42,7 @@ class Runner(Generic[S]):
         self._brake = threading.Lock()
         self._undoing = False
         self._step = ""
+        self._under_way = 0, r.StepProgress("", 0, 0, "")  # the weight of what a step is at, and what was told of it
 
     def plan(self) -> r.Plan[S]:
         """Survey, and each step's items and counts."""
@@ -97,13 +98,20 @@ class Runner(Generic[S]):
         if what := self._flow.site.control.in_flight:
             self._tell(r.Waiting(self._step, what))
 
-    def track(self, things: Iterable[T]) -> Iterator[T]:
-        listed = list(things)
-        for done, thing in enumerate(listed):
+    def track(self, things: Iterable[T], size: Callable[[T], int] | None = None) -> Iterator[T]:
+        weighed = [(thing, 1 if size is None else size(thing)) for thing in things]
+        total, unit, done = sum(weight for _, weight in weighed), "" if size is None else "bytes", 0
+        for thing, weight in weighed:
             self._look()
-            self._tell(r.StepProgress(self._step, done, len(listed), str(thing)))
+            self._under_way = weight, r.StepProgress(self._step, done, total, str(thing), unit)
+            self._tell(self._under_way[1])
             yield thing
-        self._tell(r.StepProgress(self._step, len(listed), len(listed), ""))
+            done += weight
+        self._tell(r.StepProgress(self._step, total, total, "", unit))
+
+    def tell_percent(self, percent: int) -> None:
+        weight, begun = self._under_way
+        self._tell(replace(begun, done=begun.done + weight * percent // 100))
 
     # --- the run
 

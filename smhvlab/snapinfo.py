@@ -27,7 +27,7 @@ import msgspec
 import tomli_w
 
 from smhvlab.backup.evidence import SetEvidence, VmEvidence
-from smhvlab.errors import NameTaken, NotAllowed, NotFound, PowerShellError
+from smhvlab.errors import NameTaken, NotAllowed, NotFound, NotUnique, PowerShellError
 from smhvlab.nodes import REGISTRY, Nodes
 from smhvlab.wires.powershell import PowerShellWire
 
@@ -65,6 +65,7 @@ class BackupLun:
         path: path of the **consistent** image inside that Snapshot copy. After auto-recovery that is a clone beside the
             LUN, whose own path there holds what it would be after a crash (TR 6.2).
         access_path: where the host had it mounted.
+        volume_path: the name that Windows had for it, with its GUID; "" in a backup that did not record it.
         shared: whether it was a cluster shared volume.
         vms: ids of the VMs for which this image is the consistent one; empty: for all that lie on the LUN. A shared
             volume has one image for each node where every node makes a set of its own (TR 12).
@@ -82,6 +83,7 @@ class BackupLun:
     access_path: str
     shared: bool = field(default=False, repr=False)
     vms: tuple[str, ...] = field(default=(), repr=False)
+    volume_path: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,24 @@ class Backup:
     def luns_of(self, vm_id: str) -> list[BackupLun]:
         """The images that may be taken for a VM; every one without an id."""
         return [lun for lun in self.luns if not vm_id or not lun.vms or vm_id in lun.vms]
+
+    def named(self, vm: str, *, tr: str) -> BackupVm:
+        """The VM of a name or id in this backup. Raises NotFound, NotUnique."""
+        wanted = vm.casefold()
+        found = [entry for entry in self.vms if wanted in (entry.id.casefold(), entry.name.casefold())]
+        if len(found) > 1:
+            raise NotUnique(
+                f"{len(found)} VMs of the backup {self.name} are called {vm}",
+                next_action=f"Name one by its id: {', '.join(entry.id for entry in found)}.",
+                tr=tr,
+            )
+        if not found:
+            raise NotFound(
+                f"The VM {vm} is not in the backup {self.name}",
+                next_action=f"It holds {', '.join(entry.name for entry in self.vms)}.",
+                tr=tr,
+            )
+        return found[0]
 
     def vm(self, vm_id: str) -> BackupVm:
         """The VM of an id in this backup. Raises NotFound."""

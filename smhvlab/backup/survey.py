@@ -114,6 +114,7 @@ class Found:
             disk_guid=disk.guid,
             access_path=max(disk.access_paths, key=lambda access: (_below(mine, access), -len(access))),
             shared=self.is_shared(disk),
+            volume_path=disk.volume_path,
         )
 
     def is_shared(self, disk: HostDisk) -> bool:

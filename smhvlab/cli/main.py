@@ -321,10 +321,12 @@ def _doctor_line(options: argparse.Namespace, run: str, action: str = "") -> str
 
 
 def _tell(event: Any, titles: Mapping[str, str]) -> None:
-    from smhvlab.record import StepFailed, StepStarted, UndoStarted
+    from smhvlab.record import StepFailed, StepProgress, StepStarted, UndoStarted
 
     if isinstance(event, StepStarted):
         _say(titles[event.step])
+    elif isinstance(event, StepProgress) and event.unit and event.item:
+        _say(f"  {event.done:,} of {event.total:,} {event.unit}: {event.item}")
     elif isinstance(event, StepFailed):
         _say(f"  failed: {event.error}", error=True)
     elif isinstance(event, UndoStarted):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.mount.mounts import Mount, Mounts
@@ -19,6 +19,7 @@ class Entry:
     Attributes:
         disk: number of the VM's virtual disk, -1 for the host's volume.
         source: full path under which the host reads it.
+        leaf: whether it is a leaf of the checkpoint that the backup was made through, later than the backup.
     """
 
     disk: int
@@ -27,6 +28,7 @@ class Entry:
     size: int
     modified: str
     source: str
+    leaf: bool = False
 
 
 def listing(tools: Tools, mount: str, *, vm: str = "", path: str = "\\") -> list[Entry]:
@@ -39,8 +41,9 @@ def listing(tools: Tools, mount: str, *, vm: str = "", path: str = "\\") -> list
     found = Mounts(tools.snapinfo).one(mount)
     inside = (path[2:] if path[1:2] == ":" else path).strip("\\")
     host = tools.nodes[found.host].host
+    leaves = () if vm else _leaves(tools, found)
     entries = [
-        entry
+        replace(entry, leaf=entry.source.casefold() in leaves)
         for disk, root in _roots(found, vm)
         for folder in [root + inside]
         if host.run("Test-Path", {"LiteralPath": folder, "PathType": "Container"})[0]
@@ -53,6 +56,13 @@ def listing(tools: Tools, mount: str, *, vm: str = "", path: str = "\\") -> list
             tr="6.8/9",
         )
     return sorted(entries, key=lambda entry: (not entry.folder, entry.name.casefold(), entry.disk))
+
+
+def _leaves(tools: Tools, mount: Mount) -> frozenset[str]:
+    """Where the leaves of the backup's checkpoints are in the image, folded."""
+    vms = tools.snapinfo.backup(mount.backup).vms
+    root = mount.image.access_path
+    return frozenset((root + leaf[len(mount.place) :]).casefold() for vm in vms for leaf in vm.leaves.values())
 
 
 def _any(host: PowerShellWire, mount: Mount, vm: str, inside: str) -> bool:

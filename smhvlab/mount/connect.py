@@ -215,8 +215,15 @@ class MountBackup(Procedure[MountState]):
                 next_action='Use copy="recovered" (the one with the suffix _backup) or copy="first".',
                 tr="6.8/2",
             )
-        live = next((lun for lun in self.storage.luns() if lun.uuid == place.lun_uuid), None)
         first = place.snapshot.removesuffix(RECOVERED)
+        if first == place.snapshot:
+            raise NotAllowed(
+                f"{backup.name} has one Snapshot copy of {place.volume}: {first}",
+                next_action='Use copy="recovered".',
+                why="only the VSS hardware provider takes a first copy, which auto-recovery then turns into a second",
+                tr="6.8/2",
+            )
+        live = next((lun for lun in self.storage.luns() if lun.uuid == place.lun_uuid), None)
         path = place.path if live is None else live.path
         return (
             replace(place, snapshot=first, path=path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 
@@ -14,8 +15,9 @@ from smhvlab.mount.image import Image, Images
 from smhvlab.mount.vhdimage import VirtualDisks, disk_images, used_places
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
+from smhvlab.record import Confirmation
 from smhvlab.site import stamp
-from smhvlab.snapinfo import Backup, BackupLun, BackupVm
+from smhvlab.snapinfo import Backup, BackupLun
 from smhvlab.steps import step
 
 _FULL = re.compile(r"[A-Za-z]:\\[^\\]")
@@ -27,6 +29,7 @@ class FileState:
 
     Attributes:
         inside: path of the file from the root of its volume; it is looked for there on each virtual disk.
+        question: why the file is not the one of the backup's point in time, "" if it is.
         source: where the host reads it, known before the copy for a file of the host, after the attaching for others.
     """
 
@@ -40,6 +43,7 @@ class FileState:
     disks: tuple[GuestDisk, ...] = field(default=(), metadata=CHOSEN)
     source: str = field(default="", metadata=CHOSEN)
     size: int = 0
+    question: str = ""
 
     @property
     def partial(self) -> str:
@@ -95,6 +99,7 @@ class RestoreFile(Procedure[FileState]):
         """Find the images that may hold the file, and see that its target is free.
 
         Raises:
+            NotUnique: several VMs of the backup have that name.
             NotFound: no such backup, VM or virtual disk; the path lies on no LUN of the backup; the target's folder
                 is not there.
             NotAllowed: neither or both of the paths were given, or one is no full path.
@@ -117,7 +122,7 @@ class RestoreFile(Procedure[FileState]):
         self._check_target(node)
         images = Images(self.storage, node, self.nodes)
         mark = f"file_{stamp(self.site.now())}"
-        found = self._vm(backup) if self.guest_path else None
+        found = backup.named(self.vm, tr="6.8") if self.guest_path else None
         places = [self._home(backup)] if found is None else used_places(backup, (found,))
         shown = show_images(images, places, mark)
         disks: tuple[GuestDisk, ...] = ()
@@ -142,7 +147,23 @@ class RestoreFile(Procedure[FileState]):
             images=shown,
             disks=disks,
             source=shown[0].access_path + path[len(places[0].access_path) :] if found is None else "",
+            question=self._leaf(backup),
         )
+
+    def _leaf(self, backup: Backup) -> str:
+        """Why a file of the host is not the one to take, "" if it is."""
+        for vm in backup.vms:
+            for disk, leaf in vm.leaves.items():
+                if leaf.casefold() == self.host_path.casefold():
+                    return (
+                        f"{leaf} is a leaf of the checkpoint that {backup.name} was made through: it holds what "
+                        f"{vm.name} wrote after the backup; the disk of the backup is {disk}"
+                    )
+        return ""
+
+    def confirmations(self, state: FileState) -> Sequence[Confirmation]:
+        """That the file is not of the backup's point in time, if so."""
+        return (Confirmation(key="not-recovered", text=state.question, tr="6.8/2"),) if state.question else ()
 
     def _check_target(self, node: Node) -> None:
         if node.host.run("Test-Path", {"LiteralPath": self.to})[0]:
@@ -154,16 +175,6 @@ class RestoreFile(Procedure[FileState]):
         folder = self.to.rpartition("\\")[0] + "\\"
         if not node.host.run("Test-Path", {"LiteralPath": folder})[0]:
             raise NotFound(f"{node.name} has no folder {folder}", next_action="Make it, or name another.", tr="6.8")
-
-    def _vm(self, backup: Backup) -> BackupVm:
-        for vm in backup.vms:
-            if self.vm.casefold() in (vm.name.casefold(), vm.id.casefold()):
-                return vm
-        raise NotFound(
-            f"The VM {self.vm} is not in the backup {backup.name}",
-            next_action=f"It holds {', '.join(vm.name for vm in backup.vms)}.",
-            tr="6.8",
-        )
 
     def _home(self, backup: Backup) -> BackupLun:
         place = backup.lun_of(self.host_path)
@@ -245,7 +256,9 @@ class RestoreFile(Procedure[FileState]):
         if virtual.length(s.to) == size and virtual.length(s.partial) is None:
             return replace(s, size=size)  # an earlier try got through
         virtual.discard_file(s.partial)
-        host.run("Copy-Item", {"LiteralPath": s.source, "Destination": s.partial, "Force": True})
+        what = {"LiteralPath": s.source, "Destination": s.partial, "Force": True}
+        for _ in self.track([s.to], size=lambda _: size):
+            host.run("Copy-Item", what, on_percent=self.tell_percent)
         if virtual.length(s.partial) != size:
             raise NotFound(f"The copy {s.partial} is not complete", next_action="Look for space on its disk.", tr="6.8")
         host.run("Rename-Item", {"LiteralPath": s.partial, "NewName": s.to.rpartition("\\")[2]})

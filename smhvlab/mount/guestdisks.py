@@ -36,10 +36,13 @@ class GuestDisk:
 
 def guest_disks(images: Iterable[DiskImage], mark: str) -> tuple[GuestDisk, ...]:
     """How virtual disks are attached."""
-    return tuple(
-        GuestDisk(image.vm, image.number, image, image.child(number), f"{FOLDER}{mark}_{image.vm}_{image.number}\\")
-        for number, image in enumerate(images)
-    )
+    found: dict[str, GuestDisk] = {}
+    for number, image in enumerate(images):
+        folder = f"{FOLDER}{mark}_{image.vm}_{image.number}"
+        if folder in found:  # two VMs of one name
+            folder = f"{folder}_of_{number}"
+        found[folder] = GuestDisk(image.vm, image.number, image, image.child(number), f"{folder}\\")
+    return tuple(found.values())
 
 
 class GuestDisks:

@@ -63,18 +63,12 @@ class HotAddDisk(Procedure[HotAddState]):
         """Find the disk's image and the VM.
 
         Raises:
-            NotFound: no such mount, VM or disk.
+            NotFound: no such mount, VM or disk. NotUnique: several VMs have that name.
             NotAllowed: the VM does not run, or runs on another host than the one that has the mount.
         """
         mount = Mounts(self.snapinfo).one(self.mount)
         backup = self.snapinfo.backup(mount.backup)
-        then = next((vm for vm in backup.vms if self.vm.casefold() in (vm.name.casefold(), vm.id.casefold())), None)
-        if then is None:
-            raise NotFound(
-                f"The VM {self.vm} is not in {backup.name}",
-                next_action=f"It holds {', '.join(vm.name for vm in backup.vms)}.",
-                tr="6.8",
-            )
+        then = backup.named(self.vm, tr="6.8")
         places = [lun for lun in backup.luns_of(then.id) if lun.access_path == mount.place][:1]
         images = {image.number: image for image in disk_images(backup, (then,), [mount.image], places)}
         if self.disk not in images:

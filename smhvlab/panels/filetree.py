@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import ipywidgets as widgets
 
 from smhvlab.errors import NotAllowed, SmhvLabError
-from smhvlab.mount.browse import listing
+from smhvlab.mount.browse import Entry, listing
 from smhvlab.mount.mounts import Mount, Mounts
 from smhvlab.panels import html
 from smhvlab.panels.panel import Panel, button
@@ -122,11 +122,7 @@ class BackupTree(Panel):
 
     def _listed(self, mount: Mount, vm: str, folders: tuple[str, ...], *, disk: int) -> tuple[Node, ...]:
         found = listing(self._site.tools(), mount.name, vm=vm, path="\\" + "\\".join(folders))
-        return tuple(
-            Node(entry.name, "" if entry.folder else f"{entry.size:,} bytes, {entry.modified}", leaf=not entry.folder)
-            for entry in found
-            if entry.disk == disk
-        )
+        return tuple(Node(entry.name, _about(entry), leaf=not entry.folder) for entry in found if entry.disk == disk)
 
     def _mount(self, backup: str) -> Mount | None:
         mounts = [mount for mount in Mounts(self._site.tools().snapinfo).all() if mount.backup == backup]
@@ -153,6 +149,13 @@ class BackupTree(Panel):
         names = [html.text(node.name + sign) for node, sign in zip(self.nodes, signs, strict=True)]
         rows = [[name, html.text(node.about)] for name, node in zip(names, self.nodes, strict=True)]
         return html.card("Backups", way, html.table([title, "About"], rows))
+
+
+def _about(entry: Entry) -> str:
+    if entry.folder:
+        return ""
+    later = ", written after the backup: not the disk of the backup" if entry.leaf else ""
+    return f"{entry.size:,} bytes, {entry.modified}{later}"
 
 
 def _not_mounted(backup: str) -> NotAllowed:

@@ -56,6 +56,7 @@ class StepView:
     note: str = ""
     done: int = 0
     total: int = 0
+    unit: str = ""
     requests: tuple[Request, ...] = ()
 
 
@@ -295,7 +296,7 @@ class StepperPanel(Panel):
             self._set(event.step, status=status, note=note, done=0, total=0)
             self.waiting = ""
         elif isinstance(event, r.StepProgress):
-            self._set(event.step, done=event.done, total=event.total, note=event.item)
+            self._set(event.step, done=event.done, total=event.total, unit=event.unit, note=event.item)
         elif isinstance(event, r.Waiting):
             self._hear_waiting(event)
         elif isinstance(event, r.RunEnded):
@@ -359,7 +360,7 @@ class StepperPanel(Panel):
                 rows.append(["", html.sign("—", PIVOT_NOTE, html.WARN), "", "", ""])
             about = [touched(step.plan)] if step.plan is not None else []
             if step.note and not (step.plan is not None and step.plan.skipped == step.note):
-                progress = f"{step.done} of {step.total}: " if step.total else ""
+                progress = f"{step.done:,} of {step.total:,} {step.unit}".rstrip() + ": " if step.total else ""
                 about.append(html.text(progress + step.note))
             rows.append(
                 [

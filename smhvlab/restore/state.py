@@ -59,6 +59,11 @@ class RestoreLun:
     image: str = ""
     resource: str = ""
 
+    def source(self, file: FileCopy) -> str:
+        """Where a file that is copied is read: in the image that is mounted beside the LUN."""
+        assert self.shown is not None, "a LUN that is restored as a whole has no image beside it"
+        return self.shown.access_path + file.inside
+
     def __str__(self) -> str:
         why = f", {self.others} file(s) of others are on it" if self.others else ""
         return f"{self.lun} from {self.snapshot}: {self.method.value}{why}"

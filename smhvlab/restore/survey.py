@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from smhvlab.backup.evidence import VmEvidence
+from smhvlab.doctor import Unfinished
 from smhvlab.errors import NotAllowed, NotFound, PowerShellError
 from smhvlab.hyperv import Vm, differencing
 from smhvlab.mount.image import FOLDER, Image, Images, clone_name, disk_guid
@@ -20,6 +21,7 @@ from smhvlab.storage import LunRef, VolumeRef
 from smhvlab.tables import Tools
 from smhvlab.wires.cmdlets import cmdlet
 
+_RESTORE = "RestoreVm"
 _ROLE = ("Name", "Priority", "AutoFailbackType")
 
 
@@ -40,21 +42,23 @@ class RestoreSurvey:
     """Reads a site for one restore.
 
     Args:
-        unfinished: what to do about an interrupted restore of a VM, "" if there is none.
+        others: runs of this site that have neither finished nor been undone, without the one that this is for.
     """
 
-    def __init__(self, tools: Tools, request: Request, *, unfinished: str) -> None:
+    def __init__(self, tools: Tools, request: Request, *, others: Sequence[Unfinished]) -> None:
         self.tools = tools
         self.nodes: Nodes = tools.nodes
         self.request = request
-        self.unfinished = unfinished
+        self.others = others
 
     def look(self) -> RestoreState:
         """The state of a restore that may run. Raises as ``RestoreVm.survey``."""
         tools, request = self.tools, self.request
         backup = tools.snapinfo.backup(request.backup)
-        then = in_backup(backup, request.vm)
-        now = next((vm for vm in self.nodes.vms() if vm.id == then.id), None)
+        then = backup.named(request.vm, tr="6.7")
+        registered = self.nodes.vms()
+        now = next((vm for vm in registered if vm.id == then.id), None)
+        self._need_no_other_run(then, now)
         self._need_reason(backup, then, now)
         node = self._node(backup, then, now)
         if now is not None:
@@ -68,7 +72,9 @@ class RestoreSurvey:
         disks = self.nodes.disks()
         live = {lun.unique_id: lun for lun in tools.storage.luns()}
         images = Images(tools.storage, node, self.nodes)
-        luns, warnings = [], dict(_warnings(then, now))
+        luns, warnings = [], dict(_warnings(then, now, node.name))
+        strangers = [vm for vm in registered if vm.id != then.id]
+        _need_unused((*(disk.path for disk in then.disks), *then.parents), then, strangers)
         for number, place in enumerate(places):
             disk, lun = self._home(place, node, disks, live)
             self._need_snapshot(lun.volume, place)
@@ -77,6 +83,7 @@ class RestoreSurvey:
             luns.append(
                 self._lun(backup, place, lun, then, now, images, mark=f"restore_{mark}", number=number, disk=disk)
             )
+        self._need_space(then, node, luns)
         role, role_was = self._role(now)
         safety = self._safety(backup, then, now, places, luns, mark, moment.isoformat())
         self._check_script()
@@ -100,14 +107,59 @@ class RestoreSurvey:
 
     # --- what is allowed
 
-    def _need_reason(self, backup: Backup, then: BackupVm, now: Vm | None) -> None:
-        """The limits of a crash-consistent backup (TR 6.7, last Note)."""
-        if now is None and self.unfinished:
+    def _need_no_other_run(self, then: BackupVm, now: Vm | None) -> None:
+        """Nobody else is at work on the VM: no flow of any console on this machine, and not Hyper-V itself."""
+        if now is not None and now.doing:
             raise NotAllowed(
-                f"The VM {then.name} is not registered on the host any more",
-                next_action=self.unfinished,
+                f"{now.name} is busy on {now.host}: {now.doing}",
+                next_action="Wait until that has ended, then try again.",
                 tr="6.7",
             )
+        names = _folded((then.name, then.id))
+        for run in self.others:
+            what, parameters = run.header.flow.rpartition(":")[2], run.header.parameters
+            if what == _RESTORE and str(parameters.get("vm", "")).casefold() in names:
+                if run.alive:
+                    raise NotAllowed(
+                        f"A restore of {then.name} is under way",
+                        next_action="Wait for its end, or cancel it where it was started.",
+                        tr="6.7",
+                    )
+                if now is None or "undo" not in run.allowed:
+                    raise NotAllowed(
+                        f"A restore of {then.name} was interrupted after it had removed the VM",
+                        next_action=f"Its restore was interrupted: smhvlab doctor --resume {run.run} finishes it.",
+                        tr="6.7",
+                    )
+            if what.endswith("Backup") and run.alive and self._in_dataset(str(parameters.get("dataset", "")), then):
+                raise NotAllowed(
+                    f"A backup of {then.name} is under way (dataset {parameters['dataset']})",
+                    next_action="Wait for its end: what is restored under it would be neither the one nor the other.",
+                    tr="6.2, 6.7",
+                )
+
+    def _in_dataset(self, name: str, vm: BackupVm) -> bool:
+        datasets = [d for d in self.tools.snapinfo.datasets() if d.name.casefold() == name.casefold()]
+        return any(member.id == vm.id for dataset in datasets for member in dataset.members)
+
+    def _need_space(self, then: BackupVm, node: Node, luns: Sequence[RestoreLun]) -> None:
+        """The copies fit beside what they replace, as far as that is there to be measured (TR 6.7).
+
+        The step that copies looks again at the sizes in the image, before the VM is touched.
+        """
+        for lun in luns:
+            if lun.method is not Method.FILE_COPY:
+                continue
+            present = node.host.run(
+                "Get-Item",
+                {"LiteralPath": [file.target for file in lun.files]},
+                select=("Length",),
+                error_action="Continue",
+            )
+            need_room(node, lun, then.name, sum(int(record["Length"]) for record in present))
+
+    def _need_reason(self, backup: Backup, then: BackupVm, now: Vm | None) -> None:
+        """The limits of a crash-consistent backup (TR 6.7, last Note)."""
         if backup.consistency == "application":
             return
         if now is None:
@@ -161,6 +213,15 @@ class RestoreSurvey:
                 next_action="Connect the disk of then; if it is the right one, give verify_snapshot=False "
                 "(-DisableVerifySnapshot).",
                 why=f"it is {disk.guid}, the backup's is {place.disk_guid}",
+                tr="6.7",
+            )
+        then, now = place.volume_path, disk.volume_path
+        if self.request.verify_snapshot and then and now and then.casefold() != now.casefold():
+            raise NotAllowed(
+                f"The volume at {place.access_path} has another GUID than at the time of the backup",
+                next_action="Connect the LUN of then; if the volume was made anew on purpose, give "
+                "verify_snapshot=False (-DisableVerifySnapshot).",
+                why=f"it is {now}, the backup's is {then}",
                 tr="6.7",
             )
         return disk, live[disk.unique_id]
@@ -316,18 +377,6 @@ class RestoreSurvey:
         )
 
 
-def in_backup(backup: Backup, vm: str) -> BackupVm:
-    """The VM of a name or id in a backup. Raises NotFound."""
-    for entry in backup.vms:
-        if vm.casefold() in (entry.name.casefold(), entry.id.casefold()):
-            return entry
-    raise NotFound(
-        f"The VM {vm} is not in the backup {backup.name}",
-        next_action=f"It holds {', '.join(entry.name for entry in backup.vms)}.",
-        tr="6.7",
-    )
-
-
 def _places(backup: Backup, vm: BackupVm) -> list[BackupLun]:
     """The LUNs of the backup that hold something of the VM."""
     paths = [vm.configuration_file, *vm.parents]
@@ -343,7 +392,7 @@ def _owned(then: BackupVm, now: Vm | None) -> set[str]:
     """Files that are the VM's own, now or then."""
     found = [*(disk.path for disk in then.disks), *then.parents, *then.leaves.values()]
     if now is not None:
-        found += [*(disk.path for disk in now.disks), *now.parents]
+        found += [*(disk.path for disk in now.disks if not disk.passthrough), *now.parents]
     return _folded(found)
 
 
@@ -351,13 +400,44 @@ def _folded(texts: Iterable[str]) -> set[str]:
     return {text.casefold() for text in texts}
 
 
-def _warnings(then: BackupVm, now: Vm | None) -> tuple[tuple[str, str], ...]:
+def _need_unused(paths: Iterable[str], then: BackupVm, strangers: Iterable[Vm]) -> None:
+    """No other VM runs from a file that comes back, even one of the same name. Raises NotAllowed."""
+    wanted = _folded(paths)
+    for vm in strangers:
+        for disk in vm.disks:
+            if disk.path.casefold() in wanted:
+                raise NotAllowed(
+                    f"{disk.path} belongs to another VM now: {vm.name} ({vm.id}) on {vm.host}",
+                    next_action="Move the disks of that VM elsewhere, or remove it, then restore.",
+                    why=f"the restore of {then.name} ({then.id}) would overwrite it",
+                    tr="6.7",
+                )
+
+
+def need_room(node: Node, lun: RestoreLun, vm: str, needed: int) -> None:
+    """A file copy of so many bytes fits on the LUN beside what is there. Raises NotAllowed."""
+    volumes = node.host.run("Get-Volume", {"FilePath": lun.access_path}, select=("SizeRemaining",))
+    free = int(volumes[0]["SizeRemaining"])
+    if needed > free:
+        raise NotAllowed(
+            f"{lun.access_path} has {free:,} bytes free, the copies of {vm} need {needed:,}",
+            next_action="Grow the LUN, or move the other files away: a LUN that only holds this VM comes back as a "
+            "whole.",
+            why=f"{lun.others} file(s) of others are on it, so the files are copied beside those that they replace",
+            tr="6.7",
+        )
+
+
+def _warnings(then: BackupVm, now: Vm | None, host: str) -> tuple[tuple[str, str], ...]:
     """The warnings of TR 6.7 by key: each has to be accepted before anything is changed."""
     if now is None:
         return (("not-running", f"{then.name} is not registered on the host any more"),)
     found = []
-    before, present = _folded(d.path for d in then.disks), _folded(d.path for d in now.disks)
-    if not now.running:
+    before = _folded(disk.path for disk in then.disks)
+    present = _folded(disk.path for disk in now.disks if not disk.passthrough)
+    if now.host != host:
+        found.append(("not-running", f"{now.name} is not on {host} but on {now.host}: it is taken away there"))
+    elif not now.running:
         found.append(("not-running", f"{now.name} is not running on this host ({now.state})"))
     if len(present) > len(before):
         text = f"{now.name} has {len(present)} VHDs now and {len(before)} in the backup: the others stay unattached"

@@ -15,8 +15,7 @@ from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
 from smhvlab.restore.state import FileCopy, Restored, RestoreLun, RestoreState
-from smhvlab.restore.survey import Request, RestoreSurvey
-from smhvlab.runner import path_of
+from smhvlab.restore.survey import Request, RestoreSurvey, need_room
 from smhvlab.steps import step
 
 IN_USE = "RemoveFileSystemItemIOError"
@@ -63,20 +62,15 @@ class RestoreVm(Procedure[RestoreState]):
 
         Raises:
             NotFound: no such backup or host, the VM is not in the backup, or a Snapshot copy of it is gone.
+            NotUnique: several VMs of the backup have that name.
             NotAllowed: the VM was deleted, or shall go to an alternate host, and the backup is crash-consistent; one of
-                its LUNs is not connected where it was, or has another GUID; it had checkpoints and shares a LUN; this
-                program runs inside the VM.
+                its LUNs is not connected where it was, or its disk or volume has another GUID; it had checkpoints and
+                shares a LUN; another VM uses one of its files; the copies do not fit on a LUN; something else is at
+                work on the VM; this program runs inside the VM.
             Unsendable: the script is no cmdlet that is sent, or has no such parameter.
         """
-        return RestoreSurvey(self.site.tools(), self.request, unfinished=self._unfinished()).look()
-
-    def _unfinished(self) -> str:
-        """What to do if an earlier restore of the VM was interrupted, "" if none was."""
-        for found in unfinished(self.site.name, folder=self.site.journals):
-            named = str(found.header.parameters.get("vm", "")).casefold()
-            if found.header.flow == path_of(type(self)) and named == self.vm.casefold():
-                return f"Its restore was interrupted: smhvlab doctor --resume {found.run} finishes it."
-        return ""
+        others = [run for run in unfinished(self.site.name, folder=self.site.journals) if run.run != self.run_id]
+        return RestoreSurvey(self.site.tools(), self.request, others=others).look()
 
     def confirmations(self, state: RestoreState) -> Sequence[Confirmation]:
         """The warnings of TR 6.7 that hold here."""
@@ -157,38 +151,23 @@ class RestoreVm(Procedure[RestoreState]):
         otherwise="no file has to be copied",
     )
     def copy(self, s: RestoreState) -> None:
-        host = self._node(s).host
-        files = VirtualDisks(host)
+        node = self._node(s)
         for _, file in s.files:
             self._drop_copy(s, file)  # of an interrupted try; Windows may give it its full length before its contents
-        self._need_space(s)
-        for lun, file in self.track(s.files):
-            assert lun.shown is not None
-            source = lun.shown.access_path + file.inside
+        sources = {file: lun.source(file) for lun, file in s.files}
+        records = node.host.run("Get-Item", {"LiteralPath": list(sources.values())}, select=("Length",))
+        sizes = {file: int(record["Length"]) for file, record in zip(sources, records, strict=True)}
+        for lun in s.copied:
+            need_room(node, lun, s.vm.name, sum(sizes[file] for file in lun.files))
+        for file in self.track(sizes, size=sizes.__getitem__):
             folder = file.target.rpartition("\\")[0]
-            host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
-            host.run("Copy-Item", {"LiteralPath": source, "Destination": file.partial, "Force": True})
-            if files.length(file.partial) != files.length(source):
+            node.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
+            what = {"LiteralPath": sources[file], "Destination": file.partial, "Force": True}
+            node.host.run("Copy-Item", what, on_percent=self.tell_percent)
+            if VirtualDisks(node.host).length(file.partial) != sizes[file]:
                 raise NotFound(
                     f"The copy of {file.target} is not complete",
                     next_action="Look for space on the volume and read the host's event log, then try again.",
-                    tr="6.7",
-                )
-
-    def _need_space(self, s: RestoreState) -> None:
-        """The copies fit beside what they will replace. Raises NotAllowed."""
-        host = self._node(s).host
-        files = VirtualDisks(host)
-        for lun in s.copied:
-            assert lun.shown is not None
-            needed = sum(files.length(lun.shown.access_path + file.inside) or 0 for file in lun.files)
-            volumes = host.run("Get-Volume", {"FilePath": lun.access_path}, select=("SizeRemaining",))
-            free = int(volumes[0]["SizeRemaining"])
-            if needed > free:
-                raise NotAllowed(
-                    f"{lun.access_path} has {free:,} bytes free, the copies of {s.vm.name} need {needed:,}",
-                    next_action="Grow the LUN, or move the other files away: a LUN that only holds this VM "
-                    "comes back as a whole.",
                     tr="6.7",
                 )
 
@@ -290,7 +269,7 @@ class RestoreVm(Procedure[RestoreState]):
     def swap(self, s: RestoreState) -> None:
         host = self._node(s).host
         files = VirtualDisks(host)
-        for _, file in self.track(s.files):
+        for file in self.track([file for _, file in s.files]):
             if files.length(file.partial) is None:
                 continue  # an earlier try has put it in place
             if files.length(file.target) is not None:

@@ -89,6 +89,7 @@ class Running:
 
     Attributes:
         title: e.g. ``Checkpoint-VM``.
+        on_percent: told how far the command says that it is, if it says so.
         began: when the host took it, by its own clock, in whole seconds.
         output: what it wrote, once collected and if it succeeded.
         error: why it failed, once collected.
@@ -101,10 +102,19 @@ class Running:
     stops_on_error: bool
     deadline: float
     polling: bool = False
+    on_percent: Callable[[int], None] | None = None
     began: datetime | None = None
     output: Output | None = None
     error: SmhvLabError | None = None
     pipeline: Any = field(default=None, repr=False)
+
+    def tell_percent(self) -> None:
+        """Hand on the last of the progress records that have come since the last look."""
+        records = self.pipeline.streams.progress
+        percent = records[-1].percent_complete if records else None
+        records.clear()
+        if self.on_percent is not None and isinstance(percent, int) and percent >= 0:  # -1: it does not know
+            self.on_percent(percent)
 
     @property
     def ended(self) -> bool:

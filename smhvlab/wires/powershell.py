@@ -109,6 +109,7 @@ class PowerShellWire:
         select: Sequence[str] | None = None,
         error_action: str = "Stop",
         timeout: float | None = None,
+        on_percent: Callable[[int], None] | None = None,
     ) -> Output:
         """Run one cmdlet and wait for its end.
 
@@ -118,6 +119,7 @@ class PowerShellWire:
             select: properties for a ``Select-Object -Property`` behind it: fewer bytes, and one level more of detail.
             error_action: "Stop" for single objects; "Continue" for batches, whose `Output.errors` name their targets.
             timeout: real seconds, the wire's own by default.
+            on_percent: told how far the cmdlet says that it is; many never say so.
 
         Returns:
             `Record` objects, and plain values where the cmdlet writes strings, numbers or dates.
@@ -126,6 +128,7 @@ class PowerShellWire:
             PowerShellError, ConnectionFailed, UnknownOutcome, ReadOnlyRefused, Unsendable, Cancelled
         """
         running = self.begin(name, parameters, select=select, error_action=error_action, timeout=timeout)
+        running.on_percent = on_percent
         return self.collect([running])[0]
 
     def pair(
@@ -388,6 +391,7 @@ class PowerShellWire:
         try:
             with self.control.waiting(running.title):
                 while session.poll(pipeline, sent):
+                    running.tell_percent()
                     self.control.check(f"the end of {running.title}")
                     if time.monotonic() > running.deadline:
                         session.stop(pipeline)

@@ -6,7 +6,7 @@ import pytest
 
 from labenv.lab import Lab
 from smhvlab.errors import ConfirmationNeeded, NotAllowed, NotFound, SmhvLabError
-from smhvlab.record import Outcome
+from smhvlab.record import Outcome, StepProgress
 from smhvlab.restore.state import Method
 from smhvlab.site import Site
 from tests.flows.checks import blocks_sound, picture, sound
@@ -48,7 +48,13 @@ def test_a_vm_that_shares_its_lun_comes_back_by_file_copy(site: Site, lab: Lab) 
     luns = set(site.luns()["name"])
     flow = site.restore(name, "app01")
     assert [lun.method for lun in flow.plan().state.luns] == [Method.FILE_COPY]
+    heard: list[StepProgress] = []
+    flow.on_event = lambda event: heard.append(event) if isinstance(event, StepProgress) and event.unit else None
     flow.run_sync()
+    done = [event.done for event in heard]
+    assert done == sorted(done)
+    assert len(set(done)) > len({event.item for event in heard})  # in bytes, and more often than once for a file
+    assert done[-1] == heard[-1].total > 1 << 30
     sound(lab, "app01", rows=dict.fromkeys(("aa1", "bb1", "bb2", "bb3"), ROWS))
     assert site.tools().sql.count("web01", "bb1") == 7
     assert set(site.luns()["name"]) == luns
@@ -186,7 +192,9 @@ def test_a_file_of_others_that_ends_like_a_copy_counts(site: Site) -> None:
     name = backed_up(site, "sql01")
     stranger = "C:\\VMs\\sql01\\stranger.partial"
     site.tools().host.run("Set-Content", {"LiteralPath": stranger, "Value": "x", "NoNewline": True})
-    assert [lun.method for lun in site.restore(name, "sql01").plan().state.luns] == [Method.FILE_COPY]
+    with pytest.raises(NotAllowed, match="the copies of sql01 need") as caught:
+        site.restore(name, "sql01").plan()
+    assert "1 file(s) of others" in (caught.value.why or "")
 
 
 def test_a_vm_whose_restore_stopped_is_sent_to_the_doctor(site: Site, lab: Lab) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 import smhvlab.site
 from labenv import lab as labs
-from smhvlab.errors import NotAllowed, NotFound, Unsendable
+from smhvlab.errors import ConfirmationNeeded, NotAllowed, NotFound, Unsendable
+from smhvlab.record import Event, StepStarted
 from smhvlab.restore import selfguard
 from smhvlab.restore.state import Method
 from smhvlab.site import Site
@@ -180,8 +181,8 @@ def test_clustered_vms_come_back_without_their_roles_and_on_an_alternate_host(
     before = cluster_site.luns()
     first = cluster_site.restore(copied, "sql01", to_host="hv2")
     second = cluster_site.restore(whole, "file01")
-    for flow, vm in ((first, "sql01"), (second, "file01")):
-        result = flow.run_sync().result
+    for flow, vm, accept in ((first, "sql01", {"not-running"}), (second, "file01", set[str]())):
+        result = flow.run_sync(accept=accept).result
         assert any("Add-ClusterVirtualMachineRole" in line for line in result.checklist)
         assert rows(cluster_lab, vm) == THEN
     assert [lun.method for lun in first.record.state.luns] == [Method.FILE_COPY]
@@ -192,3 +193,98 @@ def test_clustered_vms_come_back_without_their_roles_and_on_an_alternate_host(
     assert not groups & {"sql01", "file01"}
     assert cluster_site.luns().equals(before)
     sound(cluster_lab, "app01")
+
+
+def recreate(site: Site, vm: str) -> str:
+    """Somebody deletes a VM and makes another of the same name with two of its disks; the new one's id."""
+    machine = site.tools().hyperv.vm(vm)
+    delete(site, vm)
+    host = site.tools().host
+    host.run("New-VM", {"Name": vm, "NoVHD": True, "Generation": 1, "Path": "C:\\Others"})
+    for number, disk in enumerate(machine.disks[:2]):
+        where = {"ControllerType": "IDE", "ControllerNumber": 0, "ControllerLocation": number}
+        host.run("Add-VMHardDiskDrive", {"VMName": vm, "Path": disk.path, **where})
+    return site.tools().hyperv.vm(vm).id
+
+
+@pytest.mark.parametrize("vm", ["app01", pytest.param("sql01", marks=pytest.mark.long)])
+def test_a_vm_of_the_same_name_that_took_the_disks_is_not_overwritten(site: Site, lab: labs.Lab, vm: str) -> None:
+    """A VM is its id: another of that name and its files are left alone, and the refusal names both ids."""
+    name = backed_up(site, lab, vm)
+    then = site.tools().hyperv.vm(vm).id
+    other = recreate(site, vm)
+    before = picture(site)
+    for wanted in (vm, then):
+        with pytest.raises(NotAllowed, match="belongs to another VM") as caught:
+            site.restore(name, wanted).run_sync(accept={"not-running"})
+        assert (other in caught.value.message, then in (caught.value.why or "")) == (True, True)
+    assert picture(site) == before
+    site.tools().hyperv.ensure_removed(other)
+    site.restore(name, then).run_sync(accept={"not-running"})
+    assert rows(lab, vm) == THEN
+
+
+@pytest.mark.tr("R-6.7-06")
+def test_a_volume_that_was_made_anew_is_no_volume_of_the_backup(stock: Stock) -> None:
+    """The disk is that of then, its partition is not: refused with both names, unless the reader knows better."""
+    site = stock.site
+    for vm in ("app01", "web01"):
+        site.tools().hyperv.ensure_off(site.tools().hyperv.vm(vm).id)
+    host = site.tools().host
+    disk = next(d for d in site.tools().snapdrive.disks() if "V:\\" in d.access_paths)
+    host.run("Remove-Partition", {"DiskNumber": disk.number, "PartitionNumber": disk.partition})
+    made = host.run("New-Partition", {"DiskNumber": disk.number, "UseMaximumSize": True}, select=("PartitionNumber",))
+    number = int(made[0]["PartitionNumber"])
+    host.run("Add-PartitionAccessPath", {"DiskNumber": disk.number, "PartitionNumber": number, "AccessPath": "V:\\"})
+    with pytest.raises(NotAllowed, match=r"volume at V:.* has another GUID") as caught:
+        site.restore(stock.backup, "app01").plan()
+    assert disk.volume_path in (caught.value.why or "")
+
+
+@pytest.mark.tr("R-6.7-01")
+def test_a_drive_letter_that_has_changed_is_not_restored_to(stock: Stock) -> None:
+    """The volume of then under another letter: the refusal says where it belongs."""
+    site = stock.site
+    disk = next(d for d in site.tools().snapdrive.disks() if "V:\\" in d.access_paths)
+    where = {"DiskNumber": disk.number, "PartitionNumber": disk.partition, "AccessPath": "W:\\"}
+    site.tools().host.run("Add-PartitionAccessPath", where)  # a partition has one letter: it takes the place of V:
+    with pytest.raises(NotAllowed, match=r"V:.* is not connected there"):
+        site.restore(stock.backup, "app01").plan()
+
+
+def test_a_restore_while_others_are_at_work_on_the_vm_is_refused(stock: Stock) -> None:
+    """A backup of its dataset or another restore of it, in this process or another: wait for its end."""
+    site, seen = stock.site, []
+
+    def refused(event: Event) -> None:
+        if isinstance(event, StepStarted) and not seen:
+            with smhvlab.site.connect(stock.lab.profile) as other, pytest.raises(NotAllowed) as caught:
+                other.restore(stock.backup, "app01").plan()
+            seen.append(caught.value.message)
+
+    told = []
+    for flow in (site.backup("Set", consistency="crash"), site.restore(stock.backup, "app01")):
+        flow.on_event = refused
+        flow.run_sync()
+        told.append(seen.pop())
+    assert told == ["A backup of app01 is under way (dataset Set)", "A restore of app01 is under way"]
+
+
+def test_a_leaf_of_the_backup_s_checkpoint_is_not_taken_by_mistake(modern: labs.Lab) -> None:
+    """Copied out only after its warning was accepted; the tree says what it is; there is no first Snapshot copy."""
+    modern.restore("fresh")
+    with smhvlab.site.connect(modern.profile) as site:
+        name = backed_up(site, modern, "app01")
+        leaf = next(iter(site.tools().snapinfo.backup(name).vms[0].leaves.values()))
+        with pytest.raises(ConfirmationNeeded) as caught:
+            site.restore_file(name, host_path=leaf, to="C:\\leaf.avhd").run_sync()
+        assert caught.value.needed == ("not-recovered",)
+        with pytest.raises(NotAllowed, match="one Snapshot copy"):
+            site.mount(name, copy="first").plan()
+        site.mount(name).run_sync()
+        tree = site.tree(name)
+        tree.go((*tree.path, "files of the host", "app01"))
+        about = {node.name: node.about for node in tree.nodes}
+        assert "not the disk of the backup" in about[leaf.rpartition("\\")[2]]
+        assert "not the disk" not in about["app01_vhd0.vhd"]
+        site.unmount(name).run_sync()
