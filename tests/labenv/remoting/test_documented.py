@@ -11,6 +11,8 @@ from pathlib import Path
 
 from labenv.windows.cmdlets import COMMANDS, core
 from labenv.windows.remoting.signatures import Signatures
+from smhvlab.profile import LAB_CONFIGURATION
+from smhvlab.wires.powershell import PROGRAMS
 
 ROOT = Path(__file__).resolve().parents[3]
 TABLE = Signatures.load()
@@ -50,6 +52,16 @@ def _sent() -> Iterator[tuple[str, str, list[str]]]:
                 yield where, value.value, [k.value for k in keys if isinstance(k, ast.Constant)]  # type: ignore[misc]
 
 
+def _named() -> set[str]:
+    """Every cmdlet that the code names, but for the wire's own tables."""
+    found: set[str] = set()
+    for path in (ROOT / "smhvlab").rglob("*.py"):
+        if path.name != "cmdlets.py":
+            values = (n.value for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Constant))
+            found |= {v for v in values if isinstance(v, str) and CMDLET.match(v) and TABLE.find(v) is not None}
+    return found
+
+
 def test_every_cmdlet_in_the_code_is_documented() -> None:
     """A name that Microsoft does not document, or a parameter that its cmdlet has not, is told with its place."""
     found = list(_sent())
@@ -81,3 +93,25 @@ def test_the_lab_answers_every_cmdlet_in_the_code() -> None:
     """What smhvlab sends runs in the lab; nothing is known by its signature only."""
     answered = {name.lower() for name in (*COMMANDS, *core.COMMANDS, "Get-Command", "Select-Object")}
     assert {name for _, name, _ in _sent() if name.lower() not in answered} == set()
+
+
+def test_the_role_for_real_hosts_shows_what_is_sent_and_nothing_else() -> None:
+    """The JEA role names every cmdlet with its module, functions as functions, both programs, and one Select-Object."""
+    folder = files("smhvlab") / "powershell"
+    role = (folder / "SmhvLab" / "RoleCapabilities" / "SmhvLab.psrc").read_text("utf-8")
+    blocks = dict(re.findall(r"(Visible\w+) = @\((.*?)\n    \)", role, re.DOTALL))
+    wanted: dict[str, set[str]] = {"VisibleCmdlets": set(), "VisibleFunctions": {"SmhvLab\\Invoke-SmhvGuestCheck"}}
+    for name in _named() - OWN:
+        signature = TABLE.find(name)
+        assert signature is not None
+        wanted["VisibleFunctions" if signature.function else "VisibleCmdlets"].add(f"{signature.module}\\{name}")
+    assert {key: set(re.findall(r"'([\w.-]+\\[\w-]+)'", body)) for key, body in blocks.items()} == wanted
+    assert re.findall(r"Select-Object'; Parameters = (.+) }", role) == [
+        "@{ Name = 'Property' }, @{ Name = 'InputObject' }"
+    ]
+    assert re.findall(r"\\(\w+\.exe)'", role) == sorted(PROGRAMS)
+    configuration = (folder / "SmhvLab.pssc").read_text("utf-8")
+    assert f"-Name {LAB_CONFIGURATION} " in configuration
+    assert "'RestrictedRemoteServer'" in configuration
+    for text in (role, configuration, (folder / "SmhvLab" / "SmhvLab.psd1").read_text("utf-8")):
+        assert [text.count(c) for c in "{("] == [text.count(c) for c in "})"]

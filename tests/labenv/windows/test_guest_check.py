@@ -68,7 +68,7 @@ def test_what_the_function_refuses(site: Site, lab: Lab, what: str, error_id: st
 
 def test_the_shipped_module_has_the_signature_that_the_lab_answers() -> None:
     """The module is package data, says that it was never run on Windows, and takes the same parameters."""
-    text = (files("smhvlab") / "powershell" / "SmhvLab.psm1").read_text("utf-8")
+    text = (files("smhvlab") / "powershell" / "SmhvLab" / "SmhvLab.psm1").read_text("utf-8")
     assert "has not been run on real Windows" in text
     exported = re.search(r"Export-ModuleMember -Function (.+)", text)
     assert exported is not None

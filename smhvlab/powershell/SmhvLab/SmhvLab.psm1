@@ -1,7 +1,7 @@
 # SmhvLab.psm1: what smhvlab needs on a Hyper-V host and cannot send as one cmdlet.
 #
-# Put this file into a folder "SmhvLab" of $env:PSModulePath on every host and name its functions in a role capability
-# (VisibleFunctions) of the session configuration that smhvlab connects to. It only reads.
+# Copy this folder to a folder of $env:PSModulePath on every host; its role capability makes the functions visible in the
+# session configuration that smhvlab connects to (SmhvLab.pssc, beside the folder). They only read.
 #
 # This module has not been run on real Windows. The simulated hosts of labenv answer the same signature.
 
