@@ -200,7 +200,7 @@ class HyperV:
             self.host.pair(("Get-VM", {"Id": vm_id}), ("Start-VM", {}))
         for _ in range(_ATTEMPTS):
             records = self.host.run("Get-VM", {"Id": vm_id}, select=("State", "Heartbeat"))
-            if str(records[0]["State"]) == "Running" and str(records[0]["Heartbeat"]).startswith("Ok"):
+            if _answers(records[0]):
                 return
             self.host.sleep(5)
         raise NotFound(
@@ -215,8 +215,16 @@ class HyperV:
             states = self._states()
             idle = [i for i in part if states.get(i) != "Running" and states.get(i) not in _PASSING]
             self.host.collect([self.host.begin_pair(("Get-VM", {"Id": i}), ("Start-VM", {})) for i in idle])
-            for vm_id in part:
-                self.ensure_running(vm_id)
+        waiting = set(vm_ids)
+        for _ in range(_ATTEMPTS):
+            if not waiting:
+                return
+            records = self.host.run("Get-VM", select=("Id", "State", "Heartbeat"))
+            waiting -= {str(record["Id"]) for record in records if _answers(record)}
+            if waiting:
+                self.host.sleep(5)
+        for vm_id in sorted(waiting):  # those that were busy with something else are told again; the others fail
+            self.ensure_running(vm_id)
 
     def ensure_all_registered(self, configurations: Mapping[str, str]) -> None:
         """The VMs of these ids are registered in place from their configuration files, side by side."""
@@ -332,6 +340,11 @@ def _parts(vm_ids: Sequence[str]) -> Iterable[Sequence[str]]:
 def differencing(path: str) -> bool:
     """Whether a virtual disk is the file of a checkpoint, which means nothing without the files it is based on."""
     return path.casefold().endswith((".avhd", ".avhdx"))
+
+
+def _answers(record: Record) -> bool:
+    """Whether a VM runs and its guest answers."""
+    return str(record["State"]) == "Running" and str(record["Heartbeat"]).startswith("Ok")
 
 
 def _vm(record: Record, disks: Iterable[VmDisk], *, host: str) -> Vm:

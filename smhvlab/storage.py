@@ -7,7 +7,7 @@ then all jobs are waited for together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,22 +127,33 @@ class Storage:
         """Snapshot copies of a volume: uuid, name, create_time, size, owners (absent when nobody holds it)."""
         return self.wire.collect(Snapshot, volume.uuid, fields="uuid,name,create_time,size,owners")
 
-    def igroup_of(self, initiator: str) -> tuple[str, str]:
-        """Name and SVM of the initiator group that holds a host's initiator. Raises NotFound, NotUnique."""
-        records = self.wire.collect(Igroup, fields="name,svm.name,initiators.name", **{"initiators.name": initiator})
-        if len(records) == 1:
-            return records[0]["name"], records[0]["svm"]["name"]
-        if not records:
+    def igroup_for(self, initiators: Collection[str]) -> tuple[str, str]:
+        """Name and SVM of the initiator group of these initiators together; others beside them do only if it must be.
+
+        Raises NotFound, NotUnique.
+        """
+        first, wanted = min(initiators), frozenset(initiators)
+        query = {"initiators.name": first}
+        found = {
+            (r["svm"]["name"], r["name"]): frozenset(i["name"] for i in r["initiators"])
+            for r in self.wire.collect(Igroup, fields="name,svm.name,initiators.name", **query)
+        }
+        holding = [key for key, held in found.items() if wanted <= held]
+        exact = [key for key in holding if found[key] == wanted] or holding
+        if len(exact) == 1:
+            svm, name = exact[0]
+            return name, svm
+        names = ", ".join(sorted(wanted))
+        if not exact:
             raise NotFound(
-                f"No initiator group holds {initiator}",
-                next_action="Create an igroup of type hyper_v with this initiator on the SVM that serves the host.",
-                tr="2.2",
+                f"No initiator group holds {names}",
+                next_action="Create an igroup of type hyper_v with these initiators on the SVM that serves them.",
+                tr="6.8/7",
             )
-        names = ", ".join(f"{r['svm']['name']}/{r['name']}" for r in records)
         raise NotUnique(
-            f"Several initiator groups hold {initiator}: {names}",
-            next_action="Leave the initiator in one group of the SVM.",
-            tr="6.8",
+            f"Several initiator groups hold {names}: {', '.join(f'{svm}/{name}' for svm, name in exact)}",
+            next_action="Leave these initiators together in one group of the SVM.",
+            tr="6.8/7",
         )
 
     def igroups(self, svm: str) -> dict[str, frozenset[str]]:

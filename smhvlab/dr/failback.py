@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from smhvlab.dr.failover import DatabaseFound, FailedOver, check_databases
+from smhvlab.dr.landing import SNAPINFO_GROUP, Ground, Landing, Spot, beside_snapinfo, landing_of
 from smhvlab.dr.replication import Mirror
-from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, require_standalone, serving_svm, snapinfo_lun
+from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, snapinfo_lun
 from smhvlab.dr.snapinfo import BACKUP_COPY, merge_catalogues
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
+from smhvlab.hyperv import Vm
+from smhvlab.mount.image import Placement
 from smhvlab.record import Confirmation
 from smhvlab.site import stamp
 from smhvlab.snapinfo import SnapInfo
@@ -26,6 +29,12 @@ class HomeLun:
     path: str
     access_path: str
     disk_guid: str
+    shared: bool = False
+
+    def spot(self, landing: Landing) -> Spot:
+        """What it becomes at a landing. Raises NotAllowed as ``Landing.placement``."""
+        placement = landing.placement(self.access_path, shared=self.shared)
+        return Spot(self.access_path, self.disk_guid, placement)
 
     @property
     def name(self) -> str:
@@ -56,6 +65,8 @@ class FailbackState:
     Attributes:
         info: the LUN of the other site's SnapInfo, None if its mirror is not there.
         info_snapshot: the last Snapshot copy that SMHV took of it, "" if none was taken.
+        landing: where the LUNs are connected and the VMs registered.
+        info_spot: what the SnapInfo LUN becomes, if there is one.
         own: this site's SnapInfo folder, if it is on a LUN that is connected; contents are then merged.
         idle: VMs of this site that lie on the same LUNs and do not run.
     """
@@ -63,13 +74,13 @@ class FailbackState:
     mirrors: tuple[Mirror, ...]
     luns: tuple[HomeLun, ...]
     vms: tuple[HomeVm, ...]
-    igroup: str
+    landing: Landing
     info: HomeLun | None
     info_snapshot: str
     info_folder: str
     own: str
     idle: tuple[str, ...]
-    mount: str = field(metadata=CHOSEN)
+    info_spot: Spot = field(metadata=CHOSEN)
     stage: str = field(metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
     sent: int = field(default=0, metadata=CHOSEN)
@@ -105,9 +116,12 @@ class Failback(DrProcedure[FailbackState]):
 
     tr = "8"
 
-    def __init__(self, site: object, *, update: bool = True, snapinfo_folder: str = "S:\\SnapInfo") -> None:
-        super().__init__(site, update=update, snapinfo_folder=snapinfo_folder)
+    def __init__(
+        self, site: object, *, update: bool = True, snapinfo_folder: str = "S:\\SnapInfo", node: str = ""
+    ) -> None:
+        super().__init__(site, update=update, snapinfo_folder=snapinfo_folder, node=node)
         self.update = update
+        self.node = node
         self.snapinfo_folder = snapinfo_folder
 
     def survey(self) -> FailbackState:
@@ -115,9 +129,9 @@ class Failback(DrProcedure[FailbackState]):
 
         Raises:
             NotAllowed: the other site does not answer, no volume is mirrored from it, a mirror is not healthy, a mount
-                point is taken, or a VM is registered here already.
+                point is taken, a VM is registered here already, or the node does not own the cluster group.
         """
-        require_standalone(self.site)
+        landing = landing_of(self.site, node=self.node)
         life = life_of(self.other)
         if not (life.array and life.hosts):
             raise NotAllowed(
@@ -131,6 +145,7 @@ class Failback(DrProcedure[FailbackState]):
         ready = {end: m for end, m in incoming.items() if m.state == "snapmirrored" and m.healthy}
         luns, vms = self._homecoming(incoming)
         for lun in luns:
+            lun.spot(landing)
             if (lun.mirror.source.svm, lun.mirror.source.volume) not in ready:
                 raise NotAllowed(
                     f"The mirror {lun.mirror} is not ready: {lun.mirror.state}",
@@ -146,18 +161,17 @@ class Failback(DrProcedure[FailbackState]):
         except NotFound:
             own = ""
         mark = stamp(self.site.now()).replace(".", "_")
-        drive = self.snapinfo_folder.partition("\\")[0]
         return FailbackState(
             mirrors=tuple(dict.fromkeys([lun.mirror for lun in luns] + ([info.mirror] if info else []))),
             luns=luns,
             vms=vms,
-            igroup=serving_svm(self.site)[0],
+            landing=landing,
             info=info,
             info_snapshot=snapshot,
             info_folder=folder,
             own=own,
             idle=self._idle(luns),
-            mount=f"C:\\smhvlab\\snapinfo_{mark}\\" if own else drive + "\\",
+            info_spot=self._info_spot(landing, f"C:\\smhvlab\\snapinfo_{mark}\\" if own else ""),
             stage=f"{own}\\Import_{mark}" if own else "",
         )
 
@@ -165,9 +179,10 @@ class Failback(DrProcedure[FailbackState]):
         tools = self.other.tools()
         machines = tools.nodes.vms()
         places = homes_by_vm(self.other, machines)
+        shared = {volume.path.casefold() for volume in tools.nodes.shared_volumes()}
         guids = {disk.unique_id: disk.guid for disk in tools.nodes.disks()}
         luns: dict[str, HomeLun] = {}
-        vms = []
+        coming: dict[str, list[Vm]] = {}
         for vm in machines:
             homes = places[vm.id]
             ends = [(lun.svm, lun.volume.name) for lun, _ in homes.values()]
@@ -175,9 +190,14 @@ class Failback(DrProcedure[FailbackState]):
                 continue
             for unique_id, (lun, access) in homes.items():
                 mirror = incoming[lun.svm, lun.volume.name]
-                luns[unique_id] = HomeLun(mirror, lun.path, access, guids[unique_id])
-            file = tools.nodes[vm.host].hyperv.configuration_file(vm)
-            vms.append(HomeVm(vm.id, vm.name, file, vm.running))
+                luns[unique_id] = HomeLun(mirror, lun.path, access, guids[unique_id], access.casefold() in shared)
+            coming.setdefault(vm.host, []).append(vm)
+        files = {
+            vm: file
+            for host, some in coming.items()
+            for vm, file in tools.nodes[host].hyperv.configuration_files(some).items()
+        }
+        vms = [HomeVm(vm.id, vm.name, files[vm.id], vm.running) for vm in machines if vm.id in files]
         if not vms:
             raise NotAllowed(
                 f"No VM of {self.other.name} lives on volumes that are mirrored to this site",
@@ -193,6 +213,13 @@ class Failback(DrProcedure[FailbackState]):
                     tr="8",
                 )
         return tuple(sorted(luns.values(), key=str)), tuple(vms)
+
+    def _info_spot(self, landing: Landing, aside: str) -> Spot:
+        """Beside this site's own SnapInfo to be merged, or in its place."""
+        if aside:
+            return Spot(aside, "")
+        drive = self.snapinfo_folder.partition("\\")[0] + "\\"
+        return Spot(drive, "", Placement.GROUP, SNAPINFO_GROUP) if landing.cluster else Spot(drive, "")
 
     def _refuse_places(self, luns: Sequence[HomeLun]) -> None:
         here = {lun.name: lun.unique_id for lun in self.storage.luns()}
@@ -284,19 +311,13 @@ class Failback(DrProcedure[FailbackState]):
     @step(
         "Connect the LUNs at their mount points",
         tr="8/FB5",
-        items=lambda s: s.luns,
+        items=lambda s: tuple(f"{home.name} at {home.spot(s.landing)}" for home in s.luns),
         counts=lambda s: {"windows.rescan": len(s.luns)},
     )
     def connect(self, s: FailbackState) -> None:
+        ground = Ground(self.site)
         for home in self.track(s.luns):
-            disk = self.snapdrive.ensure_connected(self._lun(home), igroup=s.igroup, access_path=home.access_path)
-            self.snapdrive.discard_letters(disk, home.access_path)
-            if disk.guid.casefold() != home.disk_guid.casefold():
-                raise NotAllowed(
-                    f"The disk at {home.access_path} is {disk.guid}, not {home.disk_guid}",
-                    next_action="Look at site.luns(): another LUN lies at the path of the one that was mirrored.",
-                    tr="8",
-                )
+            ground.ensure_connected(self._lun(home), home.spot(s.landing), igroup=s.landing.igroup)
 
     def _lun(self, home: HomeLun) -> LunRef:
         return self.storage.lun(home.name, svm=home.mirror.destination.svm)
@@ -318,17 +339,19 @@ class Failback(DrProcedure[FailbackState]):
     )
     def snapinfo_back(self, s: FailbackState) -> None:
         assert s.info is not None
+        mount = s.info_spot.access_path
         if not s.own:
-            self.snapdrive.ensure_connected(self._lun(s.info), igroup=s.igroup, access_path=s.mount)
-            self.snapinfo.set_folder(s.mount + s.info_folder)
+            Ground(self.site).ensure_connected(self._lun(s.info), s.info_spot, igroup=s.landing.igroup)
+            self.snapinfo.set_folder(mount + s.info_folder)
             return
+        ground, igroup = beside_snapinfo(self.site)
         try:
             lun = self._lun(s.info)
         except NotFound:
             return  # an earlier try has merged it and deleted the copy
-        self.snapdrive.ensure_connected(lun, igroup=s.igroup, access_path=s.mount)
-        merge_catalogues(SnapInfo(self.nodes, folder=s.mount + s.info_folder), self.snapinfo, stage=s.stage)
-        self.snapdrive.discard_connection(lun, igroup=s.igroup, access_path=s.mount)
+        ground.ensure_connected(lun, s.info_spot, igroup=igroup)
+        merge_catalogues(SnapInfo(self.nodes, folder=mount + s.info_folder), self.snapinfo, stage=s.stage)
+        ground.discard(lun, s.info_spot, igroup=igroup)
         self.storage.discard_volume(lun.volume.name, svm=lun.svm)
 
     @step(
@@ -338,7 +361,17 @@ class Failback(DrProcedure[FailbackState]):
         counts=lambda s: {"windows.vm.import": len(s.vms)},
     )
     def register(self, s: FailbackState) -> None:
-        self.hyperv.ensure_all_registered({vm.id: vm.configuration_file for vm in s.vms})
+        Ground(self.site).ensure_registered({vm.id: vm.configuration_file for vm in s.vms})
+
+    @step(
+        "Make the VMs highly available",
+        tr="8/FB11",
+        items=lambda s: tuple(f"role {vm.name} of {s.landing.cluster}" for vm in s.vms),
+        when=lambda s: bool(s.landing.cluster),
+        otherwise="this is a stand-alone host",
+    )
+    def add_roles(self, s: FailbackState) -> None:
+        Ground(self.site).ensure_roles([vm.id for vm in s.vms])
 
     @step(
         "Start the VMs",
@@ -347,11 +380,12 @@ class Failback(DrProcedure[FailbackState]):
         counts=lambda s: {"windows.vm.start": sum(vm.running for vm in s.vms)},
     )
     def start(self, s: FailbackState) -> None:
-        self.hyperv.ensure_all_running([vm.id for vm in s.vms if vm.running])
+        Ground(self.site).ensure_running([vm.id for vm in s.vms if vm.running])
 
     @step("Check the databases", tr="8", items=lambda s: tuple(vm for vm in s.vms if vm.running), changes=False)
     def check(self, s: FailbackState) -> FailbackState:
-        found = [entry for vm in self.track(s.vms) if vm.running for entry in check_databases(self, vm.name)]
+        sql = Ground(self.site).node.sql
+        found = [entry for vm in self.track(s.vms) if vm.running for entry in check_databases(sql, vm.name)]
         return replace(s, found=tuple(found))
 
     def result(self, state: FailbackState) -> FailedBack:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
-from typing import Any
 
 from smhvlab.dr.images import (
     Image,
@@ -15,19 +14,20 @@ from smhvlab.dr.images import (
     check_places,
     choose_backups,
     choose_machines,
-    connect,
     find_volumes,
     lun_of,
     mirrored_backups,
     recover_luns,
     take_images,
 )
-from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, require_standalone, serving_svm, survey_fence
+from smhvlab.dr.landing import Ground, Landing, landing_of
+from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, survey_fence
 from smhvlab.dr.snapinfo import other_name, require_ready
 from smhvlab.errors import NotAllowed, PowerShellError
 from smhvlab.flow import CHOSEN
 from smhvlab.record import Confirmation
 from smhvlab.snapinfo import BackupVm
+from smhvlab.sql import Sql
 from smhvlab.steps import step
 
 
@@ -49,6 +49,7 @@ class FailoverState:
 
     Attributes:
         backups: names of the backups that are restored, oldest first, and when they were taken.
+        landing: where the LUNs are connected and the VMs registered.
         newer: later backups that SnapInfo knows: their data did not arrive whole, or others were chosen.
         unknown: backups whose data arrived and that SnapInfo does not know.
     """
@@ -57,8 +58,7 @@ class FailoverState:
     consistency: tuple[str, ...]
     volumes: tuple[MirroredVolume, ...]
     vms: tuple[BackupVm, ...]
-    igroup: str
-    cluster: str
+    landing: Landing
     fence: Fence
     newer: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -127,12 +127,19 @@ class Failover(DrProcedure[FailoverState]):
     tr = "8"
 
     def __init__(
-        self, site: object, *, backups: Sequence[str] = (), vms: Sequence[str] = (), manner: str = Manner.TODAY
+        self,
+        site: object,
+        *,
+        backups: Sequence[str] = (),
+        vms: Sequence[str] = (),
+        manner: str = Manner.TODAY,
+        node: str = "",
     ) -> None:
-        super().__init__(site, backups=tuple(backups), vms=tuple(vms), manner=str(manner))
+        super().__init__(site, backups=tuple(backups), vms=tuple(vms), manner=str(manner), node=node)
         self.backups = tuple(backups)
         self.vms = tuple(vms)
         self.manner = Manner(manner)
+        self.node = node
 
     def survey(self) -> FailoverState:
         """Choose the backups, find their volumes among the mirrors, and see that only one site will run the VMs.
@@ -140,9 +147,10 @@ class Failover(DrProcedure[FailoverState]):
         Raises:
             NotFound: SnapInfo holds no backup of mirrored volumes, or a VM is in none of them.
             NotAllowed: both sites are alive, a named backup's data did not arrive, a VM is here already, a mount point
-                is taken, or a transfer is under way.
+                is taken, a transfer is under way, the node does not own the cluster group, or a disk cannot be of the
+                type that it was.
         """
-        require_standalone(self.site)
+        landing = landing_of(self.site, node=self.node)
         replication = self.replication
         known = mirrored_backups(replication, self.snapinfo.backups())
         chosen = choose_backups(known, self.backups)
@@ -151,14 +159,15 @@ class Failover(DrProcedure[FailoverState]):
             require_ready(volume.mirror)
         machines = choose_machines(chosen, self.vms)
         self._refuse_present(machines)
-        disks = self.snapdrive.disks()
+        disks = self.nodes.disks()
         places = {image.access_path: lun_of(replication, v, image).unique_id for v in volumes for image in v.images}
         check_places(disks, volumes, places)
-        igroup, svm = serving_svm(self.site)
         for volume in volumes:
-            if volume.volume.svm != svm:
+            for image in volume.images:
+                image.spot(landing)
+            if volume.volume.svm != landing.svm:
                 raise NotAllowed(
-                    f"{volume.mirror.destination} is in another SVM than the one that serves the host, {svm}",
+                    f"{volume.mirror.destination} is in another SVM than the one that serves the host, {landing.svm}",
                     next_action="Replicate into the SVM whose LIFs and igroup the host uses.",
                     tr="8",
                 )
@@ -168,8 +177,7 @@ class Failover(DrProcedure[FailoverState]):
             consistency=tuple(sorted({backup.registered_as for backup in chosen})),
             volumes=volumes,
             vms=machines,
-            igroup=igroup,
-            cluster=self.nodes.cluster or "",
+            landing=landing,
             fence=survey_fence(self.site.partner, [(v.mirror.source.svm, v.mirror.source.volume) for v in volumes]),
             newer=tuple(backup.name for backup, _ in known if backup.time > oldest and backup not in chosen),
             unknown=self._unknown(volumes),
@@ -252,21 +260,33 @@ class Failover(DrProcedure[FailoverState]):
     @step(
         "Connect the LUNs at their mount points",
         tr="8/FO1",
-        items=lambda s: tuple(image.access_path for _, image in s.images),
+        items=lambda s: tuple(image.spot(s.landing) for _, image in s.images),
         counts=lambda s: {"windows.rescan": len(s.images)},
     )
     def connect(self, s: FailoverState) -> None:
+        ground = Ground(self.site)
         for volume, image in self.track(s.images):
-            connect(self.snapdrive, lun_of(self.replication, volume, image), image, igroup=s.igroup)
+            lun = lun_of(self.replication, volume, image)
+            ground.ensure_connected(lun, image.spot(s.landing), igroup=s.landing.igroup)
 
     @step(
         "Restore the VMs to this host",
-        tr="8/FO6",
+        tr="8/FO4-6",
         items=lambda s: tuple(f"{vm.name} {vm.id}" for vm in s.vms),
         counts=lambda s: {"windows.vm.import": len(s.vms)},
     )
     def register(self, s: FailoverState) -> None:
-        self.hyperv.ensure_all_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
+        Ground(self.site).ensure_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
+
+    @step(
+        "Make the VMs highly available",
+        tr="8/FO7",
+        items=lambda s: tuple(f"role {vm.name} of {s.landing.cluster}" for vm in s.vms),
+        when=lambda s: bool(s.landing.cluster),
+        otherwise="this is a stand-alone host",
+    )
+    def add_roles(self, s: FailoverState) -> None:
+        Ground(self.site).ensure_roles([vm.id for vm in s.vms])
 
     @step(
         "Start the VMs",
@@ -277,11 +297,12 @@ class Failover(DrProcedure[FailoverState]):
         otherwise="none of them ran at the time of its backup",
     )
     def start(self, s: FailoverState) -> None:
-        self.hyperv.ensure_all_running([vm.id for vm in self.track(s.started)])
+        Ground(self.site).ensure_running([vm.id for vm in self.track(s.started)])
 
     @step("Check the databases", tr="8", items=lambda s: tuple(vm.name for vm in s.started), changes=False)
     def check(self, s: FailoverState) -> FailoverState:
-        found = [entry for vm in self.track(s.started) for entry in check_databases(self, vm.name)]
+        sql = Ground(self.site).node.sql
+        found = [entry for vm in self.track(s.started) for entry in check_databases(sql, vm.name)]
         return replace(s, found=tuple(found))
 
     def result(self, state: FailoverState) -> FailedOver:
@@ -297,9 +318,9 @@ class Failover(DrProcedure[FailoverState]):
         )
 
 
-def check_databases(flow: DrProcedure[Any], vm: str) -> list[DatabaseFound]:
+def check_databases(sql: Sql, vm: str) -> list[DatabaseFound]:
     """State, rows and DBCC CHECKDB of every database of a running VM; a VM without an engine has none."""
-    sql, found = flow.site.tools().sql, []
+    found = []
     try:
         databases = sql.databases(vm)
     except PowerShellError as error:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from smhvlab.dr.landing import Landing, Spot
 from smhvlab.dr.replication import Mirror, Replication
 from smhvlab.errors import NotAllowed, NotFound
-from smhvlab.snapdrive import HostDisk, SnapDrive
+from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.storage import LunRef, VolumeRef
 
@@ -53,6 +54,11 @@ class Image:
     unique_id: str
     backup: str
     shared: bool = False
+
+    def spot(self, landing: Landing) -> Spot:
+        """What its LUN becomes at a landing. Raises NotAllowed as ``Landing.placement``."""
+        placement = landing.placement(self.access_path, shared=self.shared)
+        return Spot(self.access_path, self.disk_guid, placement)
 
     def __str__(self) -> str:
         return f"{self.access_path} from {self.snapshot}{self.path}"
@@ -282,23 +288,6 @@ def recover_luns(replication: Replication, volumes: Sequence[MirroredVolume], ma
 def lun_of(replication: Replication, volume: MirroredVolume, image: Image) -> LunRef:
     """The LUN of an image as it is now."""
     return replication.storage.lun(f"/vol/{volume.volume.name}{image.lun}", svm=volume.volume.svm)
-
-
-def connect(snapdrive: SnapDrive, lun: LunRef, image: Image, *, igroup: str) -> HostDisk:
-    """The LUN is a disk of the host, at the mount point that it had (TR 8, failover step 1).
-
-    Raises:
-        NotAllowed: another disk has that mount point, or another disk arrived.
-    """
-    disk = snapdrive.ensure_connected(lun, igroup=igroup, access_path=image.access_path)
-    snapdrive.discard_letters(disk, image.access_path)
-    if disk.guid.casefold() != image.disk_guid.casefold():
-        raise NotAllowed(
-            f"The disk at {image.access_path} is {disk.guid}, the backup's is {image.disk_guid}",
-            next_action="Look at site.luns() and site.mirrors(): another LUN lies at the path of the backup's.",
-            tr="8",
-        )
-    return disk
 
 
 def check_places(disks: Sequence[HostDisk], volumes: Sequence[MirroredVolume], luns: dict[str, str]) -> None:

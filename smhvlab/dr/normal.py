@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from smhvlab.dr.landing import Ground
 from smhvlab.dr.protect import Protected
 from smhvlab.dr.replication import End, common_copy
-from smhvlab.dr.reverse import Connection, drop_connection
+from smhvlab.dr.reverse import Connection, drop_connection, find_connections
 from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, snapinfo_lun, volume_names
 from smhvlab.errors import NotAllowed
 from smhvlab.record import Confirmation
@@ -61,21 +62,19 @@ class ReturnToNormal(DrProcedure[NormalState]):
         places = homes_by_vm(self.site, mine)
         homes = homes_by_vm(self.other, [there[vm.id] for vm in mine])
         pairs: dict[VolumeRef, VolumeRef] = {}
-        luns = {}
+        volumes = set()
         for vm in mine:
             by_path = {path: lun for lun, path in homes[vm.id].values()}
-            for unique_id, (lun, path) in places[vm.id].items():
-                luns[unique_id] = (lun, path)
+            for lun, path in places[vm.id].values():
+                volumes.add((lun.svm, lun.volume.name))
                 if path in by_path:
                     pairs[lun.volume] = by_path[path].volume
         links = tuple(self._links(pairs))
         targets = {(here.svm, here.volume) for _, here, _ in links}
-        info, access = snapinfo_lun(self.site)
+        info, _ = snapinfo_lun(self.site)
         if (info.svm, info.volume.name) in targets:  # it came with the failover, and goes with it
-            luns[info.unique_id] = (info, access)
-        connections = [
-            Connection(lun, igroup, path) for lun, path in luns.values() for igroup in self.storage.igroups_of(lun.uuid)
-        ]
+            volumes.add((info.svm, info.volume.name))
+        connections = find_connections(self.site, volumes)
         return NormalState(tuple((vm.id, vm.name) for vm in mine), tuple(sorted(connections, key=str)), links)
 
     def _links(self, pairs: dict[VolumeRef, VolumeRef]) -> Iterator[tuple[End, End, str]]:
@@ -109,10 +108,12 @@ class ReturnToNormal(DrProcedure[NormalState]):
         pivot=True,
     )
     def remove(self, s: NormalState) -> None:
+        ground = Ground(self.site)
         for vm_id, _ in self.track(s.vms):
             node = self.nodes.of_vm(vm_id)
             if node is not None:
                 node.hyperv.ensure_off(vm_id)
+                ground.discard_roles([vm_id])
                 node.hyperv.ensure_removed(vm_id)
 
     @step(

@@ -41,7 +41,7 @@ class DisasterRecovery:
         return ProtectReplication(self._site, volumes=volumes, inside=inside, svm=svm, schedule=schedule)
 
     def connect_snapinfo(
-        self, *, volume: str = "snapinfo", folder: str = "S:\\SnapInfo", manner: str = "today"
+        self, *, volume: str = "snapinfo", folder: str = "S:\\SnapInfo", manner: str = "today", node: str = ""
     ) -> ConnectSnapInfo:
         """Failover, steps 1 to 3: bring the other site's SnapInfo here from its mirror; merged into this site's own.
 
@@ -49,22 +49,26 @@ class DisasterRecovery:
             volume: the other site's SnapInfo volume.
             folder: where SnapInfo was there.
             manner: ``today`` or ``tr``, see ``smhvlab.dr.images.Manner``.
+            node: of a failover cluster, the one to work from; it must own the cluster group. By default the owner.
         """
         from smhvlab.dr.snapinfo import ConnectSnapInfo
 
-        return ConnectSnapInfo(self._site, volume=volume, folder=folder, manner=manner)
+        return ConnectSnapInfo(self._site, volume=volume, folder=folder, manner=manner, node=node)
 
-    def failover(self, backups: Sequence[str] = (), *, vms: Sequence[str] = (), manner: str = "today") -> Failover:
+    def failover(
+        self, backups: Sequence[str] = (), *, vms: Sequence[str] = (), manner: str = "today", node: str = ""
+    ) -> Failover:
         """Failover, steps 1 and 4 to 7: break the mirrors to backups, restore their VMs here, start and check them.
 
         Args:
             backups: names; by default the newest of each dataset whose data arrived whole.
             vms: names or ids; by default all that are in these backups.
             manner: ``today`` or ``tr``, see ``smhvlab.dr.images.Manner``.
+            node: as in ``connect_snapinfo``.
         """
         from smhvlab.dr.failover import Failover
 
-        return Failover(self._site, backups=backups, vms=vms, manner=manner)
+        return Failover(self._site, backups=backups, vms=vms, manner=manner, node=node)
 
     def reverse(self) -> ReverseReplication:
         """Failback, steps 1 to 3, on the site that runs the VMs: resync or initialise the other site's volumes."""
@@ -72,16 +76,17 @@ class DisasterRecovery:
 
         return ReverseReplication(self._site)
 
-    def failback(self, *, update: bool = True, snapinfo_folder: str = "S:\\SnapInfo") -> Failback:
+    def failback(self, *, update: bool = True, snapinfo_folder: str = "S:\\SnapInfo", node: str = "") -> Failback:
         """Failback, steps 4 to 11, on the site to which the VMs go home.
 
         Args:
             update: make the extra SnapMirror update of step 4; without it data are lost.
             snapinfo_folder: where SnapInfo is connected if this site has none of its own any more.
+            node: as in ``connect_snapinfo``.
         """
         from smhvlab.dr.failback import Failback
 
-        return Failback(self._site, update=update, snapinfo_folder=snapinfo_folder)
+        return Failback(self._site, update=update, snapinfo_folder=snapinfo_folder, node=node)
 
     def return_to_normal(self) -> ReturnToNormal:
         """After a failback, on the second site: its VMs and disks go, it is mirrored to again."""
@@ -96,6 +101,7 @@ class DisasterRecovery:
         vms: Sequence[str] = (),
         volume: str = "snapinfo",
         folder: str = "SnapInfo",
+        node: str = "",
     ) -> Rehearsal:
         """Run the VMs of backups from clones of the mirrors on an isolated switch, check them, remove everything.
 
@@ -104,10 +110,11 @@ class DisasterRecovery:
             vms: names or ids; by default all that are in these backups.
             volume: the other site's SnapInfo volume.
             folder: the SnapInfo folder on that LUN.
+            node: as in ``connect_snapinfo``.
         """
         from smhvlab.dr.rehearse import Rehearsal
 
-        return Rehearsal(self._site, backups=backups, vms=vms, volume=volume, folder=folder)
+        return Rehearsal(self._site, backups=backups, vms=vms, volume=volume, folder=folder, node=node)
 
     def migrate(self, dataset: str) -> PlannedMigration:
         """Leave this site as planned: VMs shut down, last backup, mirrors updated; then fail over on the other one."""

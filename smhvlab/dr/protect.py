@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from smhvlab.dr.landing import landing_of
 from smhvlab.dr.peering import cluster_facts, ensure_cluster_peers, ensure_svm_peers, peers_are_available, svm_peered
 from smhvlab.dr.replication import End, Mirror
-from smhvlab.dr.sites import DrProcedure, check_credentials, free_volume, homes, serving_svm, snapinfo_lun, volume_names
+from smhvlab.dr.sites import DrProcedure, check_credentials, free_volume, homes, snapinfo_lun, volume_names
 from smhvlab.errors import NotAllowed
 from smhvlab.site import Site
 from smhvlab.steps import step
@@ -110,7 +111,7 @@ class ProtectReplication(DrProcedure[ProtectState]):
         far_facts = cluster_facts(far.tools().rest) if not self.inside else None
         near_name = facts.name if facts else self.site.profile.storage.name
         far_name = far_facts.name if far_facts else near_name
-        far_svm = self.svm or serving_svm(far)[1]
+        far_svm = self.svm or landing_of(far).svm
         missing = check_credentials(self.site, {end.svm for end, _ in sources}) + (
             [] if self.inside else check_credentials(far, [far_svm])
         )

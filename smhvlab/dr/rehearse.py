@@ -6,7 +6,7 @@ reference copy that the next update needs. VMs are registered in place, with the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
@@ -20,11 +20,13 @@ from smhvlab.dr.images import (
     find_volumes,
     mirrored_backups,
 )
+from smhvlab.dr.landing import Ground, Landing, Spot, beside_snapinfo, landing_of
 from smhvlab.dr.replication import Mirror
-from smhvlab.dr.sites import DrProcedure, require_standalone, serving_svm
+from smhvlab.dr.sites import DrProcedure
 from smhvlab.dr.snapinfo import BACKUP_COPY
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
+from smhvlab.nodes import Node
 from smhvlab.site import stamp
 from smhvlab.snapinfo import BackupVm, SnapInfo
 from smhvlab.steps import step
@@ -37,6 +39,7 @@ class RehearsalState:
 
     Attributes:
         info_path: path of the SnapInfo LUN in its volume.
+        landing: where the clones are connected and the VMs registered.
         mount: where its clone is connected, with a final backslash.
         backups, volumes, vms: known once the catalogue was read.
     """
@@ -45,7 +48,7 @@ class RehearsalState:
     info_volume: VolumeRef
     info_path: str
     info_snapshot: str
-    igroup: str
+    landing: Landing
     mark: str = field(metadata=CHOSEN)
     began: str = field(metadata=CHOSEN)
     backups: tuple[str, ...] = field(default=(), metadata=CHOSEN)
@@ -128,8 +131,10 @@ class Rehearsal(DrProcedure[RehearsalState]):
         vms: Sequence[str] = (),
         volume: str = "snapinfo",
         folder: str = "SnapInfo",
+        node: str = "",
     ) -> None:
-        super().__init__(site, backups=tuple(backups), vms=tuple(vms), volume=volume, folder=folder)
+        super().__init__(site, backups=tuple(backups), vms=tuple(vms), volume=volume, folder=folder, node=node)
+        self.node = node
         self.backups = tuple(backups)
         self.vms = tuple(vms)
         self.volume = volume
@@ -140,8 +145,9 @@ class Rehearsal(DrProcedure[RehearsalState]):
 
         Raises:
             NotFound: there is no such mirror, or it holds no Snapshot copy that SMHV took.
+            NotAllowed: the node does not own the cluster group.
         """
-        require_standalone(self.site)
+        landing = landing_of(self.site, node=self.node)
         replication = self.replication
         mirror = replication.of_source(self.volume)
         volume = self.storage.volume(mirror.destination.volume, svm=mirror.destination.svm)
@@ -159,7 +165,7 @@ class Rehearsal(DrProcedure[RehearsalState]):
             info_volume=volume,
             info_path=luns[0].path,
             info_snapshot=taken[-1],
-            igroup=serving_svm(self.site)[0],
+            landing=landing,
             mark="rehearsal_" + stamp(now).replace(".", "_").replace("-", "_"),
             began=now.isoformat(),
         )
@@ -173,11 +179,14 @@ class Rehearsal(DrProcedure[RehearsalState]):
     def open_catalogue(self, s: RehearsalState) -> None:
         clone = self.storage.ensure_volume_clone(s.clone(s.info_volume), parent=s.info_volume, snapshot=s.info_snapshot)
         lun = self.storage.lun(f"/vol/{clone.name}{s.info_path}", svm=clone.svm)
-        self.snapdrive.ensure_connected(lun, igroup=s.igroup, access_path=s.mount)
+        ground, igroup = beside_snapinfo(self.site)
+        ground.ensure_connected(lun, Spot(s.mount, ""), igroup=igroup)
 
     @open_catalogue.undo
     def close_catalogue(self, s: RehearsalState) -> None:
-        self._discard(s, s.info_volume, [(s.info_path, s.mount)])
+        ground, igroup = beside_snapinfo(self.site)
+        ground.discard(self._lun(s, s.info_volume, s.info_path), Spot(s.mount, ""), igroup=igroup)
+        self.storage.discard_volume(s.clone(s.info_volume), svm=s.info_volume.svm)
 
     @step("Read which backups and VMs there are", tr="8", changes=False)
     def read(self, s: RehearsalState) -> RehearsalState:
@@ -223,19 +232,21 @@ class Rehearsal(DrProcedure[RehearsalState]):
     @step(
         "Connect the clones at the VMs' mount points",
         tr="8",
-        items=lambda s: tuple(image.access_path for _, image in s.images),
+        items=lambda s: tuple(image.spot(s.landing) for _, image in s.images),
         counts=lambda s: {"windows.rescan": len(s.images)},
     )
     def connect(self, s: RehearsalState) -> None:
+        ground = Ground(self.site)
         for volume, image in self.track(s.images):
             lun = self.storage.lun(f"/vol/{s.clone(volume.volume)}{image.path}", svm=volume.volume.svm)
-            disk = self.snapdrive.ensure_connected(lun, igroup=s.igroup, access_path=image.access_path)
-            self.snapdrive.discard_letters(disk, image.access_path)
+            ground.ensure_connected(lun, image.spot(s.landing), igroup=s.landing.igroup)
 
     @connect.undo
     def disconnect(self, s: RehearsalState) -> None:
-        for volume in s.volumes:
-            self._disconnect(s, volume.volume, [(image.path, image.access_path) for image in volume.images])
+        ground = Ground(self.site)
+        for volume, image in s.images:
+            lun = self._lun(s, volume.volume, image.path)
+            ground.discard(lun, image.spot(s.landing), igroup=s.landing.igroup)
 
     @step(
         "Register the VMs on an isolated switch",
@@ -244,23 +255,22 @@ class Rehearsal(DrProcedure[RehearsalState]):
         counts=lambda s: {"windows.vm.import": len(s.vms)},
     )
     def register(self, s: RehearsalState) -> None:
-        if s.switch not in self._switches():
-            self.host.run("New-VMSwitch", {"Name": s.switch, "SwitchType": "Internal"})
-        self.hyperv.ensure_all_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
+        node = Ground(self.site).node
+        if s.switch not in _switches(node):
+            node.host.run("New-VMSwitch", {"Name": s.switch, "SwitchType": "Internal"})
+        node.hyperv.ensure_all_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
         for vm in s.vms:
-            self.hyperv.vm(vm.name)  # the next command goes by name: it must be the only one
-            self.host.run("Connect-VMNetworkAdapter", {"VMName": vm.name, "SwitchName": s.switch})
+            node.hyperv.vm(vm.name)  # the next command goes by name: it must be the only one
+            node.host.run("Connect-VMNetworkAdapter", {"VMName": vm.name, "SwitchName": s.switch})
 
     @register.undo
     def unregister(self, s: RehearsalState) -> None:
+        node = Ground(self.site).node
         for vm in s.vms:
-            self.hyperv.ensure_off(vm.id)
-            self.hyperv.ensure_removed(vm.id)
-        if s.switch in self._switches():
-            self.host.run("Remove-VMSwitch", {"Name": s.switch, "Force": True})
-
-    def _switches(self) -> set[str]:
-        return {str(record["Name"]) for record in self.host.run("Get-VMSwitch", select=("Name",))}
+            node.hyperv.ensure_off(vm.id)
+            node.hyperv.ensure_removed(vm.id)
+        if s.switch in _switches(node):
+            node.host.run("Remove-VMSwitch", {"Name": s.switch, "Force": True})
 
     @step(
         "Start the VMs and check their databases",
@@ -269,15 +279,17 @@ class Rehearsal(DrProcedure[RehearsalState]):
         counts=lambda s: {"windows.vm.start": len(s.vms)},
     )
     def check(self, s: RehearsalState) -> RehearsalState:
-        self.hyperv.ensure_all_running([vm.id for vm in s.vms])
-        found = [entry for vm in self.track(s.vms) for entry in check_databases(self, vm.name)]
+        ground = Ground(self.site)
+        ground.ensure_running([vm.id for vm in s.vms])
+        found = [entry for vm in self.track(s.vms) for entry in check_databases(ground.node.sql, vm.name)]
         seconds = (self.site.now() - datetime.fromisoformat(s.began)).total_seconds()
         return replace(s, found=tuple(found), seconds=seconds)
 
     @check.undo
     def switch_off(self, s: RehearsalState) -> None:
+        node = Ground(self.site).node
         for vm in s.vms:
-            self.hyperv.ensure_off(vm.id)
+            node.hyperv.ensure_off(vm.id)
 
     @step("Remove everything that was made", tr="8", items=lambda s: (f"{s.mark}: VMs, switch, disks, clones",))
     def clean_up(self, s: RehearsalState) -> None:
@@ -286,26 +298,18 @@ class Rehearsal(DrProcedure[RehearsalState]):
         self.discard_clones(s)
         self.close_catalogue(s)
 
-    def _discard(self, s: RehearsalState, volume: VolumeRef, places: Sequence[tuple[str, str]]) -> None:
-        self._disconnect(s, volume, places)
-        self.storage.discard_volume(s.clone(volume), svm=volume.svm)
-
-    def _disconnect(self, s: RehearsalState, volume: VolumeRef, places: Sequence[tuple[str, str]]) -> None:
-        for lun, path in self._luns(s, volume, places):
-            if lun is not None:
-                self.snapdrive.discard_connection(lun, igroup=s.igroup, access_path=path)
-
-    def _luns(
-        self, s: RehearsalState, volume: VolumeRef, places: Sequence[tuple[str, str]]
-    ) -> Iterator[tuple[LunRef | None, str]]:
-        for inside, path in places:
-            try:
-                yield self.storage.lun(f"/vol/{s.clone(volume)}{inside}", svm=volume.svm), path
-            except NotFound:
-                yield None, path
+    def _lun(self, s: RehearsalState, volume: VolumeRef, path: str) -> LunRef | None:
+        try:
+            return self.storage.lun(f"/vol/{s.clone(volume)}{path}", svm=volume.svm)
+        except NotFound:
+            return None
 
     def result(self, state: RehearsalState) -> Rehearsed:
         """What ran, and that the mirrors are what they were."""
         ends = {state.info.uuid, *(volume.mirror.uuid for volume in state.volumes)}
         mirrors = [f"{m}: {m.state}" for m in self.replication.mirrors() if m.uuid in ends]
         return Rehearsed(state.backups, tuple(vm.name for vm in state.vms), state.found, state.seconds, tuple(mirrors))
+
+
+def _switches(node: Node) -> set[str]:
+    return {str(record["Name"]) for record in node.host.run("Get-VMSwitch", select=("Name",))}

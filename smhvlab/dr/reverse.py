@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
 
+from smhvlab.dr.landing import Ground, Spot, landing_of
 from smhvlab.dr.peering import cluster_facts, ensure_cluster_peers, ensure_svm_peers
 from smhvlab.dr.replication import End, Mirror, common_copy
 from smhvlab.dr.sites import (
@@ -15,11 +16,12 @@ from smhvlab.dr.sites import (
     free_volume,
     homes_by_vm,
     life_of,
-    serving_svm,
     snapinfo_lun,
     volume_names,
 )
 from smhvlab.errors import NotAllowed
+from smhvlab.mount.clusterdisk import AVAILABLE_STORAGE, ClusterDisks
+from smhvlab.mount.image import Placement
 from smhvlab.record import Confirmation
 from smhvlab.site import Site
 from smhvlab.steps import step
@@ -63,10 +65,10 @@ class Connection:
 
     lun: LunRef
     igroup: str
-    access_path: str
+    spot: Spot
 
     def __str__(self) -> str:
-        return f"{self.lun} at {self.access_path or 'no mount point'}"
+        return f"{self.lun} at {self.spot if self.spot.access_path else 'no mount point'}"
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,14 @@ class Leftover:
 
     Attributes:
         here: whether it is registered on this site too: only then its registration there goes.
+        role: whether it is one of a failover cluster there, and is not any more afterwards.
     """
 
     id: str
     name: str
     running: bool
     here: bool
+    role: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}: {'switched off and removed' if self.here else 'switched off'}"
@@ -165,7 +169,7 @@ class ReverseReplication(DrProcedure[ReverseState]):
         volumes = {(entry.destination.svm, entry.destination.volume) for entry in returns if entry.way is Way.RESYNC}
         return ReverseState(
             returns=returns,
-            connections=tuple(_connections(self.other, volumes)),
+            connections=tuple(find_connections(self.other, volumes)),
             leftovers=tuple(self._leftovers(volumes)),
             svms=svms,
             clusters=(near.name, far.name),
@@ -174,7 +178,7 @@ class ReverseReplication(DrProcedure[ReverseState]):
     def _returns(self, near: str, far: str) -> Iterator[Return]:
         mirrors = [m for m in self.replication.mirrors() if m.state in ("broken_off", "uninitialized")]
         info, _ = snapinfo_lun(self.site)
-        far_svm = mirrors[0].source.svm if mirrors else serving_svm(self.other)[1]
+        far_svm = mirrors[0].source.svm if mirrors else landing_of(self.other).svm
         theirs, ours = volume_names(self.other, far_svm), volume_names(self.site, info.svm)
         used = {
             lun.volume.name for homes in homes_by_vm(self.site, self.nodes.vms()).values() for lun, _ in homes.values()
@@ -216,12 +220,13 @@ class ReverseReplication(DrProcedure[ReverseState]):
     def _leftovers(self, volumes: set[tuple[str, str]]) -> Iterator[Leftover]:
         tools = self.other.tools()
         here = {vm.id for vm in self.nodes.vms()}
+        roles = Ground(self.other).roles()
         machines = tools.nodes.vms()
         places = homes_by_vm(self.other, machines)
         for vm in machines:
             homes = [(lun.svm, lun.volume.name) for lun, _ in places[vm.id].values()]
             if vm.id in here or any(home in volumes for home in homes):
-                yield Leftover(vm.id, vm.name, vm.running, vm.id in here)
+                yield Leftover(vm.id, vm.name, vm.running, vm.id in here, vm.id in roles)
 
     def confirmations(self, state: ReverseState) -> Sequence[Confirmation]:
         """What the other site has written since, and loses."""
@@ -249,9 +254,11 @@ class ReverseReplication(DrProcedure[ReverseState]):
             node = nodes.of_vm(vm.id)
             if node is not None:
                 node.hyperv.ensure_off(vm.id)
+        Ground(self.other).discard_roles([vm.id for vm in s.leftovers])
 
     @stop.undo
     def start(self, s: ReverseState) -> None:
+        Ground(self.other).ensure_roles([vm.id for vm in s.leftovers if vm.role])
         nodes = self.other.tools().nodes
         for vm in s.leftovers:
             node = nodes.of_vm(vm.id)
@@ -271,10 +278,10 @@ class ReverseReplication(DrProcedure[ReverseState]):
 
     @disconnect.undo
     def reconnect(self, s: ReverseState) -> None:
-        snapdrive = self.other.tools().snapdrive
+        ground = Ground(self.other)
         for connection in s.connections:
-            if connection.access_path:
-                snapdrive.ensure_connected(connection.lun, igroup=connection.igroup, access_path=connection.access_path)
+            if connection.spot.access_path:
+                ground.ensure_connected(connection.lun, connection.spot, igroup=connection.igroup)
             else:
                 self.other.tools().storage.ensure_map(connection.lun, connection.igroup)
 
@@ -337,19 +344,25 @@ def _dead(state: ReverseState) -> tuple[Mirror, ...]:
     return tuple(r.old for r in state.returns if r.way is Way.INITIALISE and r.old is not None)
 
 
-def _connections(site: Site, volumes: set[tuple[str, str]]) -> Iterator[Connection]:
-    """LUNs of volumes that hosts of a site have."""
+def find_connections(site: Site, volumes: Collection[tuple[str, str]]) -> Iterator[Connection]:
+    """LUNs of volumes, given as (SVM, name), that hosts of a site have, and what they are there."""
     tools = site.tools()
+    luns = [lun for lun in tools.storage.luns() if (lun.svm, lun.volume.name) in volumes]
     disks = {disk.unique_id: disk for disk in tools.nodes.disks() if disk.access_paths}
-    for lun in tools.storage.luns():
-        if (lun.svm, lun.volume.name) in volumes:
-            disk = disks.get(lun.unique_id)
-            path = min(disk.access_paths, key=len) if disk is not None else ""
-            for igroup in tools.storage.igroups_of(lun.uuid):
-                yield Connection(lun, igroup, path)
+    shared = {volume.path.casefold() for volume in tools.nodes.shared_volumes()}
+    cluster = None if tools.nodes.cluster is None else ClusterDisks(tools.nodes.own().host)
+    for lun in luns:
+        disk = disks.get(lun.unique_id)
+        path = min(disk.access_paths, key=len) if disk is not None else ""
+        spot = Spot(path, "")
+        if disk is not None and path.casefold() in shared:
+            spot = Spot(path, disk.guid, Placement.SHARED)
+        elif disk is not None and cluster is not None and (group := cluster.group_of(disk.guid)):
+            spot = Spot(path, disk.guid, Placement.GROUP, "" if group == AVAILABLE_STORAGE else group)
+        for igroup in tools.storage.igroups_of(lun.uuid):
+            yield Connection(lun, igroup, spot)
 
 
 def drop_connection(site: Site, connection: Connection) -> None:
-    """A host no longer has a LUN; one without a mount point is taken offline and unmapped all the same."""
-    path = connection.access_path or "C:\\"  # a drive's root is never removed
-    site.tools().snapdrive.discard_connection(connection.lun, igroup=connection.igroup, access_path=path)
+    """No host of a site has a LUN; one without a mount point is taken offline and unmapped all the same."""
+    Ground(site).discard(connection.lun, connection.spot, igroup=connection.igroup)

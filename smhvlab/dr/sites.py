@@ -219,27 +219,6 @@ def snapinfo_lun(site: Site) -> tuple[LunRef, str]:
     return found[disk.unique_id], mount_of(folder, disk)
 
 
-def require_standalone(site: Site) -> None:
-    """Refuse a failover cluster as the place where VMs are registered.
-
-    Raises:
-        NotAllowed: its cluster disks, shared volumes and roles would have to be made too (TR 8, steps 1 and 7).
-    """
-    if site.tools().nodes.cluster is not None:
-        raise NotAllowed(
-            f"{site.name} is the failover cluster {site.tools().nodes.cluster}: these flows serve stand-alone hosts",
-            why="the LUNs would have to become cluster disks on the node that owns the group, the VMs roles",
-            next_action="Use a profile with a stand-alone host, or connect the LUNs and add the roles by hand.",
-            tr="8",
-        )
-
-
-def serving_svm(site: Site) -> tuple[str, str]:
-    """Name of the igroup of a site's host, and its SVM."""
-    tools = site.tools()
-    return tools.storage.igroup_of(tools.snapdrive.initiator())
-
-
 def check_credentials(site: Site, svms: Iterable[str]) -> list[str]:
     """Which of the credentials that an update needs are missing: cluster and Vservers of both ends (TR 8)."""
     from smhvlab.dr.peering import missing_credentials

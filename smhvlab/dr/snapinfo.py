@@ -9,10 +9,12 @@ from html import escape
 from typing import Any
 
 from smhvlab.dr.images import Manner
+from smhvlab.dr.landing import SNAPINFO_GROUP, Ground, Landing, Spot, beside_snapinfo, landing_of
 from smhvlab.dr.replication import Mirror
-from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, serving_svm, survey_fence
+from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, survey_fence
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
+from smhvlab.mount.image import Placement
 from smhvlab.record import Confirmation
 from smhvlab.site import stamp
 from smhvlab.snapinfo import SnapInfo
@@ -30,7 +32,7 @@ class SnapInfoState:
     Attributes:
         snapshot: the last Snapshot copy that SMHV took of it.
         merge: whether this site has its own SnapInfo, into which the other's contents are copied.
-        mount: where the LUN is connected, with a final backslash.
+        landing: where the LUN is connected; contents are merged on the host that has this site's own SnapInfo.
         folder: the SnapInfo folder below the mount.
         own: this site's own SnapInfo folder, "" if it has none.
         merged: what the copy found, once it was made.
@@ -41,14 +43,19 @@ class SnapInfoState:
     lun: LunRef
     luns: int
     snapshot: str
-    igroup: str
+    landing: Landing
     merge: bool
     folder: str
     own: str
     fence: Fence
-    mount: str = field(metadata=CHOSEN)
+    spot: Spot = field(metadata=CHOSEN)
     stage: str = field(metadata=CHOSEN)
     merged: tuple[str, ...] = field(default=(), metadata=CHOSEN)
+
+    @property
+    def mount(self) -> str:
+        """Where the LUN is connected, with a final backslash."""
+        return self.spot.access_path
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,21 +91,29 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
     tr = "8"
 
     def __init__(
-        self, site: object, *, volume: str = "snapinfo", folder: str = "S:\\SnapInfo", manner: str = Manner.TODAY
+        self,
+        site: object,
+        *,
+        volume: str = "snapinfo",
+        folder: str = "S:\\SnapInfo",
+        manner: str = Manner.TODAY,
+        node: str = "",
     ) -> None:
-        super().__init__(site, volume=volume, folder=folder, manner=str(manner))
+        super().__init__(site, volume=volume, folder=folder, manner=str(manner), node=node)
         self.volume = volume
         self.folder = folder
         self.manner = Manner(manner)
+        self.node = node
 
     def survey(self) -> SnapInfoState:
         """Find the mirror and the last Snapshot copy that SMHV took of it, and see that the other site is not at work.
 
         Raises:
             NotFound: no such mirror, or it holds no Snapshot copy of SMHV.
-            NotAllowed: both sites are alive, the mirror was never initialised, a transfer is under way, or the mount
-                point is another disk's.
+            NotAllowed: both sites are alive, the mirror was never initialised, a transfer is under way, the mount
+                point is another disk's, or the node does not own the cluster group.
         """
+        landing = landing_of(self.site, node=self.node)
         replication = self.replication
         mirror = replication.of_source(self.volume)
         require_ready(mirror)
@@ -124,6 +139,7 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
         merge = bool(own) and disk is not None and not there
         access, _, inside = self.folder.partition("\\")
         mount = f"C:\\smhvlab\\snapinfo_{mark}\\" if merge else access + "\\"
+        spot = Spot(mount, "") if merge or not landing.cluster else Spot(mount, "", Placement.GROUP, SNAPINFO_GROUP)
         if not merge and not there:
             self._refuse_taken(mount)
         return SnapInfoState(
@@ -132,7 +148,7 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
             lun=luns[0],
             luns=len(luns),
             snapshot=taken[-1],
-            igroup=serving_svm(self.site)[0],
+            landing=landing,
             merge=merge,
             folder=inside,
             own=own,
@@ -141,12 +157,12 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
                 [(mirror.source.svm, mirror.source.volume)],
                 beside=[(m.source.svm, m.source.volume) for m in replication.mirrors()],
             ),
-            mount=mount,
+            spot=spot,
             stage=f"{own}\\Import_{mark}" if merge else "",
         )
 
     def _refuse_taken(self, mount: str) -> None:
-        for disk in self.snapdrive.disks():
+        for disk in self.nodes.disks():
             if mount.casefold() in {path.casefold() for path in disk.access_paths}:
                 raise NotAllowed(
                     f"{mount} is the mount point of disk {disk.number} here",
@@ -187,13 +203,19 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
 
     @step("Connect the SnapInfo LUN", tr="8/FO1", items=lambda s: (f"{s.lun} at {s.mount}",))
     def connect(self, s: SnapInfoState) -> None:
-        self.snapdrive.ensure_connected(s.lun, igroup=s.igroup, access_path=s.mount)
+        ground, igroup = self._ground(s)
+        ground.ensure_connected(s.lun, s.spot, igroup=igroup)
+        self.nodes.look_again()
         self._source(s)
+
+    def _ground(self, s: SnapInfoState) -> tuple[Ground, str]:
+        """Where the LUN is connected, and for which initiator group."""
+        return beside_snapinfo(self.site) if s.merge else (Ground(self.site), s.landing.igroup)
 
     def _source(self, s: SnapInfoState) -> SnapInfo:
         """The other site's SnapInfo where it is connected. Raises NotFound."""
         folder = s.mount + s.folder
-        if not self.host.run("Test-Path", {"LiteralPath": folder})[0]:
+        if not self._ground(s)[0].node.host.run("Test-Path", {"LiteralPath": folder})[0]:
             raise NotFound(
                 f"There is no SnapInfo in {folder}",
                 next_action="Name the folder that the primary used, e.g. folder='S:\\\\SnapInfo', and resume.",
@@ -229,7 +251,8 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
         otherwise="it is this site's SnapInfo now",
     )
     def disconnect(self, s: SnapInfoState) -> None:
-        self.snapdrive.discard_connection(s.lun, igroup=s.igroup, access_path=s.mount)
+        ground, igroup = self._ground(s)
+        ground.discard(s.lun, s.spot, igroup=igroup)
 
     def result(self, state: SnapInfoState) -> SnapInfoConnected:
         """What is known here now."""

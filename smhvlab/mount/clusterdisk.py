@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from smhvlab.errors import NotFound
 from smhvlab.wires.powershell import PowerShellWire, Record
 
+AVAILABLE_STORAGE = "Available Storage"
+"""Group of the cluster's disks that nothing uses yet."""
+
 _DISK = "Physical Disk"
 _WAIT = 120  # seconds for a disk to go offline or come online
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from smhvlab.doctor import unfinished
 from smhvlab.errors import NotAllowed, NotFound, PowerShellError, SmhvLabError
-from smhvlab.mount.clusterdisk import ClusterDisks
+from smhvlab.mount.clusterdisk import AVAILABLE_STORAGE, ClusterDisks
 from smhvlab.mount.image import Images
 from smhvlab.mount.vhdimage import VirtualDisks
 from smhvlab.nodes import Node
@@ -257,7 +257,7 @@ class RestoreVm(Procedure[RestoreState]):
             if disk is not None and not disk.offline:
                 other.snapdrive.clear_shadow(disk)
         if not node.host.run("Test-Path", {"LiteralPath": lun.access_path})[0]:
-            node.host.run("Move-ClusterGroup", {"Name": "Available Storage", "Node": node.name})
+            node.host.run("Move-ClusterGroup", {"Name": AVAILABLE_STORAGE, "Node": node.name})
 
     @step(
         "Put the copied files in place",

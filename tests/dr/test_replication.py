@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from labenv.lab import Lab
+from smhvlab.dr.landing import Landing
 from smhvlab.dr.protect import ProtectReplication
 from smhvlab.dr.replication import Replication, common_copy, seconds, update_after_backup
-from smhvlab.dr.sites import SitePair, require_standalone
+from smhvlab.dr.sites import SitePair
 from smhvlab.errors import NotAllowed, OntapError
+from smhvlab.mount.image import Placement
 from smhvlab.site import Site, connect
 from smhvlab.storage import VolumeRef
 
@@ -111,8 +111,12 @@ def test_durations_are_read() -> None:
         seconds("8 hours")
 
 
-def test_a_failover_cluster_is_refused_with_what_it_would_need() -> None:
-    """These flows register VMs on a stand-alone host; a cluster would need disks and roles, and is told so."""
-    cluster: Any = SimpleNamespace(name="B", tools=lambda: SimpleNamespace(nodes=SimpleNamespace(cluster="hvc2")))
-    with pytest.raises(NotAllowed, match="failover cluster hvc2"):
-        require_standalone(cluster)
+@pytest.mark.tr("R-8-06")
+def test_the_type_of_a_disk_has_to_be_the_same() -> None:
+    """What was a cluster shared volume cannot arrive on a stand-alone host; on a cluster each disk is its own."""
+    alone, cluster = Landing("hv2", "", "hv2", "svm2"), Landing("hv3", "hvc2", "hvc2", "svm2")
+    with pytest.raises(NotAllowed, match="was a cluster shared volume, and hv2 is a stand-alone host"):
+        alone.placement("C:\\ClusterStorage\\Volume1\\", shared=True)
+    assert alone.placement("V:\\", shared=False) is Placement.DEDICATED
+    assert cluster.placement("V:\\", shared=False) is Placement.GROUP
+    assert cluster.placement("C:\\ClusterStorage\\Volume1\\", shared=True) is Placement.SHARED

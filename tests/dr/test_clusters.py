@@ -1,0 +1,157 @@
+"""Disaster recovery between two failover clusters (TR 8: the steps for a cluster)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from labenv import lab as labs
+from labenv.lab import Lab
+from smhvlab.dr.reverse import Way, drop_connection, find_connections
+from smhvlab.dr.sites import connect_pair, snapinfo_lun
+from smhvlab.errors import NotAllowed
+from smhvlab.site import Site
+from tests.dr.scene import BACK, CLUSTERED, DOWN, backup, each, load, power, rows
+from tests.flows.checks import picture
+
+VOLUME = "C:\\ClusterStorage\\Volume1\\"
+
+
+@pytest.fixture(scope="module")
+def _clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Two clusters: ten rows replicated in a backup, twenty more lost with the first site."""
+    with labs.start("dr-pair-cluster", state=tmp_path_factory.mktemp("clusters") / "lab") as lab:
+        with connect_pair(lab.profile) as pair:
+            pair.primary.create_dataset("All", CLUSTERED[:2])
+            pair.primary.create_dataset("Files", CLUSTERED[2:])
+            pair.primary.dr.protect().run_sync()
+            load(pair, 10, vms=CLUSTERED)
+            backup(pair, update=False)
+            backup(pair, dataset="Files")
+            lab.checkpoint("replicated")
+            load(pair, 20, vms=CLUSTERED)
+            power(lab, "A", on=False)
+            lab.checkpoint("disaster")
+        yield lab
+
+
+@pytest.fixture
+def clusters(_clusters: Lab) -> Iterator[Lab]:
+    """That lab right after the disaster."""
+    _clusters.restore("disaster")
+    yield _clusters
+    assert _clusters.status()["failures"] == [], "the lab itself failed during this test"
+
+
+@pytest.fixture
+def replicated(_clusters: Lab) -> Iterator[Lab]:
+    """That lab before the disaster."""
+    _clusters.restore("replicated")
+    yield _clusters
+    assert _clusters.status()["failures"] == [], "the lab itself failed during this test"
+
+
+@pytest.mark.tr("R-8-06", "R-8-09", "R-8-10")
+def test_vms_become_roles_on_the_node_that_owns_the_cluster_group(clusters: Lab) -> None:
+    """Disks arrive as the type that they were, at their mount points; another node than the owner is refused."""
+    with connect_pair(clusters.profile) as pair:
+        there = pair.secondary
+        with pytest.raises(NotAllowed, match="hv4 does not own the cluster group: hv3 does") as caught:
+            there.dr.connect_snapinfo(node="hv4").plan()
+        assert "Move-ClusterGroup" in caught.value.next_action
+        assert there.dr.connect_snapinfo().run_sync(accept=DOWN).result.merged
+        with pytest.raises(NotAllowed, match="hv4 does not own"):
+            there.dr.failover(node="hv4").plan()
+        done = there.dr.failover(node="hv3").run_sync(accept=DOWN).result
+        assert done.sound
+        assert rows(clusters, vms=CLUSTERED) == each(10, vms=CLUSTERED)
+        assert roles(there) == dict.fromkeys(CLUSTERED, "hv3")
+        assert [volume.path for volume in there.tools().nodes.shared_volumes()] == [VOLUME]
+        there.tools().host.run("Move-ClusterGroup", {"Name": "file01", "Node": "hv4"})
+        assert roles(there)["file01"] == "hv4"
+        assert rows(clusters, vms=CLUSTERED) == each(10, vms=CLUSTERED)
+        assert {disk.host for disk in there.tools().nodes.disks() if "V:\\" in disk.access_paths} == {"hv4"}
+
+
+@pytest.mark.long
+@pytest.mark.tr("R-8-10", "R-8-14", "R-8-15")
+@pytest.mark.parametrize("own_snapinfo", [True, False])
+def test_clusters_fail_back_and_return_to_normal(clusters: Lab, own_snapinfo: bool) -> None:
+    """Every row of the second site comes home to roles of the first; the second is left without role, VM or disk."""
+    with connect_pair(clusters.profile) as pair:
+        first, second = pair.primary, pair.secondary
+        if not own_snapinfo:
+            snapinfo, _ = snapinfo_lun(second)
+            (connection,) = find_connections(second, {(snapinfo.svm, snapinfo.volume.name)})
+            drop_connection(second, connection)
+        info = second.dr.connect_snapinfo().run_sync(accept=DOWN).result
+        assert info.merged is own_snapinfo
+        second.dr.failover().run_sync(accept=DOWN)
+        load(pair, 5, at="secondary", vms=CLUSTERED)
+        power(clusters, "A", on=True)
+        back = second.dr.reverse().run_sync(accept=BACK).result
+        assert {r.way for r in back.returns if r.holds == "VMs"} == {Way.RESYNC}
+        assert roles(first) == {}
+        backup(pair, at="secondary")
+        home = first.dr.failback().run_sync(accept={"downtime"}).result
+        assert home.sound
+        assert rows(clusters, vms=CLUSTERED) == each(15, vms=CLUSTERED)
+        assert set(roles(first)) == set(CLUSTERED)
+        assert len(first.backups()) == 3
+        normal = second.dr.return_to_normal().run_sync(accept={"give-up"}).result
+        assert {m.state for m in normal.mirrors} == {"snapmirrored"}
+        assert (len(second.vms()), roles(second), second.tools().nodes.shared_volumes()) == (0, {}, [])
+        assert first.backup("All").run_sync().result.backup.vms
+    assert clusters.inspect.check() == []
+
+
+@pytest.mark.long
+def test_a_cluster_is_rehearsed_and_left_on_purpose(replicated: Lab) -> None:
+    """Clones are shared volumes and cluster disks for the time of a rehearsal; then the VMs move with nothing lost."""
+    with connect_pair(replicated.profile) as pair:
+        first, second = pair.primary, pair.secondary
+        before = picture(second)
+        done = second.dr.rehearse().run_sync().result
+        assert {f"{f.vm}/{f.database}": f.rows for f in done.databases} == each(10, vms=CLUSTERED)
+        after = picture(second)
+        assert (after.vms, after.volumes, after.luns, after.disks) == (
+            before.vms,
+            before.volumes,
+            before.luns,
+            before.disks,
+        )
+        assert second.tools().nodes.shared_volumes() == []
+        load(pair, 7, vms=CLUSTERED)
+        for dataset in ("All", "Files"):
+            first.dr.migrate(dataset).run_sync()
+        accept = {"primary-up"}
+        second.dr.connect_snapinfo().run_sync(accept=accept)
+        assert second.dr.failover().run_sync(accept=accept).result.sound
+        assert rows(replicated, vms=CLUSTERED) == each(17, vms=CLUSTERED)
+        second.dr.reverse().run_sync(accept=BACK)
+        assert first.dr.failback().run_sync(accept={"downtime"}).result.sound
+        assert set(roles(first)) == set(CLUSTERED)
+
+
+@pytest.mark.long
+def test_half_a_cluster_that_is_dead_is_fenced(replicated: Lab) -> None:
+    """Nodes whose storage is gone have their VMs switched off, and the cluster leaves them so."""
+    power(replicated, "A", on=False, parts="storage")
+    with connect_pair(replicated.profile) as pair:
+        accept = {"primary-storage-down"}
+        pair.secondary.dr.connect_snapinfo().run_sync(accept=accept)
+        assert pair.secondary.dr.failover().run_sync(accept=accept).result.sound
+        replicated.clock.advance(600)
+        states = pair.primary.vms().set_index("name")["state"]
+        assert set(states[list(CLUSTERED)]) == {"OffCritical"}
+
+
+def roles(site: Site) -> dict[str, str]:
+    """The VM roles of a site's cluster, and their nodes."""
+    records = site.tools().host.run("Get-ClusterGroup", select=("Name", "GroupType", "OwnerNode"))
+    return {
+        str(r["Name"]): str(r["OwnerNode"] if isinstance(r["OwnerNode"], str) else r["OwnerNode"]["Name"])
+        for r in records
+        if str(r["GroupType"]) == "VirtualMachine"
+    }
