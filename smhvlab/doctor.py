@@ -9,7 +9,7 @@ from typing import Any
 
 from smhvlab.errors import JournalError
 from smhvlab.flow import Flow, FlowSite
-from smhvlab.journal import Header, Journal, Mark, journal_folder, journal_paths, read_journal
+from smhvlab.journal import Header, Journal, Mark, is_closed, journal_folder, journal_paths, read_journal
 from smhvlab.lockfile import try_lock
 
 
@@ -41,6 +41,8 @@ def unfinished(site: str, *, folder: Path | None = None) -> list[Unfinished]:
     """
     found = []
     for path in journal_paths(journal_folder(site, folder)):
+        if is_closed(path):  # there may be thousands of them
+            continue
         with path.open("r+b", buffering=0) as file:
             alive = not try_lock(file)
             lines, _ = read_journal(path)

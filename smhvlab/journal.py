@@ -21,6 +21,9 @@ import msgspec
 from smhvlab.errors import JournalError, JournalLocked
 from smhvlab.lockfile import sync_folder, try_lock
 
+_JOURNAL = re.compile(r"\d+-.*\.jsonl\Z")
+_TAIL = 4096
+
 
 class Mark(StrEnum):
     """What a line says. A step is skipped, or started and then ended or failed; an undo is begun, then undone."""
@@ -179,11 +182,21 @@ def journal_folder(site: str, folder: Path | None) -> Path:
 
 def journal_paths(home: Path) -> list[Path]:
     """The journals in a folder, oldest first."""
-    return sorted(home.glob("[0-9]*-*.jsonl"), key=_number)
+    if not home.is_dir():
+        return []
+    return sorted((path for path in home.iterdir() if _JOURNAL.match(path.name)), key=_number)
 
 
 def _number(path: Path) -> int:
     return int(path.stem.partition("-")[0])
+
+
+def is_closed(path: Path) -> bool:
+    """Whether the last line of a journal says that its run has ended; only the end of the file is read."""
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        _, _, last = file.read().rstrip(b"\n").rpartition(b"\n")
+    return last.startswith(b'{"mark":"close"') and last.endswith(b"}")
 
 
 def read_journal(path: Path) -> tuple[list[Line], int]:

@@ -171,14 +171,14 @@ class Storage:
                 "protocol": "iscsi",
                 "initiators": [{"name": initiator} for initiator in initiators],
             }
-            self.wire.wait([self.wire.create(Igroup.from_dict(body))])
+            self.wire.wait([self.wire.create(Igroup, body)])
 
     def discard_igroup(self, name: str, *, svm: str) -> None:
         """No initiator group of this name, unless LUNs are still mapped to it."""
         query = {"svm.name": svm}
         for record in self.wire.collect(Igroup, fields="uuid", name=name, **query):
             if not self.wire.collect(LunMap, fields="igroup.uuid", **query, **{"igroup.name": name}):
-                self.wire.wait([self.wire.remove(Igroup.from_dict({"uuid": record["uuid"]}))])
+                self.wire.wait([self.wire.remove(Igroup, {"uuid": record["uuid"]})])
 
     def licences(self) -> frozenset[str]:
         """Names of the licences; empty if these credentials may not see them (an SVM's user)."""
@@ -230,8 +230,8 @@ class Storage:
         pending: list[Pending] = []
         for volume in volumes:
             if volume.uuid not in existing:
-                copy = Snapshot.from_dict({"volume": {"uuid": volume.uuid}, "name": name, "comment": comment})
-                pending.append(self.wire.create(copy))
+                body = {"volume": {"uuid": volume.uuid}, "name": name, "comment": comment}
+                pending.append(self.wire.create(Snapshot, body))
         self.wire.wait(pending)
 
     def snapshot(self, volume: VolumeRef, name: str) -> str | None:
@@ -247,8 +247,7 @@ class Storage:
         for volume in volumes:
             uuid = self.snapshot(volume, name)
             if uuid is not None:
-                copy = Snapshot.from_dict({"volume": {"uuid": volume.uuid}, "uuid": uuid})
-                pending.append(self.wire.remove(copy))
+                pending.append(self.wire.remove(Snapshot, {"volume": {"uuid": volume.uuid}, "uuid": uuid}))
         self.wire.wait(pending)
 
     # --- one point in time over several volumes
@@ -277,7 +276,7 @@ class Storage:
             "svm": {"name": volumes[0].svm},
             "volumes": [{"name": v.name, "provisioning_options": {"action": "add"}} for v in volumes],
         }
-        self.wire.wait([self.wire.create(ConsistencyGroup.from_dict(body))])
+        self.wire.wait([self.wire.create(ConsistencyGroup, body)])
         found = self._group(name)
         if found is None:
             raise NotFound(f"The consistency group {name} did not appear", next_action="Look at the array's jobs.")
@@ -295,13 +294,13 @@ class Storage:
         if not missing:
             return
         body = {"consistency_group": {"uuid": group}, "name": name, "comment": comment, "consistency_type": "crash"}
-        self.wire.wait([self.wire.create(ConsistencyGroupSnapshot.from_dict(body))])
+        self.wire.wait([self.wire.create(ConsistencyGroupSnapshot, body)])
 
     def discard_group(self, name: str) -> None:
         """No consistency group of this name; its volumes and their Snapshot copies stay."""
         uuid = self._group(name)
         if uuid is not None:
-            self.wire.wait([self.wire.remove(ConsistencyGroup.from_dict({"uuid": uuid}))])
+            self.wire.wait([self.wire.remove(ConsistencyGroup, {"uuid": uuid})])
 
     # --- volumes
 
@@ -318,7 +317,7 @@ class Storage:
                     "parent_snapshot": {"name": snapshot},
                 },
             }
-            self.wire.wait([self.wire.create(Volume.from_dict(body))])
+            self.wire.wait([self.wire.create(Volume, body)])
             found = self.volume(name, svm=parent.svm)
             if found is None:
                 raise NotFound(f"The volume {name} did not appear", next_action="Look at the array's jobs.")
@@ -341,7 +340,7 @@ class Storage:
             Lun, fields="uuid,name,svm.name", **{"svm.name": svm, "location.volume.name": name}
         ):
             self.discard_map(record["uuid"])
-        self.wire.wait([self.wire.remove(Volume.from_dict({"uuid": volume.uuid}))])
+        self.wire.wait([self.wire.remove(Volume, {"uuid": volume.uuid})])
 
     # --- LUNs
 
@@ -351,7 +350,7 @@ class Storage:
             return self.lun(name, svm=svm)
         except NotFound:
             body = {"name": name, "svm": {"name": svm}, "clone": {"source": {"name": source}}}
-            self.wire.wait([self.wire.create(Lun.from_dict(body))])
+            self.wire.wait([self.wire.create(Lun, body)])
         return self.lun(name, svm=svm)
 
     def discard_lun(self, name: str, *, svm: str) -> None:
@@ -361,7 +360,7 @@ class Storage:
         except NotFound:
             return
         self.discard_map(lun.uuid)
-        self.wire.wait([self.wire.remove(Lun.from_dict({"uuid": lun.uuid}))])
+        self.wire.wait([self.wire.remove(Lun, {"uuid": lun.uuid})])
 
     def restore_lun(self, lun: LunRef, *, snapshot: str, path: str = "") -> None:
         """The LUN's contents go back to an image in a Snapshot copy (``in_snapshot``).
@@ -384,7 +383,7 @@ class Storage:
         if self._maps(lun.uuid, igroup):
             return
         body = {"lun": {"name": lun.name}, "igroup": {"name": igroup}, "svm": {"name": lun.svm}}
-        self.wire.wait([self.wire.create(LunMap.from_dict(body))])
+        self.wire.wait([self.wire.create(LunMap, body)])
 
     def discard_map(self, lun_uuid: str, igroup: str | None = None) -> None:
         """The LUN is not mapped (to the group, or to any)."""

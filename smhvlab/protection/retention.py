@@ -208,9 +208,9 @@ def delete_copies(storage: Storage, copies: Sequence[Copy]) -> dict[Copy, str]:
     """
     pending = []
     for copy in copies:
-        gone = Snapshot.from_dict({"volume": {"uuid": copy.volume.uuid}, "uuid": copy.uuid})
         try:
-            pending.append((copy, storage.wire.remove(gone)))
+            gone = storage.wire.remove(Snapshot, {"volume": {"uuid": copy.volume.uuid}, "uuid": copy.uuid})
+            pending.append((copy, gone))
         except OntapError as error:
             if error.code != GONE:
                 raise

@@ -6,10 +6,12 @@ would send a DELETE again after a lost reply, and its polling, which would wait 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import quote_plus
 
 from smhvlab.errors import JobFailed, NotFound, NotUnique, ProtocolError, UnknownOutcome, Unsendable
 from smhvlab.profile import StorageEndpoint
@@ -17,7 +19,7 @@ from smhvlab.secrets import Secret
 from smhvlab.wires.control import WireControl
 from smhvlab.wires.jobs import Pending, settle
 from smhvlab.wires.log import WireLog
-from smhvlab.wires.rest import LOCATION, RestAdapter, jobs_of, keeps, query_text, title_of
+from smhvlab.wires.rest import LOCATION, RestAdapter, collection_path, jobs_of, keeps, query_text, title_of
 from smhvlab.wires.transport import harden, quiet
 
 if TYPE_CHECKING:
@@ -95,8 +97,15 @@ class OntapWire:
         params = query_text(query)
         if fields:
             params["fields"] = fields if isinstance(fields, str) else ",".join(fields)
-        found = resource.get_collection(*parents, connection=self._connection(), raw=True, **params)
-        return [record.resource_data for record in found]
+        connection = self._connection()
+        url: str = connection.origin + collection_path(resource, parents)
+        found: list[JsonObject] = []
+        while url:
+            body = _json(connection.session.get(url, params=params))
+            found += body.get("records", [])
+            following = body.get("_links", {}).get("next", {}).get("href")
+            url, params = connection.origin + following if following else "", {}  # the link holds the query again
+        return found
 
     def find(
         self, resource: Resource, *parents: object, fields: str | Sequence[str] = "*", **query: object
@@ -137,16 +146,28 @@ class OntapWire:
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
-    def create(self, resource: Resource, **query: object) -> Pending:
+    def create(self, resource: Resource, body: Mapping[str, Any] | None = None, **query: object) -> Pending:
         """POST a resource. ``return_records=True`` has the new record in `Pending.records`.
 
-        A field that netapp-ontap's schema does not know, or calls read-only, would be left out without a word; that is
-        refused as `Unsendable` before anything is sent.
+        Args:
+            resource: the resource; with ``body`` its class.
+            body: sent as it is, but for the parents' keys, which are the path's; ONTAP refuses what it does not know.
+                Without it netapp-ontap's schema decides what is sent: a field that it does not know, or calls
+                read-only, is refused as `Unsendable` before anything is sent.
+            query: query parameters.
 
         Raises:
             OntapError, ConnectionFailed, UnknownOutcome, ReadOnlyRefused, Unsendable, Cancelled
         """
         connection = self._connection()
+        if body is not None:
+            sent = {name: value for name, value in body.items() if f"{{{name}[" not in resource._path}
+            url = connection.origin + collection_path(resource, (body,))
+            data, kind = (
+                json.dumps(sent, sort_keys=True, ensure_ascii=False).encode(),
+                {"Content-Type": "application/json"},
+            )
+            return self._pending(connection.session.post(url, data=data, headers=kind, params=query_text(query)))
         with self._expecting(keeps(resource)):
             answer = resource.post(poll=False, connection=connection, **query_text(query))
         return self._pending(answer.http_response)
@@ -200,13 +221,17 @@ class OntapWire:
             answer = resource.patch(poll=False, connection=connection, **params)
         return self._pending(answer.http_response)
 
-    def remove(self, resource: Resource, **query: object) -> Pending:
-        """DELETE a resource, given by its keys.
+    def remove(self, resource: Resource, keys: Mapping[str, Any] | None = None, **query: object) -> Pending:
+        """DELETE a resource, given by its keys, or by its class and ``keys``, e.g. ``(Volume, {"uuid": u})``.
 
         Raises:
             OntapError: with code ``4`` if it does not exist; a busy Snapshot copy fails in the job, see `wait`.
             ConnectionFailed, UnknownOutcome, ReadOnlyRefused, Cancelled
         """
+        if keys is not None:
+            connection = self._connection()
+            url = f"{connection.origin}{collection_path(resource, (keys,))}/{quote_plus(keys[resource._keys[-1]])}"
+            return self._pending(connection.session.delete(url, params=query_text(query)))
         answer = resource.delete(poll=False, connection=self._connection(), **query_text(query))
         return self._pending(answer.http_response)
 

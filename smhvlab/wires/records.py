@@ -12,6 +12,7 @@ from uuid import UUID
 import psrpcore.types as ps
 
 from smhvlab.secrets import HIDDEN
+from smhvlab.wires.clixml import Reader, Unusual
 
 _ENUM = "System.Enum"
 _NO_CIPHER: Any = None  # nothing encrypted is ever read back
@@ -82,9 +83,16 @@ def decode(xml: str) -> object:
     """One output object from its CLIXML. Raises ValueError if it is none."""
     try:
         element = ET.fromstring(xml)  # noqa: S314  # from an authenticated host over TLS
-        return plain(ps.deserialize(element, _NO_CIPHER))
+        try:
+            return Reader(_record).value(element)
+        except Unusual:
+            return plain(ps.deserialize(element, _NO_CIPHER))
     except (ET.ParseError, KeyError, TypeError, AttributeError) as problem:
         raise ValueError(f"not CLIXML: {type(problem).__name__}: {problem}") from problem
+
+
+def _record(values: Mapping[str, object], types: Sequence[str], text: str) -> Record:
+    return Record(values, types=types, text=text)
 
 
 def plain(value: Any) -> object:

@@ -10,17 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote_plus, unquote, urlsplit, urlunsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from smhvlab.errors import OntapError, ProtocolError, ReadOnlyRefused, SmhvLabError, UnknownOutcome, Unsendable
 from smhvlab.profile import StorageEndpoint
 from smhvlab.wires.control import Wire, WireControl, WireRequest
 from smhvlab.wires.log import WireLog
 from smhvlab.wires.ontap_codes import advice
-from smhvlab.wires.transport import LOOK_IT_UP, Sent, date_of, explain, was_sent, wrong_password
+from smhvlab.wires.transport import LOOK_IT_UP, JoiningAdapter, Sent, date_of, explain, was_sent, wrong_password
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCATION = "X-Resource-Location"
@@ -55,7 +54,7 @@ class CurlText:
         return " ".join(words)
 
 
-class RestAdapter(HTTPAdapter):
+class RestAdapter(JoiningAdapter):
     """Sends without retries; looks at cancel and read_only first, logs, and turns failures into our errors.
 
     Attributes:
@@ -71,7 +70,7 @@ class RestAdapter(HTTPAdapter):
         read_only: bool,
         timeout: tuple[float, float],
     ) -> None:
-        super().__init__(max_retries=0)
+        super().__init__()
         self._endpoint = endpoint
         self._log = log
         self._control = control
@@ -201,6 +200,21 @@ class RestAdapter(HTTPAdapter):
         if "Location" in response.headers:
             response.headers[LOCATION] = response.headers.pop("Location")
         return response
+
+
+def collection_path(resource: Any, parents: Sequence[object]) -> str:
+    """The path of a resource class's collection below its parents: their keys, or one object that holds them.
+
+    As netapp-ontap makes it, without the objects that it makes on the way.
+    """
+    given = list(parents)
+
+    def key(found: re.Match[str]) -> str:
+        if isinstance(given[0], Mapping):
+            return quote_plus(str(given[0][found[1]][found[2]]))
+        return quote_plus(str(given.pop(0)))
+
+    return re.sub(r"\{(\w+)\[(\w+)\]\}", key, resource._path)
 
 
 def title_of(request: requests.PreparedRequest) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import requests
 from pypsrp.complex_objects import GenericComplexObject, PSCredential, PSInvocationState
 from pypsrp.exceptions import AuthenticationError, WinRMError, WinRMTransportError, WSManFaultError
+from pypsrp.messages import CreatePipeline
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.serializer import Serializer
 from pypsrp.wsman import WSMan
@@ -28,7 +29,18 @@ from smhvlab.errors import (
 )
 from smhvlab.profile import HostEndpoint
 from smhvlab.secrets import Secret
-from smhvlab.wires.transport import LOOK_IT_UP, Sent, date_of, explain, harden, quiet, was_sent, wrong_password
+from smhvlab.wires.clixml import Unusual, pipeline_message
+from smhvlab.wires.transport import (
+    LOOK_IT_UP,
+    JoiningAdapter,
+    Sent,
+    date_of,
+    explain,
+    harden,
+    quiet,
+    was_sent,
+    wrong_password,
+)
 from smhvlab.wires.values import Credential
 
 CONNECT_SECONDS, READ_SECONDS = 10, 40
@@ -54,7 +66,16 @@ class RawOutput(str):
 
 
 class _OutputKeeper(Serializer):
-    """pypsrp's serializer, except that output objects are kept as CLIXML: its own decoder loses generic lists."""
+    """pypsrp's serializer, but pipelines are written by us, and output objects kept as CLIXML for our own decoder.
+
+    Its own decoder loses generic lists.
+    """
+
+    def serialize(self, value: Any, *arguments: Any, **named: Any) -> Any:
+        if isinstance(value, CreatePipeline) and not arguments and not named:
+            with suppress(Unusual):
+                return pipeline_message(value)
+        return super().serialize(value, *arguments, **named)
 
     def deserialize(self, element: Any, metadata: Any = None, clear: bool = True) -> Any:
         # Only a pipeline's output comes in as text without a declared shape.
@@ -207,6 +228,7 @@ class Session:
                 **options,
             )
             session = wsman.transport._build_session()
+        session.mount("https://", JoiningAdapter())
         harden(session, ca_file=self.endpoint.ca_file, proxy=self._proxy)
         session.hooks["response"].append(self._heard)
         wsman.transport.session = session

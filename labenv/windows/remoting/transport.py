@@ -27,6 +27,34 @@ class Connection:
         return found
 
 
+class _Joined:
+    """A transport that sends what is written in one turn of the loop at once: uvicorn writes head and body apart."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._written: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send at the end of this turn."""
+        if data:
+            if not self._written:
+                asyncio.get_running_loop().call_soon(self._send)
+            self._written.append(data)
+
+    def close(self) -> None:
+        """Close the connection after what was written."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._written:
+            data, self._written = b"".join(self._written), []
+            self._transport.write(data)
+
+
 class ConnectionProtocol(H11Protocol):
     """HTTP/1.1 whose requests carry their ``Connection`` in ``scope["state"]["connection"]``.
 
@@ -38,6 +66,7 @@ class ConnectionProtocol(H11Protocol):
         # asyncio leaves Nagle's algorithm on for sockets made without IPPROTO_TCP: 40 ms for every answer
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
+        self.transport = _Joined(transport)  # type: ignore[assignment]  # it passes on all else
         self.app_state = {**self.app_state, "connection": Connection(transport)}
 
 
