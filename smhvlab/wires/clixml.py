@@ -95,11 +95,12 @@ class _Writer:
             '<B N="IsScript">false</B><Nil N="UseLocalScope" />'
         ]
         parts += [self._merge(name) for name in _MERGES]
-        parts.append(f'<Obj RefId="{self._next()}" N="Args"><TNRef RefId="2" /><LST>')
+        parts.append(f'<Obj RefId="{self._next()}" N="Args"><TNRef RefId="2" />')
+        parts.append("<LST>" if command.args else "<LST />")
         for given in command.args:
             name = '<Nil N="N" />' if given.name is None else f'<S N="N">{_text(given.name)}</S>'
-            parts.append(f'<Obj RefId="{self._next()}"><MS>{name}{self._value(given.value, " N=" + _V)}</MS></Obj>')
-        parts.append("</LST></Obj>")
+            parts.append(f'<Obj RefId="{self._next()}"><MS>{name}{self._value(given.value, _NAMED)}</MS></Obj>')
+        parts.append("</LST></Obj>" if command.args else "</Obj>")
         parts += [self._merge(name) for name in _LATE_MERGES]
         parts.append("</MS></Obj>")
         return "".join(parts)
@@ -135,7 +136,7 @@ class _Writer:
         return f'<TN RefId="{number}">{names}</TN>'
 
 
-_V: Final = '"V"'
+_NAMED: Final = ' N="V"'
 
 
 def _text(value: object) -> str:
@@ -228,7 +229,7 @@ class Reader:
 
     def _names(self, parts: Mapping[str, Element]) -> list[str]:
         if "TN" in parts:
-            names = [(entry.text or "").removeprefix("Deserialized.") for entry in parts["TN"]]
+            names = [entry.text or "" for entry in parts["TN"]]
             self._types[parts["TN"].attrib["RefId"]] = names
         elif "TNRef" in parts:
             names = self._types.get(parts["TNRef"].attrib["RefId"], [])
