@@ -146,7 +146,7 @@ class OntapWire:
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
-    def create(self, resource: Resource, body: Mapping[str, Any] | None = None, **query: object) -> Pending:
+    def create(self, resource: Resource, body: Mapping[str, Any] | None = None, /, **query: object) -> Pending:
         """POST a resource. ``return_records=True`` has the new record in `Pending.records`.
 
         Args:
@@ -221,7 +221,7 @@ class OntapWire:
             answer = resource.patch(poll=False, connection=connection, **params)
         return self._pending(answer.http_response)
 
-    def remove(self, resource: Resource, keys: Mapping[str, Any] | None = None, **query: object) -> Pending:
+    def remove(self, resource: Resource, keys: Mapping[str, Any] | None = None, /, **query: object) -> Pending:
         """DELETE a resource, given by its keys, or by its class and ``keys``, e.g. ``(Volume, {"uuid": u})``.
 
         Raises:
