@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from smhvlab.frames import frame
 from smhvlab.tables import SiteTables
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from smhvlab.mount.hotadd import DetachDisks, HotAddDisk
     from smhvlab.panels.filetree import BackupTree
     from smhvlab.panels.sidebyside import SideBySide
+    from smhvlab.site import Site
 
 
 class SiteImages(SiteTables):
@@ -146,7 +147,7 @@ class SiteImages(SiteTables):
         """Datasets, backups, VMs, virtual disks and files as a tree to walk through."""
         from smhvlab.panels.filetree import BackupTree
 
-        return BackupTree(self, mount)
+        return BackupTree(cast("Site", self), mount)
 
     def side_by_side(self, left: str, right: str, vm: str) -> SideBySide:
         """Two mounted copies of a VM, file by file with digests (TR 6.2, 10). Nothing is changed.

@@ -36,17 +36,19 @@ class Background(Generic[T]):
         self._relay = relay
         self._settled = threading.Event()
         self._settled.set()
+        self._looking = False
 
     @property
     def busy(self) -> bool:
         """Whether a look is under way."""
-        return not self._settled.is_set()
+        return self._looking
 
     def start(self) -> None:
         """Look, unless somebody is looking."""
         with self._relay.lock:
             if self.busy:
                 return
+            self._looking = True
             self._settled.clear()
         threading.Thread(target=self._body, name="panel: a look at the site").start()
 
@@ -63,8 +65,11 @@ class Background(Generic[T]):
         self._relay(self._over, found, error)
 
     def _over(self, found: T | None, error: BaseException | None) -> None:
-        self._settled.set()
-        self._done(found, error)
+        self._looking = False
+        try:
+            self._done(found, error)
+        finally:
+            self._settled.set()  # who waits sees what ``done`` has made of it
 
     def wait(self, seconds: float = 60) -> None:
         """Block until the look has ended; for scripts. Raises TimeoutError."""
@@ -74,5 +79,5 @@ class Background(Generic[T]):
     async def settled(self, seconds: float = 60) -> None:
         """Wait until the look has ended; for cells. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
-            while self.busy:  # noqa: ASYNC110 # any thread sets it, with or without a loop
+            while not self._settled.is_set():  # noqa: ASYNC110 # any thread sets it, with or without a loop
                 await asyncio.sleep(0.02)  # meanwhile the buttons work

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Final
 
 import ipywidgets as widgets
 
-from smhvlab.errors import NotAllowed, SmhvLabError
+from smhvlab.errors import NotAllowed, NotFound, SmhvLabError
 from smhvlab.mount.browse import Entry, listing
 from smhvlab.mount.mounts import Mount, Mounts
 from smhvlab.panels import html
+from smhvlab.panels.background import Background
 from smhvlab.panels.panel import Panel, button
+from smhvlab.panels.stepper import StepperPanel
 
 if TYPE_CHECKING:
-    from smhvlab.tables import SiteTables
+    from smhvlab.mount.files import RestoreFile
+    from smhvlab.site import Site
 
 _HOST: Final = "files of the host"
 _LEVELS: Final = ("Datasets", "Backups", "VMs", "Disks")
@@ -30,35 +33,83 @@ class Node:
 
 
 class BackupTree(Panel):
-    """Walks through the backups of a site, and through the files of those that are mounted.
+    """Walks through the backups of a site, and through the files of those that are mounted; a file can be copied out.
 
     Args:
         site: the site; it is only read.
         mount: where to begin: the name, path or backup of a mount, "" at the datasets.
     """
 
-    def __init__(self, site: SiteTables, mount: str = "") -> None:
+    def __init__(self, site: Site, mount: str = "") -> None:
         super().__init__()
         self._site = site
         self.path: tuple[str, ...] = ()
         self.nodes: tuple[Node, ...] = ()
         self.problem = ""
-        self.entries = widgets.Select(description="", rows=12, layout={"width": "28em"})
-        self.up = button("Up", "One level up", self.leave, relay=self.relay)
+        self.stepper: StepperPanel | None = None
+        self.entries = widgets.Select(description="Entries", rows=12, layout={"width": "36em"})
+        self.entries.observe(lambda _: self.relay(self._offer), names="value")
+        self.up = button("Up", "One level up", self._leave_aside, relay=self.relay)
         self.down = button("Open", "Go into what is chosen", self._enter_chosen, relay=self.relay)
-        self.view = widgets.VBox([widgets.HBox([self.up, self.down]), self.entries, self.picture])
+        self.to = widgets.Text(description="Copy to", placeholder="C:\\folder\\file on the host")
+        self.copy = button("Copy out", "Plan a copy of the chosen file", self._copy_chosen, relay=self.relay)
+        self.body = widgets.VBox()
+        row, out = widgets.HBox([self.up, self.down]), widgets.HBox([self.to, self.copy])
+        self.view = widgets.VBox([row, self.entries, out, self.picture, self.body])
+        self._wanted: tuple[str, ...] = ()
+        self._work: Background[tuple[tuple[Node, ...], str]] = Background(
+            lambda: self._read(self._wanted), release=site.release, done=self._arrived, relay=self.relay
+        )
         found = Mounts(site.tools().snapinfo).one(mount) if mount else None
         self.go(() if found is None else (found.dataset, found.backup))
 
     def go(self, path: tuple[str, ...]) -> None:
         """Show another place. A place that cannot be read is told, and the panel stays usable."""
+        self._show(path, *self._read(path))
+
+    def start(self, path: tuple[str, ...]) -> None:
+        """As ``go``, in the background: what the buttons do."""
+        if not self._work.busy:
+            self._wanted = path
+            self._work.start()
+            self._offer()
+
+    def wait(self, seconds: float = 60) -> None:
+        """Block until the place that a button has asked for is shown; for scripts. Raises TimeoutError."""
+        self._work.wait(seconds)
+
+    async def settled(self, seconds: float = 60) -> None:
+        """Wait until the place that a button has asked for is shown; for cells. Raises TimeoutError."""
+        await self._work.settled(seconds)
+
+    def _read(self, path: tuple[str, ...]) -> tuple[tuple[Node, ...], str]:
         try:
-            self.nodes, self.problem = self._below(path), ""
+            return self._below(path), ""
         except SmhvLabError as error:
-            self.nodes, self.problem = (), f"{error.message}. {error.next_action}"
-        self.path = path
-        self.entries.options = [node.name for node in self.nodes]
+            return (), f"{error.message}. {error.next_action}"
+
+    def _arrived(self, found: tuple[tuple[Node, ...], str] | None, error: BaseException | None) -> None:
+        self._show(self._wanted, *(found or ((), f"{type(error).__name__}: {error}")))
+
+    def _show(self, path: tuple[str, ...], nodes: tuple[Node, ...], problem: str) -> None:
+        self.path, self.nodes, self.problem = path, nodes, problem
+        self.entries.options = [node.name for node in nodes]
+        self._offer()
         self.refresh()
+
+    def _offer(self) -> None:
+        """Only buttons that do something now can be pressed."""
+        node = self._chosen
+        self.up.disabled = self._work.busy or not self.path
+        self.down.disabled = self._work.busy or node is None or node.leaf
+        self.copy.disabled = self.to.disabled = self._work.busy or node is None or not self._is_file(node)
+
+    @property
+    def _chosen(self) -> Node | None:
+        return next((node for node in self.nodes if node.name == self.entries.value), None)
+
+    def _is_file(self, node: Node) -> bool:
+        return node.leaf and len(self.path) >= 3
 
     def enter(self, name: str) -> None:
         """Go into an entry of the level that is shown; a file is no place to go to."""
@@ -69,9 +120,41 @@ class BackupTree(Panel):
         """Go up one level."""
         self.go(self.path[:-1])
 
+    def _leave_aside(self) -> None:
+        self.start(self.path[:-1])
+
     def _enter_chosen(self) -> None:
-        if self.entries.value is not None:
-            self.enter(self.entries.value)
+        node = self._chosen
+        if node is not None and not node.leaf:
+            self.start((*self.path, node.name))
+
+    # --- a file of this place, on the host
+
+    def copy_out(self, name: str, *, to: str) -> RestoreFile:
+        """The flow that copies a file of the level that is shown out of the backup (TR 6.8). Raises NotFound."""
+        if not any(node.name == name and self._is_file(node) for node in self.nodes):
+            raise NotFound(
+                f"{name} is no file of {' > '.join(self.path) or 'the datasets'}",
+                next_action="Go to the folder that holds the file first.",
+                tr="6.8",
+            )
+        _, backup, vm, *rest = self.path
+        if vm == _HOST:
+            place = self._mount(backup)
+            root = place.place if place is not None else ""
+            return self._site.restore_file(backup, host_path=root + "\\".join((*rest, name)), to=to)
+        disk = int(rest[0].removeprefix("disk "))
+        inside = "\\".join((*rest[1:], name))
+        return self._site.restore_file(backup, vm, guest_path=f"C:\\{inside}", disk=disk, to=to)
+
+    def _copy_chosen(self) -> None:
+        node = self._chosen
+        if node is None:
+            return
+        stepper = StepperPanel(self.copy_out(node.name, to=self.to.value.strip()), log=self._site.log)
+        self.body.children = (stepper.view,)
+        self.stepper = stepper
+        stepper.start_plan()
 
     # --- what is below a place
 

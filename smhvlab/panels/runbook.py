@@ -12,9 +12,10 @@ import ipywidgets as widgets
 from smhvlab.errors import SmhvLabError
 from smhvlab.flow import Flow
 from smhvlab.panels import html
+from smhvlab.panels.background import Background
 from smhvlab.panels.panel import Panel, button
 from smhvlab.panels.pictures import PIVOT_NOTE, status_sign
-from smhvlab.record import FlowRecord, Plan, PlannedStep
+from smhvlab.record import Event, FlowRecord, Plan, PlannedStep, StepStarted, UndoStarted
 
 _BOX: Final = "☐"
 _PAGE: Final = (
@@ -41,7 +42,10 @@ class Part:
 
 
 class RunbookPanel(Panel):
-    """The parts of a runbook in their order. ``next`` runs the next one; a part is planned when its turn has come.
+    """The parts of a runbook in their order; a part is planned when its turn has come.
+
+    In a script ``next`` runs the next one and returns its record. The button does the same in the background
+    (``start``), so that the kernel and Cancel stay free; ``await panel.settled()`` waits for its end.
 
     What a later part will touch is known only when the earlier ones have run: until then its steps stand without items.
     """
@@ -52,11 +56,14 @@ class RunbookPanel(Panel):
         self.parts = tuple(parts)
         self.records: list[FlowRecord] = []
         self.plans: dict[int, Plan[Any]] = {}
-        self.refusal: SmhvLabError | None = None
+        self.error: BaseException | None = None
+        self.at = ""  # what the part that runs is doing
+        self._work: Background[FlowRecord] | None = None
         self.next_button = button(
-            "Run the next part", "With the confirmations of the runbook", self.next, relay=self.relay
+            "Run the next part", "With the confirmations of the runbook", self.start, relay=self.relay
         )
-        self.view = widgets.VBox([self.next_button, self.picture])
+        self.cancel_button = button("Cancel", "Stop before the next request", self.cancel, relay=self.relay)
+        self.view = widgets.VBox([widgets.HBox([self.next_button, self.cancel_button]), self.picture])
 
     @property
     def position(self) -> int:
@@ -76,19 +83,71 @@ class RunbookPanel(Panel):
         """Run the part whose turn it is. An error is shown, and raised."""
         if self.position == len(self.parts):
             return None
-        part = self.parts[self.position]
-        self.refusal = None
+        self.error = None
         try:
-            asked = {question.key for question in part.flow.plan().confirmations}
-            record = part.flow.run_sync(accept=asked & part.accept)
+            record = self._take(self.parts[self.position])
         except SmhvLabError as error:
-            self.refusal = error
+            self._over(None, error)
             raise
-        finally:
-            self.refresh()
-        self.records.append(record)
-        self.refresh()
+        self._over(record, None)
         return record
+
+    @property
+    def busy(self) -> bool:
+        """Whether a part runs in the background."""
+        return self._work is not None and self._work.busy
+
+    def start(self) -> None:
+        """Run the part whose turn it is in the background; an error is shown."""
+        if self.busy or self.position == len(self.parts):
+            return
+        part = self.parts[self.position]
+        self.error, self.at = None, "looking at the site"
+        part.flow.on_event = lambda event: self.relay(self._hear, part, event)
+        self._work = Background(
+            lambda: self._take(part), release=part.flow.site.release, done=self._over, relay=self.relay
+        )
+        self._work.start()
+        self.refresh()
+
+    def cancel(self) -> None:
+        """Stop the part that runs before its next request; it is undone, unless it has passed its pivot."""
+        if self.busy:
+            self.parts[self.position].flow.cancel()
+            self.at = f"stopping, after {self.parts[self.position].flow.site.control.in_flight or 'this request'}"
+            self.refresh()
+
+    def wait(self, seconds: float = 60) -> None:
+        """Block until the part in the background has ended; for scripts. Raises TimeoutError."""
+        if self._work is not None:
+            self._work.wait(seconds)
+
+    async def settled(self, seconds: float = 60) -> None:
+        """Wait until the part in the background has ended; for cells. Raises TimeoutError."""
+        if self._work is not None:
+            await self._work.settled(seconds)
+
+    def _take(self, part: Part) -> FlowRecord:
+        asked = {question.key for question in part.flow.plan().confirmations}
+        return part.flow.run_sync(accept=asked & part.accept)
+
+    def _hear(self, part: Part, event: Event) -> None:
+        if isinstance(event, StepStarted | UndoStarted):
+            title = next(step.title for step in part.flow.steps() if step.name == event.step)
+            self.at = f"undoing: {title}" if isinstance(event, UndoStarted) else title
+            self.refresh()
+
+    def _over(self, record: FlowRecord | None, error: BaseException | None) -> None:
+        self.at, self.error = "", error
+        if record is not None:
+            self.records.append(record)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the present state in the live view."""
+        self.next_button.disabled = self.busy or self.position == len(self.parts)
+        self.cancel_button.disabled = not self.busy
+        super().refresh()
 
     def describe(self) -> str:
         """The title and how far it is."""
@@ -96,8 +155,13 @@ class RunbookPanel(Panel):
 
     def render(self) -> str:
         """Each part with its steps and what became of them."""
-        error = self.refusal._repr_html_() if self.refusal is not None else ""
-        return html.card(self.title, *(self._part(n, part) for n, part in enumerate(self.parts)), error)
+        at = html.tag("div", html.text(f"working: {self.at}")) if self.at else ""
+        return html.card(self.title, *(self._part(n, part) for n, part in enumerate(self.parts)), at, self._error())
+
+    def _error(self) -> str:
+        if isinstance(self.error, SmhvLabError):
+            return self.error._repr_html_()
+        return "" if self.error is None else html.card(type(self.error).__name__, html.text(self.error))
 
     def _part(self, number: int, part: Part) -> str:
         flow = part.flow

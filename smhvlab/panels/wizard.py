@@ -17,6 +17,7 @@ import ipywidgets as widgets
 from smhvlab.errors import NotAllowed, SmhvLabError
 from smhvlab.flow import Flow
 from smhvlab.panels import html
+from smhvlab.panels.background import Background
 from smhvlab.panels.panel import Panel, button
 from smhvlab.panels.stepper import StepperPanel
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from smhvlab.site import Site
 
 Choices = Callable[["Site", dict[str, Any]], Sequence[str]]
+_MASTER: Final = "backup"  # what may be chosen for others hangs on it
 _EMPTY: Final = "(none)"
 _THREE: Final[dict[str, bool | None]] = {"(by default)": None, "yes": True, "no": False}
 
@@ -120,21 +122,25 @@ class Wizard(Panel):
         self.verb = verb
         self.fields = fields_of(verb)
         self.stepper: StepperPanel | None = None
-        self.error: SmhvLabError | None = None
-        self._filling = False
+        self.error: BaseException | None = None
+        self._filling = self._stale = False
+        self._given: dict[str, Any] = {}
+        self._reading: Background[dict[str, list[str]]] = Background(
+            lambda: self._look(self._given), release=site.release, done=self._arrived, relay=self.relay
+        )
         self.inputs: dict[str, Any] = {field.name: self._input(field) for field in self.fields}
         self.prepare_button = button(
             "Make a plan", "Make the flow and plan it; nothing is changed", self.start, relay=self.relay
         )
-        self.again_button = button("Read again", "Read the choices from the site again", self.reread, relay=self.relay)
+        self.again_button = button("Read again", "Read the choices anew", self.start_reread, relay=self.relay)
         self.body = widgets.VBox()
         form = [widgets.HBox([self.inputs[field.name], widgets.HTML(html.text(field.about))]) for field in self.fields]
         self.view = widgets.VBox(
             [*form, widgets.HBox([self.prepare_button, self.again_button]), self.picture, self.body]
         )
         self.reread()
-        for one in self.inputs.values():
-            one.observe(lambda _: self.relay(self._changed), names="value")
+        for name, one in self.inputs.items():
+            one.observe(lambda _, name=name: self.relay(self._changed, name), names="value")
 
     def _input(self, field: Field) -> Any:
         label = {
@@ -173,47 +179,96 @@ class Wizard(Panel):
         return found
 
     def fill(self, **values: Any) -> None:
-        """Set fields by the parameters' names. Raises NotAllowed for one that the flow has not, or does not take."""
-        for name, value in values.items():
-            if name not in self.inputs:
-                raise NotAllowed(
-                    f"{self._title()} has no parameter {name}",
-                    next_action=f"Its parameters are {', '.join(self.inputs)}.",
-                )
-            one = self.inputs[name]
-            if isinstance(one, widgets.Dropdown) and one.options == tuple(_THREE):
-                value = next((text for text, meant in _THREE.items() if meant is value), value)
-            if isinstance(one, widgets.Dropdown) and value not in one.options:
-                raise NotAllowed(
-                    f"{value!r} cannot be chosen for {name}",
-                    next_action=f"Choose one of {', '.join(map(str, one.options)) or 'nothing: there is none'}.",
-                )
-            one.value = value
+        """Set fields by the parameters' names. Raises NotAllowed for one that the flow has not, or does not take.
+
+        What may be chosen for the later ones is read at once, in the calling thread.
+        """
+        self._filling = True
+        try:
+            for name, value in values.items():
+                self._set(name, value)
+                if name == _MASTER:
+                    self._adopt(self._look(self.values))
+        finally:
+            self._filling = False
+        self._drop()
+
+    def _set(self, name: str, value: Any) -> None:
+        if name not in self.inputs:
+            raise NotAllowed(
+                f"{self._title()} has no parameter {name}",
+                next_action=f"Its parameters are {', '.join(self.inputs)}.",
+            )
+        one = self.inputs[name]
+        if isinstance(one, widgets.Dropdown) and one.options == tuple(_THREE):
+            value = next((text for text, meant in _THREE.items() if meant is value), value)
+        if isinstance(one, widgets.Dropdown) and value not in one.options:
+            raise NotAllowed(
+                f"{value!r} cannot be chosen for {name}",
+                next_action=f"Choose one of {', '.join(map(str, one.options)) or 'nothing: there is none'}.",
+            )
+        one.value = value
 
     def reread(self) -> None:
         """Read what may be chosen from the site; what was chosen stays if it is still there."""
-        self._filling = True
+        try:
+            self._arrived(self._look(self.values), None)
+        except SmhvLabError as error:
+            self._arrived(None, error)
+
+    def start_reread(self) -> None:
+        """As ``reread``, in the background: what the button does."""
+        if self._reading.busy:
+            self._stale = True
+            return
+        self._given, self._stale = self.values, False
+        self._reading.start()
+        self.again_button.disabled = True
+
+    def wait(self, seconds: float = 60) -> None:
+        """Block until the choices are read; for scripts. Raises TimeoutError."""
+        self._reading.wait(seconds)
+
+    def _look(self, given: dict[str, Any]) -> dict[str, list[str]]:
+        """What may be chosen, by the parameter's name, if the others have these values; reads only."""
+        given, found = dict(given), {}
+        for field in self.fields:
+            if field.name not in CHOICES or field.options:
+                continue
+            found[field.name] = list(CHOICES[field.name](self.site, given))
+            if given.get(field.name) not in found[field.name]:
+                given.pop(field.name, None)
+                if field.required and found[field.name]:
+                    given[field.name] = found[field.name][0]
+        return found
+
+    def _arrived(self, found: dict[str, list[str]] | None, error: BaseException | None) -> None:
+        self.again_button.disabled = False
+        if found is None:
+            self.error = error
+        else:
+            self.error = None
+            self._adopt(found)
+        self.refresh()
+        if self._stale:
+            self.start_reread()
+
+    def _adopt(self, found: dict[str, list[str]]) -> None:
+        before, self._filling = self._filling, True
         try:
             for field in self.fields:
-                if field.name not in CHOICES or field.options:
-                    continue
-                one = self.inputs[field.name]
-                chosen = one.value
-                found = list(CHOICES[field.name](self.site, self.values))
-                one.options = found if field.required else [_EMPTY, *found]
-                one.value = chosen if chosen in one.options else next(iter(one.options), None)
-            self.error = None
-        except SmhvLabError as error:
-            self.error = error
+                if field.name in found:
+                    one, chosen = self.inputs[field.name], self.inputs[field.name].value
+                    one.options = found[field.name] if field.required else [_EMPTY, *found[field.name]]
+                    one.value = chosen if chosen in one.options else next(iter(one.options), None)
         finally:
-            self._filling = False
-        self.refresh()
+            self._filling = before
 
-    def _changed(self) -> None:
+    def _changed(self, name: str) -> None:
         if self._filling:
             return
-        if "backup" in self.inputs and "vm" in self.inputs:
-            self.reread()
+        if name == _MASTER and "vm" in self.inputs:
+            self.start_reread()
         self._drop()
 
     def _drop(self) -> None:
@@ -267,7 +322,7 @@ class Wizard(Panel):
 
     def refresh(self) -> None:
         """Show the present state in the live view: the stepper below shows itself."""
-        self.picture.value = self.error._repr_html_() if self.error is not None else ""
+        self.picture.value = self._card()
 
     def describe(self) -> str:
         """What it makes, from which parameters, and how far that is."""
@@ -289,7 +344,12 @@ class Wizard(Panel):
         ]
         form = html.card(self._title(), html.table(["Parameter", "Value", "", "About"], rows), accent=html.BUSY)
         below = self.stepper.render() if self.stepper is not None else ""
-        return form + below + (self.error._repr_html_() if self.error is not None else "")
+        return form + below + self._card()
+
+    def _card(self) -> str:
+        if isinstance(self.error, SmhvLabError):
+            return self.error._repr_html_()
+        return "" if self.error is None else html.card(type(self.error).__name__, html.text(self.error))
 
 
 def _number(field: Field, value: str) -> int:

@@ -45,6 +45,11 @@ def test_sites_and_a_runbook_are_shown_and_printed(pair: SitePair, lab: Lab, tmp
     with pytest.raises(SmhvLabError):
         strict.next()
     assert "primary-down" in strict.render()
+    strict.next_button.click()
+    assert (strict.next_button.disabled, strict.cancel_button.disabled) == (True, False)
+    strict.wait()
+    assert (strict.position, type(strict.error).__name__) == (0, "ConfirmationNeeded")
+    assert not strict.next_button.disabled
 
 
 def notebook(path: Path, *cells: str) -> None:

@@ -116,8 +116,25 @@ def test_the_files_of_host_and_guests_are_browsed(stock: Stock) -> None:
     tree.enter("letter.txt")
     tree.leave()
     assert tree.path[-1] == "disk 1"
+    tree.entries.value = "Docs"
+    assert (tree.down.disabled, tree.copy.disabled) == (False, True)
+    tree.down.click()
+    tree.wait()
+    assert (tree.path[-1], tree.down.disabled, tree.copy.disabled) == ("Docs", True, False)
+    tree.to.value = "C:\\out.txt"
+    tree.copy.click()
+    assert tree.stepper is not None
+    tree.stepper.wait()
+    tree.stepper.run_all()
+    tree.stepper.wait()
+    assert site.tools().host.run("Get-Content", {"LiteralPath": ["C:\\out.txt"], "Raw": True}) == ["as it was"]
+    with pytest.raises(NotFound, match="is no file of Set"):
+        tree.copy_out("none.txt", to="C:\\x")
+    tree.up.click()
+    tree.wait()
     tree.go(("Set", stock.backup, "files of the host", "app01"))
     assert "app01_vhd1.vhd" in repr(tree)
+    assert tree.copy_out("app01_vhd1.vhd", to="C:\\x.vhd").plan().state.path == "V:\\app01\\app01_vhd1.vhd"
     site.unmount(stock.backup).run_sync()
     assert picture(site) == before
     assert leftovers(site.tools(), pending=False) == []

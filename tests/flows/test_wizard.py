@@ -11,6 +11,7 @@ from smhvlab.panels.wizard import Wizard, fields_of
 from smhvlab.record import Outcome
 from smhvlab.restore.vm import RestoreVm
 from smhvlab.site import Site
+from tests.flows.conftest import Stock
 
 
 def finished(wizard: Wizard) -> Outcome | None:
@@ -90,3 +91,24 @@ def test_another_value_is_another_flow(site: Site) -> None:
     bundle = wizard._repr_mimebundle_()
     assert {"text/plain", "text/html", VIEW} <= set(bundle)
     assert "App" in bundle["text/html"]
+
+
+def test_the_choices_that_hang_on_a_backup_are_read_aside(stock: Stock) -> None:
+    """A reader who chooses another backup gets its VMs, and the form answers meanwhile; so does Read again."""
+    site = stock.site
+    site.create_dataset("Web", ["web01"])
+    newer = site.backup("Web", consistency="crash").run_sync().result.backup.name
+    wizard = site.wizard("restore")
+    assert (wizard.inputs["backup"].value, wizard.inputs["vm"].options) == (newer, ("web01",))
+    wizard.inputs["backup"].value = stock.backup
+    wizard.wait()
+    assert (wizard.inputs["vm"].options, wizard.inputs["vm"].value) == (("app01", "sql01"), "app01")
+    stock.lab.faults.set("windows.cmdlet", "error", match={"cmdlet": "Get-ChildItem"}, code="x")
+    wizard.again_button.click()
+    wizard.wait()
+    assert wizard.error is not None
+    stock.lab.faults.clear()
+    wizard.again_button.click()
+    wizard.wait()
+    assert wizard.error is None
+    assert wizard.inputs["vm"].value == "app01"
