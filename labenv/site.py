@@ -73,7 +73,7 @@ class LabSite:
         self.costs = Costs.load()
         self.faults = Faults(self.clock)
         self.ids = Ids(self.seed, self.state)
-        capacity = sum(a.size for c in topology.cluster for a in c.aggregate)
+        capacity = sum(c.spares + sum(a.size for a in c.aggregate) for c in topology.cluster)
         self.blocks = BlockStore(folder / "blocks", self.state, capacity=capacity)
         self.fabric = Fabric()
         self.interconnect = Interconnect(self.state)

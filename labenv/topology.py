@@ -36,6 +36,10 @@ class Size(int):
     """Bytes; written in a topology as an integer or as text such as ``"20GB"`` (units of 1024)."""
 
 
+NOTHING = Size(0)
+"""No bytes."""
+
+
 @dataclass(frozen=True)
 class Aggregate:
     """An aggregate and the node that owns it."""
@@ -66,7 +70,10 @@ class Svm:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A storage cluster; ``site`` says where it stands (empty: all at one site), ``lif`` are its own interfaces."""
+    """A storage cluster; ``site`` says where it stands (empty: all at one site), ``lif`` are its own interfaces.
+
+    ``spares`` are disks that belong to no aggregate yet.
+    """
 
     name: str
     version: str
@@ -78,6 +85,7 @@ class Cluster:
     svm: tuple[Svm, ...]
     site: str = ""
     lif: tuple[Lif, ...] = ()
+    spares: Size = NOTHING
 
 
 @dataclass(frozen=True)

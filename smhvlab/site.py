@@ -20,6 +20,7 @@ from smhvlab.hyperv import HyperV, Vm, one_named
 from smhvlab.mount.on_site import SiteImages
 from smhvlab.nodes import Node, Nodes
 from smhvlab.profile import HostEndpoint, Profile
+from smhvlab.provisioning.on_site import SiteProvisioning
 from smhvlab.secrets import Endpoint, Secret, Secrets
 from smhvlab.snapdrive import SnapDrive
 from smhvlab.snapinfo import Dataset, DatasetMember
@@ -44,11 +45,10 @@ if TYPE_CHECKING:
     from smhvlab.panels.vsstimeline import VssTimeline
     from smhvlab.panels.wirelog import WireLogPanel
     from smhvlab.panels.wizard import Wizard
-    from smhvlab.provisioning import ProvisionVm
     from smhvlab.restore.vm import RestoreVm
 
 
-class Site(SiteImages, Advised):
+class Site(SiteImages, SiteProvisioning, Advised):
     """One site. Tables read it, flows change it; ``log`` has every request of both wires.
 
     Args:
@@ -333,12 +333,6 @@ class Site(SiteImages, Advised):
         from smhvlab.dr.on_site import DisasterRecovery
 
         return DisasterRecovery(self)
-
-    def provision(self, vm: str, *, golden: str = "golden", folder: str = "C:\\VMs") -> ProvisionVm:
-        """A new VM from the golden image (TR 2.2): a Flow; nothing has happened yet."""
-        from smhvlab.provisioning import ProvisionVm
-
-        return ProvisionVm(self, vm=vm, golden=golden, folder=folder)
 
     def backup(
         self,

@@ -127,13 +127,13 @@ class Storage:
         """Snapshot copies of a volume: uuid, name, create_time, size, owners (absent when nobody holds it)."""
         return self.wire.collect(Snapshot, volume.uuid, fields="uuid,name,create_time,size,owners")
 
-    def igroup_for(self, initiators: Collection[str]) -> tuple[str, str]:
+    def igroup_for(self, initiators: Collection[str], *, svm: str = "") -> tuple[str, str]:
         """Name and SVM of the initiator group of these initiators together; others beside them do only if it must be.
 
-        Raises NotFound, NotUnique.
+        ``svm``: only one of this SVM will do. Raises NotFound, NotUnique.
         """
         first, wanted = min(initiators), frozenset(initiators)
-        query = {"initiators.name": first}
+        query = {"initiators.name": first} | ({"svm.name": svm} if svm else {})
         found = {
             (r["svm"]["name"], r["name"]): frozenset(i["name"] for i in r["initiators"])
             for r in self.wire.collect(Igroup, fields="name,svm.name,initiators.name", **query)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from smhvlab.cli import dr, images, policy
+from smhvlab.cli import dr, images, policy, provisioning
 from smhvlab.errors import Cancelled, ConfirmationNeeded, NotAllowed, SmhvLabError
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--no-verify-snapshot", action="store_true", help="accept a disk with another GUID")
     restore.add_argument("--safety-backup", action="store_true", help="back the VM up crash-consistent first (TR 10)")
     added = images.Verbs(verb, on_site, _connect, _carry_out, _table, _show, _say)
+    provisioning.add(added)
     images.add(added)
     policy.add(added)
     dr.add(added)

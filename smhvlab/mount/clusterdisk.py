@@ -87,6 +87,23 @@ class ClusterDisks:
         first = info[0] if isinstance(info, list) else info
         return str(first["FriendlyVolumeName"])
 
+    def shared_volume_guid(self, resource: str) -> str:
+        """The volume GUID path of a shared volume in the cluster: not that of its partition (TR 11.2)."""
+        found = self.host.run("Get-ClusterSharedVolumeState", {"Name": resource}, select=("VolumeName",))
+        return str(found[0]["VolumeName"])
+
+    def witness(self) -> str:
+        """The resource that is the quorum's disk witness, "" if the nodes vote alone."""
+        found = self.host.run("Get-ClusterQuorum", select=("QuorumResource",))
+        resource = found[0]["QuorumResource"]
+        return "" if resource is None else _name(resource)
+
+    def ensure_witness(self, resource: str) -> None:
+        """The resource is the quorum's disk witness; "": there is none."""
+        if self.witness() != resource:
+            setting = {"DiskWitness": resource} if resource else {"NoWitness": True}
+            self.host.run("Set-ClusterQuorum", setting)
+
     def ensure_offline(self, resource: str) -> None:
         """No node uses the disk of a resource: neither maintenance nor redirected access would do for a restore."""
         if self._state(resource) != "Offline":

@@ -120,7 +120,7 @@ class ProvisionVm(Procedure[ProvisionState]):
             raise NameTaken(
                 f"The folder {mount} exists on the host", next_action="Choose another name or folder.", tr="2.2"
             )
-        igroup, _ = self.storage.igroup_for([self.snapdrive.initiator()])
+        igroup, _ = self.storage.igroup_for([self.snapdrive.initiator()], svm=lun.svm)
         golden_folder = mount + golden.configuration[len(mounted) :]
         folder = golden_folder.rpartition("\\")[0] + f"\\{name}"
         vhds = tuple(

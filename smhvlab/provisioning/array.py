@@ -1,0 +1,276 @@
+"""What an array needs before SnapDrive can make LUNs on it: aggregate, Vserver, iSCSI service, LIFs, volume (TR 2.2).
+
+As in ``smhvlab.storage`` every ``ensure_*`` leaves the thing there and every ``discard_*`` leaves it gone, whether or
+not an earlier try got through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from netapp_ontap.resources.aggregate import Aggregate
+from netapp_ontap.resources.igroup import Igroup
+from netapp_ontap.resources.ip_interface import IpInterface
+from netapp_ontap.resources.iscsi_service import IscsiService
+from netapp_ontap.resources.lun import Lun
+from netapp_ontap.resources.node import Node
+from netapp_ontap.resources.svm import Svm
+from netapp_ontap.resources.volume import Volume
+
+from smhvlab.errors import NameTaken, NotFound
+from smhvlab.storage import LunRef, Storage, VolumeRef
+
+DATA, MANAGEMENT = "default-data-iscsi", "default-management"
+"""Service policies of the two kinds of LIFs that a Vserver for SnapDrive needs."""
+
+
+@dataclass(frozen=True)
+class AggregateFacts:
+    """An aggregate: its node, and its size and free space in bytes."""
+
+    name: str
+    node: str
+    size: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Lif:
+    """A logical interface of a Vserver; ``policy`` says what it serves."""
+
+    name: str
+    address: str
+    netmask: str
+    node: str
+    policy: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.address} on {self.node}"
+
+
+@dataclass(frozen=True)
+class NewVolume:
+    """A volume that is to be made (TR 2.2/2): nothing is set aside for Snapshot copies, and none is scheduled.
+
+    Attributes:
+        thin: without a space guarantee.
+        mark: its comment, by which a run knows its own work again.
+    """
+
+    name: str
+    svm: str
+    aggregate: str
+    size: int
+    thin: bool
+    mark: str
+
+
+class ArraySetup:
+    """Makes and removes the ground on which volumes and LUNs stand."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.wire = storage.wire
+
+    # --- reading
+
+    def aggregates(self) -> list[AggregateFacts]:
+        """The aggregates that the credentials can see, by name. Raises OntapError for the user of an SVM."""
+        records = self.wire.collect(Aggregate, fields="name,node.name,space.block_storage", order_by="name")
+        return [
+            AggregateFacts(
+                record["name"],
+                record["node"]["name"],
+                record["space"]["block_storage"]["size"],
+                record["space"]["block_storage"]["available"],
+            )
+            for record in records
+        ]
+
+    def nodes(self) -> list[str]:
+        """Names of the controllers."""
+        return sorted(str(record["name"]) for record in self.wire.collect(Node, fields="name"))
+
+    def svms(self) -> list[str]:
+        """Names of the Vservers."""
+        return sorted(str(record["name"]) for record in self.wire.collect(Svm, fields="name"))
+
+    def svms_of(self, initiators: Sequence[str]) -> list[str]:
+        """The Vservers that know any of these initiators: those with an initiator group that holds one."""
+        wanted = set(initiators)
+        records = self.wire.collect(Igroup, fields="name,svm.name,initiators.name")
+        return sorted({r["svm"]["name"] for r in records if wanted & {i["name"] for i in r.get("initiators", ())}})
+
+    def target(self, svm: str) -> str:
+        """The iSCSI target's qualified name of a Vserver whose service is on, "" without one."""
+        fields = "enabled,target.name"
+        for record in self.wire.collect(IscsiService, fields=fields, **{"svm.name": svm}):
+            return str(record.get("target", {}).get("name", "")) if record.get("enabled") else ""
+        return ""
+
+    def lifs(self) -> list[dict[str, Any]]:
+        """All LIFs: name, address, state, Vserver, service policy, services, node."""
+        fields = "name,ip.address,state,svm.name,services,service_policy.name,location.home_node.name"
+        return self.wire.collect(IpInterface, fields=fields, order_by="name")
+
+    def portals(self, svm: str) -> tuple[str, ...]:
+        """Addresses at which a Vserver's iSCSI target answers now."""
+        mine = [lif for lif in self.lifs() if lif.get("svm", {}).get("name") == svm and lif.get("state") == "up"]
+        return tuple(sorted(str(lif["ip"]["address"]) for lif in mine if "data_iscsi" in lif.get("services", ())))
+
+    def volumes_named(self, name: str) -> list[VolumeRef]:
+        """The volumes of a name, of any Vserver."""
+        records = self.wire.collect(Volume, fields="uuid,name,svm.name", name=name)
+        return [VolumeRef(record["uuid"], record["name"], record["svm"]["name"]) for record in records]
+
+    def reserved(self, volume: VolumeRef) -> list[str]:
+        """Names of the LUNs of a volume that have a space reservation (TR 2.2/8)."""
+        query = {"svm.name": volume.svm, "location.volume.name": volume.name}
+        records = self.wire.collect(Lun, fields="name,space.guarantee.requested", **query)
+        return sorted(r["name"] for r in records if r["space"].get("guarantee", {}).get("requested"))
+
+    # --- changing
+
+    def ensure_aggregate(self, name: str, *, node: str, disks: int) -> None:
+        """An aggregate of this name on a node (TR 2.2/1)."""
+        if any(found.name == name for found in self.aggregates()):
+            return
+        body = {"name": name, "node": {"name": node}, "block_storage": {"primary": {"disk_count": disks}}}
+        self.wire.wait([self.wire.create(Aggregate.from_dict(body))])
+
+    def discard_aggregate(self, name: str) -> None:
+        """No aggregate of this name."""
+        for record in self.wire.collect(Aggregate, fields="uuid", name=name):
+            self.wire.wait([self.wire.remove(Aggregate.from_dict({"uuid": record["uuid"]}))])
+
+    def ensure_svm(self, name: str, *, aggregate: str) -> None:
+        """A Vserver of this name that may use the aggregate (appendix, step 3)."""
+        if name not in self.svms():
+            body = {"name": name, "aggregates": [{"name": aggregate}]}
+            self.wire.wait([self.wire.create(Svm.from_dict(body))])
+
+    def discard_svm(self, name: str) -> None:
+        """No Vserver of this name; its root volume goes with it."""
+        for record in self.wire.collect(Svm, fields="uuid", name=name):
+            self.wire.wait([self.wire.remove(Svm.from_dict({"uuid": record["uuid"]}))])
+
+    def ensure_service(self, svm: str) -> None:
+        """The Vserver is an iSCSI target (appendix, step 4)."""
+        found = self.wire.collect(IscsiService, fields="enabled,svm.uuid", **{"svm.name": svm})
+        if not found:
+            self.wire.wait([self.wire.create(IscsiService.from_dict({"svm": {"name": svm}, "enabled": True}))])
+        elif not found[0].get("enabled"):
+            service = IscsiService.from_dict({"svm": {"uuid": found[0]["svm"]["uuid"]}})
+            self.wire.wait([self.wire.modify(service, {"enabled": True})])
+
+    def discard_service(self, svm: str) -> None:
+        """The Vserver is no iSCSI target."""
+        for record in self.wire.collect(IscsiService, fields="enabled,svm.uuid", **{"svm.name": svm}):
+            service = IscsiService.from_dict({"svm": {"uuid": record["svm"]["uuid"]}})
+            if record.get("enabled"):
+                self.wire.wait([self.wire.modify(service, {"enabled": False})])
+            self.wire.wait([self.wire.remove(service)])
+
+    def ensure_lifs(self, lifs: Sequence[Lif], *, svm: str) -> None:
+        """The Vserver has these LIFs (appendix, step 5); all in one wave."""
+        present = {lif["name"] for lif in self.lifs() if lif.get("svm", {}).get("name") == svm}
+        pending = []
+        for lif in lifs:
+            if lif.name not in present:
+                body = {
+                    "name": lif.name,
+                    "svm": {"name": svm},
+                    "scope": "svm",
+                    "ip": {"address": lif.address, "netmask": lif.netmask},
+                    "service_policy": {"name": lif.policy},
+                    "location": {"home_node": {"name": lif.node}},
+                }
+                pending.append(self.wire.create(IpInterface.from_dict(body)))
+        self.wire.wait(pending)
+
+    def discard_lifs(self, lifs: Sequence[Lif], *, svm: str) -> None:
+        """The Vserver has none of these LIFs."""
+        wanted = {lif.name for lif in lifs}
+        found = self.wire.collect(IpInterface, fields="uuid,name", **{"svm.name": svm})
+        self.wire.wait(
+            [self.wire.remove(IpInterface.from_dict({"uuid": r["uuid"]})) for r in found if r["name"] in wanted]
+        )
+
+    def ensure_volume(self, new: NewVolume) -> VolumeRef:
+        """The volume is there. Raises NameTaken if somebody else has made one of its name meanwhile."""
+        if self.storage.volume(new.name, svm=new.svm) is None:
+            body = {
+                "name": new.name,
+                "svm": {"name": new.svm},
+                "aggregates": [{"name": new.aggregate}],
+                "size": new.size,
+                "guarantee": {"type": "none" if new.thin else "volume"},
+                "snapshot_policy": {"name": "none"},
+                "space": {"snapshot": {"reserve_percent": 0}},
+                "comment": new.mark,
+            }
+            self.wire.wait([self.wire.create(Volume.from_dict(body))])
+        found = self.storage.volume(new.name, svm=new.svm)
+        if found is None:
+            raise NotFound(f"The volume {new.name} did not appear", next_action="Look at the array's jobs.", tr="2.2/2")
+        if self.storage.volume_details(found, "comment").get("comment") != new.mark:
+            raise NameTaken(
+                f"The SVM {new.svm} already has another volume {new.name}",
+                next_action="Choose another name.",
+                tr="2.2/2",
+            )
+        return found
+
+    def discard_volume(self, new: NewVolume) -> None:
+        """The volume is gone, unless it is somebody else's."""
+        found = self.storage.volume(new.name, svm=new.svm)
+        if found is not None and self.storage.volume_details(found, "comment").get("comment") == new.mark:
+            self.storage.discard_volume(new.name, svm=new.svm)
+
+    def ensure_lun(self, name: str, *, svm: str, size: int, thin: bool, mark: str) -> LunRef:
+        """A LUN for Hyper-V of this name (TR 2.2). Raises NameTaken if somebody else has made one meanwhile."""
+        try:
+            found = self.storage.lun(name, svm=svm)
+        except NotFound:
+            body = {
+                "name": name,
+                "svm": {"name": svm},
+                "os_type": "hyper_v",
+                "space": {"size": size, "guarantee": {"requested": not thin}},
+                "comment": mark,
+            }
+            self.wire.wait([self.wire.create(Lun.from_dict(body))])
+            found = self.storage.lun(name, svm=svm)
+        if self._comment(found) != mark:
+            raise NameTaken(
+                f"The SVM {svm} already has another LUN {name}", next_action="Choose another name.", tr="2.2"
+            )
+        return found
+
+    def discard_lun(self, name: str, *, svm: str, mark: str) -> None:
+        """The LUN is gone, unless it is somebody else's."""
+        try:
+            found = self.storage.lun(name, svm=svm)
+        except NotFound:
+            return
+        if self._comment(found) == mark:
+            self.storage.discard_lun(name, svm=svm)
+
+    def _comment(self, lun: LunRef) -> str:
+        return str(self.wire.read(Lun(uuid=lun.uuid), fields="comment").get("comment", ""))
+
+    def ensure_dedupe(self, volume: VolumeRef) -> None:
+        """The volume is deduplicated in the background (TR 2.2/8)."""
+        if self.dedupe(volume) == "none":
+            self.wire.wait([self.wire.modify(Volume(uuid=volume.uuid), {"efficiency": {"dedupe": "background"}})])
+
+    def discard_dedupe(self, volume: VolumeRef) -> None:
+        """The volume is no longer deduplicated; blocks that are shared stay so."""
+        if self.dedupe(volume) != "none":
+            self.wire.wait([self.wire.modify(Volume(uuid=volume.uuid), {"efficiency": {"dedupe": "none"}})])
+
+    def dedupe(self, volume: VolumeRef) -> str:
+        """How the volume is deduplicated: ``none``, ``background``, ..."""
+        return str(self.storage.volume_details(volume, "efficiency.dedupe").get("efficiency", {}).get("dedupe", "none"))

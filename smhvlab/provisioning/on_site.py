@@ -1,0 +1,108 @@
+"""What a site does to provide storage and VMs (TR 2.2 and the appendix)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from smhvlab.tables import SiteTables
+
+if TYPE_CHECKING:
+    from smhvlab.provisioning.disk import CreateDisk
+    from smhvlab.provisioning.prepare import PrepareStorage
+    from smhvlab.provisioning.vm import ProvisionVm
+
+
+class SiteProvisioning(SiteTables):
+    """Flows from bare storage to a running VM."""
+
+    def prepare_storage(
+        self,
+        volume: str,
+        *,
+        size: str,
+        thin: bool = True,
+        aggregate: str = "",
+        disks: int = 0,
+        node: str = "",
+        svm: str = "",
+        addresses: Sequence[str] | str = (),
+        management: str = "",
+        netmask: str = "255.255.255.0",
+    ) -> PrepareStorage:
+        """A volume for LUNs and all that it needs (TR 2.2/1-2, appendix): a Flow; nothing has happened yet.
+
+        Args:
+            volume: its name; nothing is reserved in it, or scheduled, for Snapshot copies.
+            size: of the volume, e.g. ``40GB``.
+            thin: without a space guarantee.
+            aggregate: that with the most room by default; ``disks`` of a controller ``node`` make a new one.
+            svm: the Vserver; by default the one that serves the hosts. One that does not exist is made.
+            addresses: of data LIFs to be made, on the controllers in turn; ``management``: of the management LIF.
+        """
+        from smhvlab.provisioning.prepare import PrepareStorage
+
+        return PrepareStorage(
+            self,
+            volume=volume,
+            size=size,
+            thin=thin,
+            aggregate=aggregate,
+            disks=disks,
+            node=node,
+            svm=svm,
+            addresses=addresses,
+            management=management,
+            netmask=netmask,
+        )
+
+    def create_disk(
+        self,
+        volume: str,
+        *,
+        size: str,
+        at: str = "",
+        lun: str = "",
+        thick: bool = False,
+        label: str = "",
+        svm: str = "",
+        csv: str = "",
+        group: str = "",
+        new_group: bool = False,
+        quorum: bool = False,
+        host: str = "",
+    ) -> CreateDisk:
+        """A LUN as a formatted disk (TR 2.2, 11.2, appendix): a Flow; nothing has happened yet.
+
+        Args:
+            size: of the LUN, e.g. ``30GB``.
+            at: drive letter (``M:``) or a folder that does not exist yet.
+            lun: its name in the volume; by default the volume's, or the shared volume's.
+            thick: with a space reservation.
+            csv: the disk becomes a cluster shared volume; the name of its folder below C:\\ClusterStorage.
+            group: cluster group for the disk, made if ``new_group``; ``quorum``: it becomes the quorum witness.
+            host: a node of the cluster; by default the one that owns the group, or has the SnapInfo disk.
+        """
+        from smhvlab.provisioning.disk import CreateDisk
+
+        return CreateDisk(
+            self,
+            volume=volume,
+            size=size,
+            at=at,
+            lun=lun,
+            thick=thick,
+            label=label,
+            svm=svm,
+            csv=csv,
+            group=group,
+            new_group=new_group,
+            quorum=quorum,
+            host=host,
+        )
+
+    def provision(self, vm: str, *, golden: str = "golden", folder: str = "C:\\VMs") -> ProvisionVm:
+        """A new VM from the golden image (TR 2.2): a Flow; nothing has happened yet."""
+        from smhvlab.provisioning.vm import ProvisionVm
+
+        return ProvisionVm(self, vm=vm, golden=golden, folder=folder)
