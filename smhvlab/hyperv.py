@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +28,9 @@ _DOING = frozenset(
 
 _VSS_SERVICE = "5CED1297-4598-4915-A5FC-AD21BB4D02A4"
 """Id of the integration service for backup; its name is in the host's language."""
+
+_ITEM = re.compile(r'<PROPERTY NAME="(\w+)"[^>]*><VALUE>([^<]*)</VALUE>')
+"""A property of an item that a guest has told, which the host keeps as text."""
 
 _PASSING = frozenset({"Starting", "Stopping", "Saving", "FastSaving", "Pausing", "Resuming", "Reset"})
 """States in which a VM takes no order: somebody, perhaps a process that is dead by now, has just given one."""
@@ -57,7 +61,7 @@ class Vm:
         configuration: folder of its configuration file.
         checkpoints: folder of its checkpoint files (the TR's VM snapshot location).
         parents: files that its virtual disks are based on; only ``HyperV.with_checkpoints`` knows them,
-        checkpoint_ids: and the ids of its checkpoints.
+        checkpoint_ids: and the ids and names of its checkpoints.
         host: the host on which it is registered.
         doing: what is being done to it (``MigratingVirtualMachine``, ``MergingDisks``, ...), "" for nothing.
         checkpoint_type: what ``Checkpoint-VM`` makes of it, "" where the host does not tell.
@@ -74,6 +78,7 @@ class Vm:
     disks: tuple[VmDisk, ...] = ()
     parents: tuple[str, ...] = ()
     checkpoint_ids: tuple[str, ...] = ()
+    checkpoint_names: tuple[str, ...] = ()
     host: str = ""
     doing: str = field(default="", compare=False)
     checkpoint_type: str = ""
@@ -155,7 +160,8 @@ class HyperV:
 
     def with_checkpoints(self, vm: Vm) -> Vm:
         """The same VM, with its checkpoints and the files that its virtual disks are based on."""
-        snapshots = self.host.run("Get-VMSnapshot", {"VMName": vm.name}, select=("Id", "VMId"))
+        found = self.host.run("Get-VMSnapshot", {"VMName": vm.name}, select=("Id", "VMId", "Name"))
+        snapshots = [record for record in found if str(record["VMId"]) == vm.id]
         parents: dict[str, None] = {}
         level = [disk.path for disk in vm.disks if not disk.passthrough]
         while level:
@@ -165,7 +171,8 @@ class HyperV:
         return replace(
             vm,
             parents=tuple(parents),
-            checkpoint_ids=tuple(str(record["Id"]) for record in snapshots if str(record["VMId"]) == vm.id),
+            checkpoint_ids=tuple(str(record["Id"]) for record in snapshots),
+            checkpoint_names=tuple(str(record["Name"]) for record in snapshots),
         )
 
     def state(self, vm_id: str) -> str | None:
@@ -306,6 +313,17 @@ class HyperV:
                     tr="6.2",
                 )
             found[vm.id] = present[0]
+        return found
+
+    def computer_names(self) -> dict[str, str]:
+        """What the guests call themselves, by the VM's id, as far as their integration services tell; one request."""
+        wanted = {"Namespace": "root/virtualization/v2", "ClassName": "Msvm_KvpExchangeComponent"}
+        found: dict[str, str] = {}
+        for record in self.host.run("Get-CimInstance", wanted, select=("SystemName", "GuestIntrinsicExchangeItems")):
+            for text in record["GuestIntrinsicExchangeItems"] or ():
+                values = dict(_ITEM.findall(str(text)))
+                if values.get("Name") == "FullyQualifiedDomainName":
+                    found[str(record["SystemName"]).lower()] = values.get("Data", "")
         return found
 
     def answering(self) -> set[str]:

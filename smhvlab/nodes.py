@@ -59,6 +59,7 @@ class Nodes:
         self._opener = opener
         self._opened: dict[str, Node] = {}
         self._own: str | None = None
+        self._build: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -176,6 +177,13 @@ class Nodes:
         records = self.own().host.run("Get-ClusterGroup", select=("IsCoreGroup", "GroupType", "OwnerNode"))
         owners = [_name_of(record["OwnerNode"]) for record in records if str(record["GroupType"]) == "Cluster"]
         return self[owners[0]] if owners else self.own()
+
+    def build(self) -> int:
+        """Build number of the hosts' Windows, e.g. 9200; asked once."""
+        if self._build is None:
+            system = self.own().host.run("Get-CimInstance", {"ClassName": "Win32_OperatingSystem"})[0]
+            self._build = int(system["BuildNumber"])
+        return self._build
 
     def blind(self) -> dict[str, list[str]]:
         """By the resource of each shared volume the nodes that do not see its disk, and reach it through another."""

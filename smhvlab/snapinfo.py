@@ -6,6 +6,7 @@ Layout below the SnapInfo folder::
     Backups\\<dataset>\\<backup>.json        one file per backup
     Backups\\<dataset>\\<backup>.deleted     its backup is being deleted: it is not offered any more
     Backups\\<dataset>\\<backup>.<host>.cab  what VSS on a host told of it (TR 12)
+    Backups\\<dataset>\\<backup>.<host>.txt  what the Hyper-V writer on a host told for a crash-consistent one (TR 10)
     Backups\\<dataset>\\<backup>.verified    its backup was verified
     Mounts\\<mount>.json                    a backup that is mounted now (TR 6.8)
     Policies\\<policy>\\<number>.toml         a policy's versions; the highest number counts
@@ -140,6 +141,8 @@ class Backup:
         tag: the retention tag under which it is kept or deleted, "" if no policy deletes it (TR 6.3).
         sets: what hosts and array told while it was made.
         failed: VMs of the dataset that are not in it, each with the reason.
+        warnings: what was there and is not supported, or was at work beside it.
+        writers: hosts whose writers' metadata was asked for without a set (TR 10); it is kept beside the record.
     """
 
     name: str
@@ -157,6 +160,8 @@ class Backup:
     engine: str = ""
     sets: tuple[SetEvidence, ...] = field(default=(), repr=False)
     failed: tuple[str, ...] = field(default=(), repr=False)
+    warnings: tuple[str, ...] = field(default=(), repr=False)
+    writers: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def registered_as(self) -> str:
@@ -349,8 +354,12 @@ class SnapInfo:
     def forget(self, backups: Sequence[Backup]) -> None:
         """No file of the backups is left; the marks go last, so that a deletion that stopped here goes on next time."""
         stems = [f"{self._home(backup)}\\{backup.name}" for backup in backups]
-        cabinets = [f"{stem}.{one.host}.cab" for stem, b in zip(stems, backups, strict=True) for one in b.sets]
-        self._gone(cabinets + [stem + suffix for suffix in (".verified", ".json", ".deleted") for stem in stems])
+        metadata = [
+            f"{stem}.{leaf}"
+            for stem, backup in zip(stems, backups, strict=True)
+            for leaf in (*(f"{one.host}.cab" for one in backup.sets), *(f"{host}.txt" for host in backup.writers))
+        ]
+        self._gone(metadata + [stem + suffix for suffix in (".verified", ".json", ".deleted") for stem in stems])
 
     def _gone(self, paths: Sequence[str]) -> None:
         if not paths:
@@ -382,11 +391,18 @@ class SnapInfo:
             self.write_once(f"{self.folder()}\\Backups\\{backup.dataset}", f"{backup.name}.json", text, "//")
 
     def discard_backup(self, dataset: str, name: str, *, hosts: Iterable[str] = ()) -> None:
-        """The files of a backup that was never finished are gone."""
-        for suffix in (".json", *(f".{host}.cab" for host in hosts)):
-            for path in (f"{self.folder()}\\Backups\\{dataset}\\{name}{suffix}{end}" for end in ("", ".new")):
-                if self.host.run("Test-Path", {"LiteralPath": path})[0]:
-                    self.host.run("Remove-Item", {"LiteralPath": path, "Force": True})
+        """The files of a backup that was never finished are gone; ``hosts``: those whose metadata may be there."""
+        leaves = [".json", *(f".{host}.{ending}" for host in hosts for ending in ("cab", "txt"))]
+        stem = f"{self.folder()}\\Backups\\{dataset}\\{name}"
+        paths = [f"{stem}{leaf}{end}" for leaf in leaves for end in ("", ".new")]
+        there = self.host.run("Test-Path", {"LiteralPath": paths})
+        self._gone([path for path, is_there in zip(paths, there, strict=True) if is_there])
+
+    def ensure_writers(self, dataset: str, name: str, host: str, lines: Sequence[str]) -> None:
+        """What the writers of a host have told of their VMs is kept with a backup (TR 6.2, 10)."""
+        folder, leaf = f"{self.folder()}\\Backups\\{dataset}", f"{name}.{host}.txt"
+        if not self.host.run("Test-Path", {"LiteralPath": f"{folder}\\{leaf}"})[0]:
+            self.write_once(folder, leaf, "\r\n".join(lines), "#")
 
     def ensure_metadata(self, dataset: str, name: str, host: str, metadata: bytes) -> None:
         """What VSS on a host told of a backup - writers' metadata and components document - is kept with it (TR 12)."""

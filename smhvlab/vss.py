@@ -37,6 +37,7 @@ TRANSIENT = frozenset({"80042313", "80042314", "800423f2", "800423f3", "80042336
 
 _GUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _VMMS = "Microsoft-Windows-Hyper-V-VMMS-Admin"
+_WORKER = "Microsoft-Windows-Hyper-V-Worker-Admin"
 _TRACE = "SmhvLab-VSS-Trace"
 _NO_EVENTS = ("NoMatchingEventsFound", "NoMatchingLogsFound", "NoMatchingProvidersFound")
 
@@ -103,9 +104,9 @@ class Vss:
         self.host.run("Set-Content", {"LiteralPath": path, "Value": list(lines), "Encoding": "Ascii"})
         return self.host.native("diskshadow.exe", "/s", path).lines
 
-    def components(self, script: str) -> list[Component]:
-        """The VMs that the Hyper-V writer and the CSV writer know. ``script``: where DiskShadow's lines may be put."""
-        return parse_components(self.run_script(script, ["list writers metadata"]))
+    def writers_metadata(self, script: str) -> tuple[str, ...]:
+        """What every writer tells of its components; ``script``: where DiskShadow's lines may be put (TR 10)."""
+        return self.run_script(script, ["list writers metadata"])
 
     def writers(self) -> list[WriterState]:
         """Every writer with its state."""
@@ -140,6 +141,17 @@ class Vss:
             elif step == "thaw" and lane in started:
                 found[lane.removeprefix("guest ")] = (event.time - started[lane]).total_seconds()
         return found
+
+    def standstill(self, since: datetime) -> dict[str, float]:
+        """Seconds from the first to the last thing that a VM's worker process has told since a moment, by the VM's id.
+
+        Of a VM that was saved and started again it is the time for which it did not run (TR 6.4).
+        """
+        told: dict[str, list[datetime]] = {}
+        for event in self._events({"LogName": _WORKER}, since):
+            for vm_id in {value.lower() for value in event.values if re.fullmatch(_GUID, value)}:
+                told.setdefault(vm_id, []).append(event.time)
+        return {vm_id: (max(times) - min(times)).total_seconds() for vm_id, times in told.items() if len(times) > 1}
 
     def _events(self, wanted: Mapping[str, object], since: datetime) -> list[Event]:
         table = {**wanted, "StartTime": since.isoformat()}

@@ -241,7 +241,71 @@ async def _change_guid(scene: Scene, host: Host, vm: VmRecord, path: str, guid: 
     return layout.disk_guid
 
 
+async def _replicate(scene: Scene, options: Options) -> Undo:
+    host, vm = scene.vm(options["vm"])
+    host.machines.put(replace(vm, replicated=True))
+    return {}
+
+
+async def _replicate_no_more(scene: Scene, done: Done) -> None:
+    host, vm = scene.vm(done.options["vm"])
+    host.machines.put(replace(vm, replicated=False))
+
+
+async def _add_adapter(scene: Scene, options: Options) -> Undo:
+    host, vm = scene.vm(options["vm"])
+    host.machines.put(replace(vm, fibre_channel=vm.fibre_channel + 1))
+    return {}
+
+
+async def _remove_adapter(scene: Scene, done: Done) -> None:
+    host, vm = scene.vm(done.options["vm"])
+    host.machines.put(replace(vm, fibre_channel=vm.fibre_channel - 1))
+
+
+async def _on_share(scene: Scene, options: Options) -> Undo:
+    host, vm = scene.vm(options["vm"])
+    if not options["path"].startswith("\\\\"):
+        raise CauseError(f"path is {options['path']!r}: one on a share begins with two backslashes")
+    taken = {d.controller_location for d in vm.drives if d.controller_type == "SCSI"}
+    free = next(place for place in range(64) if place not in taken)
+    host.machines.put(replace(vm, drives=(*vm.drives, DriveRecord("SCSI", 0, free, options["path"]))))
+    return {}
+
+
+async def _off_share(scene: Scene, done: Done) -> None:
+    host, vm = scene.vm(done.options["vm"])
+    host.machines.put(replace(vm, drives=tuple(d for d in vm.drives if d.path != done.options["path"])))
+
+
 CAUSES = (
+    Cause(
+        "replica-enabled",
+        "Hyper-V Replica copies a VM to another server.",
+        "Get-VM shows its ReplicationState; SnapManager for Hyper-V does not support that.",
+        ("R-11.8-01",),
+        options={"vm": VM},
+        apply=_replicate,
+        mend=_replicate_no_more,
+    ),
+    Cause(
+        "fibre-channel-adapter",
+        "A VM gets a virtual Fibre Channel adapter.",
+        "What its guest reaches through it is in no backup of the host; SnapManager for Hyper-V does not support that.",
+        ("R-11.8-01",),
+        options={"vm": VM},
+        apply=_add_adapter,
+        mend=_remove_adapter,
+    ),
+    Cause(
+        "disk-on-share",
+        "A VM has a virtual disk on an SMB share.",
+        "No LUN holds it; it could only be backed up through remote VSS, which is not supported.",
+        ("R-11.8-01",),
+        options={"vm": VM, "path": Option("the disk", "\\\\files\\vms\\more.vhdx")},
+        apply=_on_share,
+        mend=_off_share,
+    ),
     Cause(
         "integration-service-off",
         "The integration service for backup (VSS) of a VM is switched off.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from labenv.causes.model import Cause, CauseError, Done, Option, Options, Scene, Undo
+from dataclasses import replace
+
+from labenv.causes.model import VOLUME, Cause, CauseError, Done, Option, Options, Scene, Undo
 from labenv.windows.vss.model import Context
 from labenv.windows.vss.requestor import BackupComponents
 from labenv.windows.vss.settings import SYSTEMS
@@ -39,6 +41,23 @@ async def _remove_hotfix(scene: Scene, options: Options) -> Undo:
 
 async def _install_hotfix(scene: Scene, done: Done) -> None:
     scene.host(done.undo["host"]).inventory.set_hotfixes(tuple(done.undo["hotfixes"].split()))
+
+
+async def _boot_from_lun(scene: Scene, options: Options) -> Undo:
+    host = scene.host(options["host"])
+    array, _ = scene.volume(options["volume"])
+    query = {"location__volume__name": options["volume"], "fields": "serial_number"}
+    serials = {lun["serial_number"] for lun in await scene.records(array, "/storage/luns", **query)}
+    for record in host.disks.present():
+        if record.serial in serials:
+            host.disks.records[record.unique_id] = replace(record, boot=True)
+            return {"host": host.name, "disk": record.unique_id}
+    raise CauseError(f"{host.name} has no disk of the volume {options['volume']!r}")
+
+
+async def _boot_from_own_disk(scene: Scene, done: Done) -> None:
+    records = scene.host(done.undo["host"]).disks.records
+    records[done.undo["disk"]] = replace(records[done.undo["disk"]], boot=False)
 
 
 def _kept(options: Options) -> str:
@@ -222,6 +241,15 @@ CAUSES = (
         options={"host": _NODE},
         apply=_lose_node,
         mend=_node_back,
+    ),
+    Cause(
+        "boots-from-lun",
+        "A host has started from a LUN of the array (SAN boot), and VMs lie on it.",
+        "Get-Disk says IsBoot of that LUN; VMs on it cannot be backed up.",
+        ("R-6.2-13",),
+        options={"host": _HOST, "volume": VOLUME},
+        apply=_boot_from_lun,
+        mend=_boot_from_own_disk,
     ),
     Cause(
         "path-lost",

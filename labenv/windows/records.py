@@ -39,6 +39,7 @@ class DiskRecord:
         path: of an attached virtual disk, else empty.
         chain: files of an attached virtual disk, leaf first.
         no_letters: its new volumes get no drive letter.
+        boot: the host has started from it, although it is a LUN.
     """
 
     unique_id: str
@@ -52,6 +53,7 @@ class DiskRecord:
     path: str = ""
     chain: tuple[str, ...] = ()
     no_letters: bool = False
+    boot: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class VmRecord:
         status: what ``Status`` and ``OperationalStatus`` show beside Ok (``MergingDisks``, ...).
         merges: what a deleted checkpoint left to be merged; goes on after a restart of the host.
         scsi_controllers: how many it has, 0 to 4.
+        replicated: whether Hyper-V Replica copies it to another server.
+        fibre_channel: how many virtual Fibre Channel adapters it has.
     """
 
     id: UUID
@@ -144,6 +148,8 @@ class VmRecord:
     merges: tuple[MergeRecord, ...] = ()
     clustered: bool = False
     scsi_controllers: int = 1
+    replicated: bool = False
+    fibre_channel: int = 0
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,30 @@ def _list(kind: str, items: list[PsObject]) -> PsList:
     return PsList(f"System.Collections.Generic.List`1[[{_NS}.{kind}, Microsoft.HyperV.PowerShell.Objects]]", items)
 
 
+def _fibre_channel(vm: VmRecord) -> list[PsObject]:
+    return [_adapter(vm, number) for number in range(vm.fibre_channel)]
+
+
+def _adapter(vm: VmRecord, number: int) -> PsObject:
+    name = "Fibre Channel Adapter"
+    properties: dict[str, object] = {
+        "Name": name,
+        "Id": f"Microsoft:{str(vm.id).upper()}\\{number}",
+        "SanName": "Fabric",
+        "WorldWideNodeNameSetA": "C003FF0000FFFF00",
+        "WorldWideNodeNameSetB": "C003FF0000FFFF00",
+        "WorldWidePortNameSetA": f"C003FF{number * 2:010X}",
+        "WorldWidePortNameSetB": f"C003FF{number * 2 + 1:010X}",
+        "VMId": vm.id,
+        "VMName": vm.name,
+        "VMSnapshotId": _NO_ID,
+        "VMSnapshotName": "",
+        "IsDeleted": False,
+    }
+    types = [f"{_NS}.VMFibreChannelHba", f"{_NS}.VMDevice", *_BASE]
+    return PsObject(types, properties, text=f"VMFibreChannelHba (Name = '{name}') [VMName = '{vm.name}']")
+
+
 def heartbeat(host: Host, vm: VmRecord) -> str | None:
     """Name of the VM's heartbeat status; None while it is not running."""
     if vm.state != "Running":
@@ -112,9 +136,9 @@ def virtual_machine(host: Host, vm: VmRecord) -> PsObject:
         "PrimaryStatusDescription": words,
         "SecondaryStatusDescription": words if len(operational) > 1 else None,
         "Status": words,
-        "ReplicationHealth": enums.hyperv("VMReplicationHealthState", "NotApplicable"),
-        "ReplicationMode": enums.hyperv("VMReplicationMode", "None"),
-        "ReplicationState": enums.hyperv("VMReplicationState", "Disabled"),
+        "ReplicationHealth": enums.hyperv("VMReplicationHealthState", "Normal" if vm.replicated else "NotApplicable"),
+        "ReplicationMode": enums.hyperv("VMReplicationMode", "Primary" if vm.replicated else "None"),
+        "ReplicationState": enums.hyperv("VMReplicationState", "Replicating" if vm.replicated else "Disabled"),
         "ResourceMeteringEnabled": False,
         "CheckpointType": enums.hyperv("CheckpointType", vm.checkpoint_type),
         "Groups": PsList(
@@ -128,7 +152,7 @@ def virtual_machine(host: Host, vm: VmRecord) -> PsObject:
         "ComPort1": None,
         "ComPort2": None,
         "DVDDrives": PsList(f"{_NS}.DvdDrive[]", [dvd_drive(host, vm)] if vm.dvd else []),
-        "FibreChannelHostBusAdapters": _list("VMFibreChannelHba", []),
+        "FibreChannelHostBusAdapters": _list("VMFibreChannelHba", _fibre_channel(vm)),
         "FloppyDrive": None,
         "HardDrives": PsList(f"{_NS}.HardDiskDrive[]", drives),
         "RemoteFxAdapter": None,

@@ -57,13 +57,13 @@ def disk(host: Host, record: DiskRecord) -> PsObject:
     path = f"\\\\?\\Disk{{{host.name}-{record.unique_id}}}"
     properties: dict[str, object] = {
         "AllocatedSize": UInt64(allocated),
-        "BootFromDisk": record.kind == "system",
+        "BootFromDisk": record.kind == "system" or record.boot,
         "BusType": UInt16(bus[0]),
         "FirmwareVersion": "9150" if record.kind == "iscsi" else "1.0",
         "FriendlyName": name,
         "Guid": guid,
         "HealthStatus": UInt16(0),
-        "IsBoot": record.kind == "system",
+        "IsBoot": record.kind == "system" or record.boot,
         "IsClustered": host.disks.owner is not None and host.disks.owner.clustered(record),
         "IsHighlyAvailable": False,
         "IsOffline": record.offline,

@@ -37,10 +37,19 @@ def portable(vm: VmRecord) -> VmRecord:
     return replace(vm, state=state, started=0, open_files=(), status="", merges=(), clustered=False)
 
 
+_RARE = ("replicated", "fibre_channel")
+"""Written only where a VM has them."""
+
+
 def encode(record: VmRecord | SnapshotRecord) -> bytes:
     """A record as XML text."""
     root = ElementTree.Element("configuration", {"format": FORMAT, "kind": type(record).__name__})
-    _write(root, msgspec.to_builtins(record))
+    values = msgspec.to_builtins(record)
+    for vm in (values, values.get("configuration", {})):
+        for name in _RARE:
+            if not vm.get(name, True):
+                del vm[name]
+    _write(root, values)
     ElementTree.indent(root)
     text: bytes = ElementTree.tostring(root, encoding="utf-8")
     return b'<?xml version="1.0" encoding="utf-8"?>\n' + text

@@ -7,15 +7,28 @@ from html import escape
 from typing import Any
 
 from smhvlab.backup.evidence import VmEvidence
+from smhvlab.backup.found import named
 from smhvlab.backup.group import GroupedBackup, GroupedState
-from smhvlab.backup.survey import named
+from smhvlab.backup.refusals import need_known
+from smhvlab.backup.sets import CHECKPOINT_BUILD
 from smhvlab.snapinfo import Backup
 from smhvlab.steps import step
+from smhvlab.vss import Vss, parse_components
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrashState(GroupedState):
-    """What one crash-consistent backup touches and creates."""
+    """What one crash-consistent backup touches and creates.
+
+    Attributes:
+        writers: hosts whose Hyper-V writers are asked for the VMs' metadata; none from Windows Server 2016 on.
+    """
+
+    writers: tuple[str, ...]
+
+    def script(self) -> str:
+        """Where DiskShadow's lines may be put on a host."""
+        return f"C:\\Windows\\Temp\\smhvlab_{self.name}.dsh"
 
     @property
     def record(self) -> Backup:
@@ -28,12 +41,14 @@ class CrashState(GroupedState):
             consistency="crash",
             common_point=self.common_point,
             host=self.host,
-            vms=tuple(replace(vm, evidence=VmEvidence("crash", why)) for vm in self.vms),
+            vms=tuple(replace(vm, evidence=VmEvidence("crash", why, frozen=0.0)) for vm in self.vms),
             luns=named(self.luns, self.name),
             evidence=("Crash-consistent: no guest was quiesced; its state is that after a loss of power.", self.point),
             excluded=self.excluded,
             engine="Snapshot copies",
             failed=self.failed,
+            warnings=self.warnings,
+            writers=self.writers,
         )
 
 
@@ -48,7 +63,8 @@ class BackupDone:
         backup = self.backup
         lines = [f"Backup {backup.name}: {backup.registered_as}; {', '.join(vm.name for vm in backup.vms)}"]
         lines += [f"  {sentence}" for sentence in backup.evidence]
-        return "\n".join(lines + [f"  Not in the backup: {text}" for text in (*backup.failed, *backup.excluded)])
+        lines += [f"  Not in the backup: {text}" for text in (*backup.failed, *backup.excluded)]
+        return "\n".join(lines + [f"  Warning: {text}" for text in backup.warnings])
 
     def _repr_html_(self) -> str:
         backup = self.backup
@@ -58,11 +74,12 @@ class BackupDone:
         )
         evidence = "".join(f"<li>{escape(sentence)}</li>" for sentence in backup.evidence)
         excluded = "".join(f"<li>not in the backup: {escape(text)}</li>" for text in (*backup.failed, *backup.excluded))
+        warnings = "".join(f"<li>warning: {escape(text)}</li>" for text in backup.warnings)
         vms = escape(", ".join(vm.name for vm in backup.vms))
         return (
             f"<p><b>{escape(backup.name)}</b>: {escape(backup.registered_as)}; {vms}</p>"
             f"<table><tr><th>volume</th><th>Snapshot copy</th><th>LUN</th></tr>{rows}</table>"
-            f"<ul>{evidence}{excluded}</ul>"
+            f"<ul>{evidence}{excluded}{warnings}</ul>"
         )
 
 
@@ -80,7 +97,32 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
         """Find each VM's files down to their volumes and choose the backup's name. Raises as ``look``."""
         found = self.look()
         common: dict[str, Any] = self.common(found)
-        return CrashState(**common, **self.point(found.volumes, str(common["name"])))
+        hosts = dict.fromkeys(vm.host for vm in found.machines) if found.build < CHECKPOINT_BUILD else ()
+        return CrashState(**common, **self.point(found.volumes, str(common["name"])), writers=tuple(hosts))
+
+    @step(
+        "Ask the Hyper-V writers for the VMs' metadata",
+        tr="6.2/2",
+        items=lambda s: s.writers,
+        counts=lambda s: {"windows.vss.identify": len(s.writers)},
+        when=lambda s: bool(s.writers),
+        otherwise="from Windows Server 2016 on the hosts tell all that is needed without VSS",
+    )
+    def ask_writers(self, s: CrashState) -> None:
+        """VSS is used for nothing else here: no set is made, and nobody is frozen (TR 10)."""
+        for name in self.track(s.writers):
+            vss = Vss(self.nodes[name].host)
+            lines = vss.writers_metadata(s.script())
+            vss.discard_files([s.script()])
+            known = {one.vm_id for one in parse_components(lines)}
+            need_known([vm for vm in s.vms if vm.host == name], known, host=name)
+            self.snapinfo.ensure_writers(s.dataset, s.name, name, lines)
+
+    @ask_writers.undo
+    def drop_metadata(self, s: CrashState) -> None:
+        for name in s.writers:
+            Vss(self.nodes[name].host).discard_files([s.script()])
+        self.snapinfo.discard_backup(s.dataset, s.name, hosts=s.writers)
 
     @step(
         "Consistency group over the volumes",
@@ -104,6 +146,7 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
     )
     def snapshots(self, s: CrashState) -> None:
         self.take(s, comment=f"crash-consistent backup of {s.dataset}")
+        self.need_untouched(s, files=True)
 
     @snapshots.undo
     def drop_snapshots(self, s: CrashState) -> None:

@@ -62,5 +62,4 @@ def backup_flow(
 
 def production_checkpoints(site: Site) -> bool:
     """Whether the hosts can make checkpoints in which guests take part (Windows Server 2016 and later)."""
-    system = site.tools().host.run("Get-CimInstance", {"ClassName": "Win32_OperatingSystem"})[0]
-    return int(system["BuildNumber"]) >= CHECKPOINT_BUILD
+    return site.tools().nodes.build() >= CHECKPOINT_BUILD

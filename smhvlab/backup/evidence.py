@@ -15,6 +15,7 @@ class VmEvidence:
         set_id: shadow copy set, or name of the checkpoint, that holds it; "" for a crash-consistent backup.
         quiesced: whether the guest's own writers took part.
         frozen: seconds for which they held their writes, None if nobody has told.
+        frozen_most: seconds that it can have been at most, None if no guest took part.
         downtime: seconds for which the VM did not run, None if it ran all the time or nobody has told.
     """
 
@@ -23,7 +24,19 @@ class VmEvidence:
     set_id: str = ""
     quiesced: bool = False
     frozen: float | None = None
+    frozen_most: float | None = None
     downtime: float | None = None
+
+    def __str__(self) -> str:
+        if self.frozen is not None:
+            return f"{self.why}; frozen for {self.frozen:g} s"
+        if self.frozen_most is not None:
+            return f"{self.why}; frozen for {self.frozen_most:g} s at most"
+        return self.why if self.downtime is None else f"{self.why}; it did not run for {self.downtime:g} s"
+
+
+WRITERS_FREEZE = 60.0
+"""Seconds for which VSS lets writers stay frozen, in a guest as on a host (TR 9)."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import TypedDict, TypeVar
 
 from smhvlab.backup.survey import BackupProcedure, BackupState
+from smhvlab.errors import BackupFailed
 from smhvlab.flow import CHOSEN
+from smhvlab.hyperv import Vm, VmDisk
+from smhvlab.snapinfo import BackupVm
 from smhvlab.storage import VolumeRef
 
 
@@ -63,6 +66,34 @@ class GroupedBackup(BackupProcedure[S]):
         """A Snapshot copy of every volume, in the group if there is one."""
         if s.group or s.existing_group:
             group = s.existing_group or self.storage.ensure_group(s.group, s.volumes)
-            self.storage.ensure_group_snapshot(group, s.volumes, s.name, comment=comment)
+            self.patiently(lambda: self.storage.ensure_group_snapshot(group, s.volumes, s.name, comment=comment))
         else:
-            self.storage.ensure_snapshots(s.volumes, s.name, comment=comment)
+            self.patiently(lambda: self.storage.ensure_snapshots(s.volumes, s.name, comment=comment))
+
+    def need_untouched(self, s: GroupedState, *, files: bool) -> None:
+        """The VMs are still what the survey has found, now that the Snapshot copies are there.
+
+        A restore that has begun meanwhile, from this station or another, takes a VM's configuration away: the backup
+        would lack it, and nobody would notice before it is needed (TR 6.7).
+
+        Args:
+            files: whether the virtual disks must be the same too.
+
+        Raises:
+            BackupFailed: a VM is gone, or has other files.
+        """
+        now = {vm.id: vm for vm in self.nodes.vms()}
+        for vm in s.vms:
+            seen = now.get(vm.id)
+            if seen is None or seen.configuration != vm.configuration or (files and _files(seen) != _files(vm)):
+                raise BackupFailed(
+                    f"{vm.name} was changed while its Snapshot copies were taken",
+                    vms=[vm.name],
+                    why="its configuration is gone" if seen is None else "it has other files than before",
+                    next_action="Wait for the end of what else is done to the VM (a restore, a move, a backup).",
+                    tr="6.7",
+                )
+
+
+def _files(vm: Vm | BackupVm) -> list[str]:
+    return [disk.path for disk in vm.disks if not (isinstance(disk, VmDisk) and disk.passthrough)]

@@ -13,9 +13,10 @@ from typing import Any
 
 from smhvlab.backup.checkpoints import Checkpoints
 from smhvlab.backup.crash import BackupDone
-from smhvlab.backup.evidence import SetEvidence, VmEvidence
+from smhvlab.backup.evidence import WRITERS_FREEZE, SetEvidence, VmEvidence
+from smhvlab.backup.found import named
 from smhvlab.backup.group import GroupedBackup, GroupedState
-from smhvlab.backup.survey import named
+from smhvlab.backup.refusals import CHECKPOINTS
 from smhvlab.errors import BackupFailed, CannotBackUp
 from smhvlab.flow import CHOSEN
 from smhvlab.snapinfo import Backup, BackupVm
@@ -34,6 +35,7 @@ class CheckpointState(GroupedState):
         checkpoint: name of the checkpoints.
         cut: id of the checkpoint made of each VM, by the VM's id.
         leaves: for each VM's id, the leaf by the disk below it.
+        seconds: how long it took to make the checkpoints.
     """
 
     types: dict[str, str]
@@ -41,6 +43,7 @@ class CheckpointState(GroupedState):
     checkpoint: str = field(metadata=CHOSEN)
     cut: dict[str, str] = field(default_factory=dict, metadata=CHOSEN)
     leaves: dict[str, dict[str, str]] = field(default_factory=dict, metadata=CHOSEN)
+    seconds: float = field(default=0.0, metadata=CHOSEN)
 
     @property
     def online(self) -> tuple[BackupVm, ...]:
@@ -63,7 +66,7 @@ class CheckpointState(GroupedState):
                 "Application-consistent: each guest's writers took part in a checkpoint; the disks below it are the "
                 "images, the leaves beside them are not.",
                 self.point,
-                *(f"{vm.name}: {self._vm_evidence(vm).why}" for vm in self.vms),
+                *(f"{vm.name}: {self._vm_evidence(vm)}" for vm in self.vms),
             ),
             excluded=self.excluded,
             engine="ProductionOnly checkpoints and Snapshot copies",
@@ -72,6 +75,7 @@ class CheckpointState(GroupedState):
                 for host in dict.fromkeys(vm.host for vm in self.online)
             ),
             failed=self.failed,
+            warnings=self.warnings,
         )
 
     def _vm(self, vm: BackupVm) -> BackupVm:
@@ -86,7 +90,8 @@ class CheckpointState(GroupedState):
         if vm.id in self.reasons:
             return VmEvidence("off", f"it was {vm.state}: there was nothing to make consistent")
         why = "its guest's writers took part in a production checkpoint; its disks are those below the leaves"
-        return VmEvidence("online", why, self.checkpoint, quiesced=True)
+        most = min(WRITERS_FREEZE, self.seconds)
+        return VmEvidence("online", why, self.checkpoint, quiesced=True, frozen_most=most)
 
 
 class CheckpointBackup(GroupedBackup[CheckpointState]):
@@ -137,7 +142,7 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
             **self.point(found.volumes, name),
             types={vm.id: vm.checkpoint_type for vm in found.machines if vm.id not in reasons},
             reasons=reasons,
-            checkpoint=f"smhvlab_{name}",
+            checkpoint=f"{CHECKPOINTS}{name}",
         )
 
     @step(
@@ -178,7 +183,9 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
         otherwise="no VM runs",
     )
     def cut(self, s: CheckpointState) -> CheckpointState:
+        began = self.host.now()
         present = self._checkpoints.make(s.online, s.checkpoint)
+        seconds = (self.host.now() - began).total_seconds()
         if missing := [vm.name for vm in s.online if vm.id not in present]:
             raise BackupFailed(
                 f"No production checkpoint was made of {', '.join(missing)}",
@@ -188,7 +195,7 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
                 code="18014",
                 tr="6.2/2",
             )
-        return replace(s, cut=present, leaves=self._checkpoints.leaves(s.online))
+        return replace(s, cut=present, leaves=self._checkpoints.leaves(s.online), seconds=seconds)
 
     @cut.undo
     def merge_back(self, s: CheckpointState) -> None:
@@ -202,6 +209,14 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
     )
     def snapshots(self, s: CheckpointState) -> None:
         self.take(s, comment=f"application-consistent backup of {s.dataset}")
+        self.need_untouched(s, files=False)
+        if self._checkpoints.present(s.online, s.checkpoint) != s.cut:
+            raise BackupFailed(
+                f"The checkpoints {s.checkpoint} are not those that were made",
+                why="somebody has removed or replaced one while the Snapshot copies were taken",
+                next_action="Look at the VMs' checkpoints; then try again.",
+                tr="6.2/3",
+            )
 
     @snapshots.undo
     def drop_snapshots(self, s: CheckpointState) -> None:

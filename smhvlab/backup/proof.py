@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from smhvlab.backup.evidence import SetEvidence, VmEvidence, WriterState
+from smhvlab.backup.evidence import WRITERS_FREEZE, SetEvidence, VmEvidence, WriterState
 from smhvlab.backup.sets import Made, SetPlan
 from smhvlab.errors import BackupFailed, NotFound
 from smhvlab.nodes import Nodes
@@ -75,6 +75,15 @@ class _Seen:
     missing: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Times:
+    """Seconds frozen by the VM's name, the most that these can be, and seconds that VMs stood still, by id."""
+
+    frozen: Mapping[str, float]
+    frozen_most: float
+    standstill: Mapping[str, float]
+
+
 class Proof:
     """The proof of one set, begun at ``since``.
 
@@ -124,21 +133,32 @@ class Proof:
             snapshots=tuple(f"{v}: {{{seen.set_id}}}{end}" for v in plan.volumes for end in ("", "_backup")),
             others=self.others,
         )
-        frozen: dict[str, float] = {}
-        for host in plan.hosts:
-            frozen.update(Vss(self._nodes[host].host).frozen(self.since))
-        vms = {vm_id: self._vm(vm_id, seen.set_id, frozen) for vm_id in plan.ids}
+        times = self._times(next(event.time for event in seen.provider if event.id == COMMITTED))
+        vms = {vm_id: self._vm(vm_id, seen.set_id, times) for vm_id in plan.ids}
         return Made(plan, evidence, vms, tuple(self._names[vm_id] for vm_id in seen.left_out))
 
-    def _vm(self, vm_id: str, set_id: str, frozen: Mapping[str, float]) -> VmEvidence:
+    def _times(self, committed: datetime) -> _Times:
+        """The guests were thawed when the provider had made its Snapshot copies, and VSS limits their freeze."""
+        saved = any(vm_id in self._reasons and self._states[vm_id] == "Running" for vm_id in self.plan.ids)
+        frozen: dict[str, float] = {}
+        standstill: dict[str, float] = {}
+        for host in self.plan.hosts:
+            vss = Vss(self._nodes[host].host)
+            frozen.update(vss.frozen(self.since))
+            if saved:
+                standstill.update(vss.standstill(self.since))
+        return _Times(frozen, min(WRITERS_FREEZE, (committed - self.since).total_seconds()), standstill)
+
+    def _vm(self, vm_id: str, set_id: str, times: _Times) -> VmEvidence:
         if vm_id in self._reasons:
             if self._states[vm_id] != "Running":
                 why = f"it was {self._states[vm_id]}: there was nothing to make consistent"
                 return VmEvidence("off", why, set_id)
             why = f"it was saved for the backup and did not run meanwhile: it {self._reasons[vm_id]}"
-            return VmEvidence("saved", why, set_id)
+            return VmEvidence("saved", why, set_id, downtime=times.standstill.get(vm_id))
         why = "its guest's writers took part, and its image was recovered"
-        return VmEvidence("online", why, set_id, quiesced=True, frozen=frozen.get(self._names[vm_id]))
+        frozen = times.frozen.get(self._names[vm_id])
+        return VmEvidence("online", why, set_id, quiesced=True, frozen=frozen, frozen_most=times.frozen_most)
 
     # --- looking
 

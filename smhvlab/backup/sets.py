@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from smhvlab.backup.evidence import SetEvidence, VmEvidence
-from smhvlab.backup.survey import Found
+from smhvlab.backup.found import Found
 from smhvlab.hyperv import Vm
 from smhvlab.nodes import SharedVolume
 from smhvlab.snapinfo import BackupLun

@@ -15,6 +15,7 @@ from typing import Any
 
 from smhvlab.backup.crash import BackupDone
 from smhvlab.backup.proof import Problem, Proof
+from smhvlab.backup.refusals import need_known, refuse_redirected
 from smhvlab.backup.sets import CSVFS_BUILD, Made, SetPlan, plan_sets
 from smhvlab.backup.survey import MOVING, BackupProcedure, BackupState
 from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed
@@ -23,7 +24,7 @@ from smhvlab.nodes import SharedVolume
 from smhvlab.snapinfo import Backup
 from smhvlab.steps import step
 from smhvlab.storage import VolumeRef
-from smhvlab.vss import CSV_WRITER, HYPERV_WRITER, Component, Vss, backup_script, stable
+from smhvlab.vss import CSV_WRITER, HYPERV_WRITER, Component, Vss, backup_script, parse_components, stable
 
 TRIES, PAUSE = 3, 60
 """How often a set is tried, and the seconds between two tries, if the registry does not say otherwise (TR appendix)."""
@@ -87,9 +88,10 @@ class SetsState(BackupState):
                 "Application-consistent: the guests' writers took part, and the images were recovered to their freeze.",
                 point,
                 *(_sentence(made) for made in self.made),
-                *(f"{vm.name}: {vms[vm.id].why}" for vm in self.vms),
+                *(f"{vm.name}: {vms[vm.id]}" for vm in self.vms),
             ),
             excluded=(*self.excluded, *self._unseen()),
+            warnings=self.warnings,
             engine="DiskShadow with the Data ONTAP VSS hardware provider",
             sets=tuple(made.evidence for made in self.made),
             failed=self.failed,
@@ -117,6 +119,8 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         self.dataset = dataset
         self.distributed = distributed
         self.allow_saved_state = allow_saved_state
+        self._again = False  # whether this goes on with, or takes back, what an earlier try has begun
+        self._theirs: set[str] = set()  # shared volumes that another backup has taken over meanwhile
 
     # --- before
 
@@ -128,7 +132,9 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
                 distributed backup is asked for where there is none.
         """
         found = self.look()
-        build = int(self.host.run("Get-CimInstance", {"ClassName": "Win32_OperatingSystem"})[0]["BuildNumber"])
+        build = found.build
+        if build < CSVFS_BUILD:
+            refuse_redirected(found)
         shared = bool(found.shared) and all(found.on_shared(vm) for vm in found.machines)
         distributed = self._distributed(build=build, shared=shared)
         coordinator = self.nodes.coordinator().name
@@ -215,11 +221,11 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         reasons = dict(s.reasons)
         moving = {vm.id for vm in self.nodes.vms() if vm.doing in MOVING}
         for plan in self.track(s.sets):
-            known = Vss(self.nodes[plan.host].host).components(s.file(plan, "dsh"))
+            known = parse_components(Vss(self.nodes[plan.host].host).writers_metadata(s.file(plan, "dsh")))
             if plan.alone:
                 known = [one for one in known if not one.node]
             ours = {one.vm_id: one for one in known if one.vm_id in plan.ids}
-            self._need_components(s, plan, ours)
+            need_known([vm for vm in s.vms if vm.id in plan.ids], set(ours), host=plan.host)
             parts.update({vm_id: one.logical for vm_id, one in ours.items()})
             reasons.update(
                 {i: "its writer can only save it" for i, one in ours.items() if not one.online and i not in reasons}
@@ -243,15 +249,6 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
     @preflight.undo
     def drop_files(self, s: SetsState) -> None:
         self._discard_files(s)
-
-    def _need_components(self, s: SetsState, plan: SetPlan, ours: dict[str, Component]) -> None:
-        if missing := [vm.name for vm in s.vms if vm.id in plan.ids and vm.id not in ours]:
-            raise BackupFailed(
-                f"No VSS writer of {plan.host} knows {', '.join(missing)}",
-                vms=missing,
-                next_action="Look at vssadmin list writers there: vmms must run. Was the VM moved just now?",
-                tr="6.2/1",
-            )
 
     @step(
         "Shadow copy sets: freeze, first copies, auto-recovery, second copies",
@@ -389,6 +386,15 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         if not plan.redirect:
             return
         now = {volume.resource: volume for volume in self.nodes.shared_volumes()}
+        if not self._again:
+            self._theirs = {volume.resource for volume in plan.redirect if now[volume.resource].redirected}
+        if self._theirs:
+            raise BackupFailed(
+                f"{', '.join(sorted(self._theirs))} has come into redirected access since this backup began",
+                why="another backup has taken the shared volume over",
+                next_action="Wait for the other backup's end; give the datasets schedules apart.",
+                tr="12",
+            )
         for volume in plan.redirect:
             name = volume.resource
             if now[name].owner.casefold() != plan.host.casefold():
@@ -397,17 +403,18 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
                 self.host.run("Suspend-ClusterResource", {"Name": name, "RedirectedAccess": True})
 
     def _resume(self, volumes: Sequence[SharedVolume]) -> None:
-        """What was not redirected before is not any more."""
-        if not volumes:
+        """None of these shared volumes is redirected any more: none was when the backup began."""
+        ours = [volume.resource for volume in volumes if volume.resource not in self._theirs]
+        if not ours:
             return
         now = {volume.resource: volume for volume in self.nodes.shared_volumes()}
-        for volume in volumes:
-            if now[volume.resource].redirected and not volume.redirected:
-                self.host.run("Resume-ClusterResource", {"Name": volume.resource})
+        for name in ours:
+            if now[name].redirected:
+                self.host.run("Resume-ClusterResource", {"Name": name})
 
     def _give_back(self, s: SetsState) -> None:
         """Shared volumes are with their owners again, and not redirected."""
-        volumes = {volume.resource: volume for plan in s.sets for volume in plan.redirect}
+        volumes = {v.resource: v for plan in s.sets for v in plan.redirect if v.resource not in self._theirs}
         self._resume(tuple(volumes.values()))
         if not volumes:
             return
@@ -448,6 +455,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
     def settle(self, *, lost: bool) -> None:
         """As for every procedure; and a set that a dead process has begun must have come to its end."""
         super().settle(lost=lost)
+        self._again = True
         for _ in range(60 if lost else 0):
             if all(stable(writer) for node in self.nodes.up() for writer in Vss(node.host).writers()):
                 return

@@ -1,34 +1,34 @@
-"""What every backup looks at before it touches anything: the dataset's VMs, their files down to the LUNs, refusals.
-
-Nothing here changes the site. A refusal names the thing, the reason, and the section of the TR that says so.
-"""
+"""What every backup looks at before it touches anything, and what its record is made of; nothing here changes a VM."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import ClassVar, TypeVar
 
 from smhvlab.backup.eventlog import tell_not_backed_up
+from smhvlab.backup.found import Found, files_of, folded
+from smhvlab.backup.refusals import other_stations, refuse_disks, refuse_foreign_files, under_way, why_offline
+from smhvlab.backup.sets import CHECKPOINT_BUILD, CSVFS_BUILD
+from smhvlab.backup.unsupported import features_in_use, refuse_features
 from smhvlab.doctor import unfinished
-from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed
+from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, OntapError
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
-from smhvlab.nodes import Node, SharedVolume, home_of
+from smhvlab.nodes import Node, home_of
 from smhvlab.procedure import Procedure
 from smhvlab.site import stamp
 from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import BackupDisk, BackupLun, BackupVm, Dataset
-from smhvlab.storage import LunRef, VolumeRef
+from smhvlab.storage import VolumeRef
 
-MOST_SHARED = 15
-"""Cluster shared volumes of one storage system that a dataset may hold (TR 12)."""
+_WINDOWS = "iqn.1991-05.com.microsoft:"
+_BUSY_CLONES = "1520351"
+"""ONTAP refuses a Snapshot copy while clones of LUNs are still being made in its volume,"""
+_BUSY_TRIES, _BUSY_PAUSE = 100, 10
+"""and SnapDrive tries again so often, with such a pause in seconds (TR appendix)."""
 
 MOVING = ("MigratingVirtualMachine", "StorageMigrationPhaseOne", "StorageMigrationPhaseTwo")
-_TEMPORARY = re.compile(r"\.rws\Z|_restore_\d\d-\d\d-\d{4}")
-"""Names of LUN clones that exist only while a backup is recovered or a restore copies files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class BackupState:
         luns: still without the name of the Snapshot copy, so that a plan stays the same while time passes.
         excluded: what of the VMs is not in the backup.
         failed: VMs of the dataset that are not in the backup, with the reason (TR 6.6).
+        warnings: what else the record should tell: features that are not supported, other backups at work.
         name: ``<Dataset>_MM-dd-yyyy_HH.mm.ss``; the Snapshot copies have the same name.
     """
 
@@ -54,72 +55,10 @@ class BackupState:
     snapinfo_disk: HostDisk
     name: str = field(metadata=CHOSEN)
     time: str = field(metadata=CHOSEN)
+    warnings: tuple[str, ...] = field(default=(), metadata=CHOSEN)
 
 
 S = TypeVar("S", bound=BackupState)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a survey has seen.
-
-    Attributes:
-        machines: the VMs that can be backed up.
-        homes: the disk of each file or folder, by host and path.
-        luns: the LUNs behind these disks, by UniqueId.
-    """
-
-    dataset: Dataset
-    nodes: tuple[Node, ...]
-    machines: tuple[Vm, ...]
-    failed: tuple[str, ...]
-    homes: dict[tuple[str, str], HostDisk]
-    shared: tuple[SharedVolume, ...]
-    luns: dict[str, LunRef]
-    info_disk: HostDisk
-    now: datetime
-
-    @property
-    def used(self) -> dict[str, HostDisk]:
-        """The disks that hold something of the VMs, by UniqueId."""
-        return {home.unique_id: home for home in self.homes.values()}
-
-    @property
-    def volumes(self) -> tuple[VolumeRef, ...]:
-        """The array's volumes behind them."""
-        return tuple(sorted({self.luns[i].volume for i in self.used}, key=lambda v: (v.svm, v.name)))
-
-    def disks_of(self, vm: Vm) -> dict[str, HostDisk]:
-        """The disks that hold something of one VM, by UniqueId."""
-        homes = (self.homes[vm.host, path] for path in files_of(vm))
-        return {home.unique_id: home for home in homes}
-
-    def on_shared(self, vm: Vm) -> bool:
-        """Whether a VM lies on a cluster shared volume."""
-        return any(self.is_shared(disk) for disk in self.disks_of(vm).values())
-
-    def place(self, unique_id: str) -> BackupLun:
-        """Where the image of a LUN will be: its own path, in a Snapshot copy that has no name yet."""
-        lun, disk = self.luns[unique_id], self.used[unique_id]
-        mine = [path for (_, path), home in self.homes.items() if home.unique_id == unique_id]
-        return BackupLun(
-            svm=lun.svm,
-            volume=lun.volume.name,
-            volume_uuid=lun.volume.uuid,
-            snapshot="",
-            path=lun.path,
-            lun_uuid=lun.uuid,
-            serial_number=lun.serial_number,
-            unique_id=lun.unique_id,
-            disk_guid=disk.guid,
-            access_path=max(disk.access_paths, key=lambda access: (_below(mine, access), -len(access))),
-            shared=self.is_shared(disk),
-            volume_path=disk.volume_path,
-        )
-
-    def is_shared(self, disk: HostDisk) -> bool:
-        """Whether a disk is a cluster shared volume."""
-        return bool(_folded(disk.access_paths) & _folded(volume.path for volume in self.shared))
 
 
 class BackupProcedure(Procedure[S]):
@@ -142,7 +81,9 @@ class BackupProcedure(Procedure[S]):
         dataset = self.snapinfo.dataset(self.dataset)
         nodes = self.nodes.up()
         machines, failed = self._members(dataset, nodes)
-        self._refuse_running_flows(machines)
+        runs = [r for r in unfinished(self.site.name, folder=self.site.journals) if r.run != self.run_id]
+        warnings = under_way(runs, machines, self.snapinfo.datasets, exclusive=self.exclusive)
+        refuse_features(machines, snapinfo=self.snapinfo.folder())
         disks, shared = self.nodes.disks(nodes), self.nodes.shared_volumes()
         homes = {
             (vm.host, path): home_of(path, host=vm.host, disks=disks, shared=shared)
@@ -154,24 +95,26 @@ class BackupProcedure(Procedure[S]):
         everything = self.storage.luns()
         wanted = {home.unique_id for home in (*homes.values(), info_disk) if home is not None}
         luns = {lun.unique_id: lun for lun in everything if lun.unique_id in wanted}
-        self._refuse_features(machines)
-        lying = self._refuse_foreign_files(homes, luns)
+        lying = refuse_foreign_files(homes, luns, array=self.site.profile.storage.name)
         if info_disk is None or info_disk.unique_id not in luns:
             raise NotAllowed(
                 f"The SnapInfo folder {self.snapinfo.folder()} is not on a LUN of the array",
                 next_action="Put it on a LUN of its own: site.set_snapinfo(...).",
                 tr="5.4",
             )
-        found = Found(dataset, nodes, machines, failed, lying, tuple(shared), luns, info_disk, self.site.now())
+        build = self.nodes.build()
+        found = Found(dataset, nodes, machines, failed, lying, tuple(shared), luns, info_disk, self.site.now(), build)
         if luns[info_disk.unique_id].volume in found.volumes:
             raise NotAllowed(
                 f"SnapInfo shares the volume {luns[info_disk.unique_id].volume} with the dataset's VMs",
                 next_action="Put SnapInfo on a LUN in a volume of its own: its Snapshot copy comes after the backup.",
                 tr="5.4",
             )
-        self._refuse_disks(found, disks)
-        self._refuse_busy_volumes(found, everything)
-        return found
+        refuse_disks(found, self.nodes, disks)
+        warnings += other_stations(found, everything, exclusive=self.exclusive)
+        if CSVFS_BUILD <= build < CHECKPOINT_BUILD:
+            warnings += features_in_use(nodes)
+        return replace(found, warnings=tuple(dict.fromkeys(warnings)))
 
     # --- which VMs
 
@@ -200,137 +143,7 @@ class BackupProcedure(Procedure[S]):
             self.nodes[vm.host].hyperv.with_checkpoints(vm) if vm.has_checkpoints else vm for vm in left
         ), failed
 
-    def _refuse_features(self, machines: Sequence[Vm]) -> None:
-        for vm in machines:
-            remote = [disk.path for disk in vm.disks if disk.path.startswith("\\\\")]
-            for present, what in (
-                (bool(remote), f"lies on an SMB share ({''.join(remote[:1])})"),
-                (vm.fibre_channel, "has a virtual Fibre Channel adapter"),
-                (vm.replicated, "is replicated by Hyper-V Replica"),
-            ):
-                if present:
-                    raise NotAllowed(
-                        f"{vm.name} {what}",
-                        next_action="Take the VM out of the dataset, or do without that feature for it.",
-                        why="SnapManager for Hyper-V does not support it",
-                        tr="11.8",
-                    )
-
-    def _refuse_running_flows(self, machines: Sequence[Vm]) -> None:
-        """A backup while a VM is restored would lack its configuration, and nobody would notice before it is needed."""
-        names = {text.casefold() for vm in machines for text in (vm.name, vm.id)}
-        for run in unfinished(self.site.name, folder=self.site.journals):
-            if run.run == self.run_id:
-                continue
-            what = run.header.flow.rpartition(":")[2]
-            parameters = run.header.parameters
-            if what.startswith("Restore") and str(parameters.get("vm", "")).casefold() in names:
-                state = "is under way" if run.alive else "was interrupted"
-                raise NotAllowed(
-                    f"A restore of {parameters['vm']} {state}",
-                    next_action="Wait for its end." if run.alive else f"smhvlab doctor --resume {run.run} finishes it.",
-                    why="a backup during a restore has no configuration of the VM",
-                    tr="6.7",
-                )
-            if self.exclusive and run.alive and what.endswith("Backup") and "Crash" not in what:
-                self._refuse_second(str(parameters.get("dataset", "")), machines)
-
-    def _refuse_second(self, other: str, machines: Sequence[Vm]) -> None:
-        """One VM can be in one application-consistent backup at a time."""
-        known = {d.name.casefold(): d for d in self.snapinfo.datasets()}
-        members = known[other.casefold()].members if other.casefold() in known else ()
-        both = {member.id for member in members} & {vm.id for vm in machines}
-        if both:
-            names = ", ".join(vm.name for vm in machines if vm.id in both)
-            raise NotAllowed(
-                f"A backup of the dataset {other} is under way, with {names}",
-                next_action="Wait for its end; give the datasets schedules apart.",
-                why="a VM can be in one application-consistent backup at a time",
-                tr="6.2",
-            )
-
-    # --- where they lie
-
-    def _refuse_foreign_files(
-        self, homes: dict[tuple[str, str], HostDisk | None], luns: dict[str, LunRef]
-    ) -> dict[tuple[str, str], HostDisk]:
-        lying = {place: home for place, home in homes.items() if home is not None and home.unique_id in luns}
-        foreign = [path for (host, path) in homes if (host, path) not in lying]
-        if foreign:
-            raise NotAllowed(
-                f"{foreign[0]} is not on a LUN of {self.site.profile.storage.name}",
-                next_action="Move all files of the VM (VHDs, configuration, checkpoints) to LUNs of the array.",
-                why=f"{len(foreign)} file(s) or folder(s) of the dataset's VMs lie elsewhere",
-                tr="6.2",
-            )
-        return lying
-
-    def _refuse_disks(self, found: Found, disks: Sequence[HostDisk]) -> None:
-        shared = [disk for disk in found.used.values() if found.is_shared(disk)]
-        redirected = self.nodes.blind() if shared else {}
-        resources = {volume.path.casefold(): volume.resource for volume in found.shared}
-        for disk in found.used.values():
-            if disk.boot:
-                raise NotAllowed(
-                    f"{disk.host} has started from the LUN that holds VMs (disk {disk.number})",
-                    next_action="Move the VMs to another LUN.",
-                    why="VMs on a SAN boot LUN are not supported",
-                    tr="6.2",
-                )
-        for disk in shared:
-            path = next(path for path in disk.access_paths if path.casefold() in resources)
-            if disk.style == "MBR":
-                raise NotAllowed(
-                    f"Disk {disk.number} ({path}) has an MBR partition table",
-                    next_action="Move the VMs to a GPT disk: MBR LUNs are not supported for shared volumes.",
-                    tr="4.1",
-                )
-            apart = redirected.get(resources[path.casefold()], [])
-            blind = [n.name for n in found.nodes if n.name in apart or not _sees(n.name, disk.unique_id, disks)]
-            if blind:
-                raise NotAllowed(
-                    f"{path} is not connected to {', '.join(blind)}",
-                    next_action="Map its LUN to every node of the cluster, or move the VMs elsewhere.",
-                    why="shared volumes of some nodes only (asymmetric clustering) are not supported",
-                    tr="11.3",
-                )
-        self._refuse_mixture(found)
-        if len(shared) > MOST_SHARED:
-            raise NotAllowed(
-                f"The dataset {found.dataset.name} lies on {len(shared)} cluster shared volumes",
-                next_action=f"Split it into datasets of at most {MOST_SHARED} shared volumes of one storage system.",
-                tr="12",
-            )
-
-    def _refuse_mixture(self, found: Found) -> None:
-        both = [vm.name for vm in found.machines if len({found.is_shared(d) for d in found.disks_of(vm).values()}) > 1]
-        if both:
-            raise NotAllowed(
-                f"{both[0]} lies partly on a cluster shared volume and partly on another disk",
-                next_action="Keep all files of a VM on cluster shared volumes, or none.",
-                tr="12",
-            )
-        sorts = {found.on_shared(vm) for vm in found.machines}
-        if len(sorts) > 1:
-            some = ", ".join(vm.name for vm in found.machines if not found.on_shared(vm))
-            raise NotAllowed(
-                f"The dataset {found.dataset.name} mixes VMs on cluster shared volumes with VMs on dedicated disks",
-                next_action="Make a dataset of each kind.",
-                why=f"on dedicated disks: {some}",
-                tr="6.1, 12",
-            )
-
-    def _refuse_busy_volumes(self, found: Found, luns: Sequence[LunRef]) -> None:
-        """Only one backup or restore may be at work on a volume: others' temporary clones say that one is."""
-        volumes = {volume.uuid for volume in found.volumes}
-        busy = [lun for lun in luns if lun.volume.uuid in volumes and _TEMPORARY.search(lun.name)]
-        if busy:
-            raise NotAllowed(
-                f"Another backup or restore is at work on the volume {busy[0].volume}",
-                next_action="Wait for its end; if nothing runs, look for what it left with smhvlab doctor.",
-                why=f"{busy[0]} exists only while one runs",
-                tr="6.2, appendix",
-            )
+    # --- whether they can take part
 
     def offline(self, found: Found, *, allowed: bool, location: bool = True) -> dict[str, str]:
         """Why VMs cannot take part while they run, by id (TR 6.4).
@@ -345,9 +158,7 @@ class BackupProcedure(Procedure[S]):
         answering: set[str] = set()
         for name in dict.fromkeys(vm.host for vm in found.machines):
             answering |= self.nodes[name].hyperv.answering()
-        reasons = {
-            vm.id: why for vm in found.machines if (why := _why_offline(vm, found, answering, location=location))
-        }
+        reasons = {vm.id: why for vm in found.machines if (why := why_offline(vm, found, answering, location=location))}
         if reasons and not allowed:
             names = {vm.id: vm.name for vm in found.machines}
             raise CannotBackUp(
@@ -374,6 +185,7 @@ class BackupProcedure(Procedure[S]):
             "failed": found.failed,
             "snapinfo_volume": found.luns[found.info_disk.unique_id].volume,
             "snapinfo_disk": found.info_disk,
+            "warnings": found.warnings,
             "name": f"{found.dataset.name}_{stamp(found.now)}",
             "time": found.now.isoformat(),
         }
@@ -418,12 +230,22 @@ class BackupProcedure(Procedure[S]):
             if disk.passthrough
         ]
         direct = self.storage.luns_of_initiators()
+        guests = [initiator for initiator in direct if self._of_guest(initiator)]
+        if not guests:
+            return tuple(texts)
+        computers: dict[str, str] = {}
+        for name in dict.fromkeys(vm.host for vm in found.machines):
+            computers.update(self.nodes[name].hyperv.computer_names())
         for vm in found.machines:
-            for initiator, names in sorted(direct.items()):
-                host = initiator.rpartition(":")[2].partition(".")[0]
-                if initiator.startswith("iqn.1991-05.com.microsoft:") and host.casefold() == vm.name.casefold():
-                    texts += [f"{vm.name}: {name}, connected inside the guest" for name in names]
+            known = folded((vm.name, computers.get(vm.id, "").partition(".")[0]))
+            for initiator in sorted(guests):
+                if _computer(initiator) in known:
+                    texts += [f"{vm.name}: {name}, connected inside the guest" for name in direct[initiator]]
         return tuple(texts)
+
+    def _of_guest(self, initiator: str) -> bool:
+        """Whether an initiator may be that of a guest: one of Windows, and none of the site's hosts."""
+        return initiator.startswith(_WINDOWS) and _computer(initiator) not in folded(self.nodes.names)
 
     # --- what every type ends with
 
@@ -439,40 +261,26 @@ class BackupProcedure(Procedure[S]):
     def keep_snapinfo(self, s: BackupState) -> None:
         """Snapshot copy of the SnapInfo LUN, with everything written."""
         self.snapdrive.flush(s.snapinfo_disk)
-        self.storage.ensure_snapshots([s.snapinfo_volume], s.name, comment="SnapInfo after the backup")
+        note = "SnapInfo after the backup"
+        self.patiently(lambda: self.storage.ensure_snapshots([s.snapinfo_volume], s.name, comment=note))
+
+    def patiently(self, work: Callable[[], None]) -> None:
+        """Do what the array refuses while clones of LUNs are being made in a volume, as soon as they are (TR appendix).
+
+        ``work`` has to be something that can be done again.
+        """
+        for attempt in range(_BUSY_TRIES):
+            if attempt:
+                self.host.sleep(_BUSY_PAUSE)
+            try:
+                work()
+            except OntapError as error:
+                if error.code != _BUSY_CLONES or attempt == _BUSY_TRIES - 1:
+                    raise
+            else:
+                return
 
 
-def files_of(vm: Vm) -> list[str]:
-    """Every place that has to be on the array: VHDs and what they are based on, configuration, checkpoints."""
-    folders = dict.fromkeys((vm.configuration + "\\", vm.checkpoints + "\\"))
-    return [*(disk.path for disk in vm.disks if not disk.passthrough), *vm.parents, *folders]
-
-
-def _below(paths: Iterable[str], access: str) -> int:
-    """How many of the paths lie below an access path: a disk can have several, and VMs use one of them."""
-    return sum(path.casefold().startswith(access.casefold()) for path in paths)
-
-
-def named(luns: Iterable[BackupLun], snapshot: str) -> tuple[BackupLun, ...]:
-    """The same images, in a Snapshot copy of that name."""
-    return tuple(replace(lun, snapshot=snapshot) for lun in luns)
-
-
-def _why_offline(vm: Vm, found: Found, answering: set[str], *, location: bool) -> str:
-    if not vm.running:
-        return f"is {vm.state}"
-    if vm.id not in answering:
-        return "has its integration service for backup switched off"
-    if location and not vm.has_checkpoints:
-        homes = {found.homes[vm.host, disk.path].unique_id for disk in vm.disks if not disk.passthrough}
-        if found.homes[vm.host, vm.checkpoints + "\\"].unique_id not in homes:
-            return "keeps its VM snapshots on another LUN than its VHDs: create one VM snapshot first (TR 6.2)"
-    return ""
-
-
-def _sees(host: str, unique_id: str, disks: Sequence[HostDisk]) -> bool:
-    return any(disk.host == host and disk.unique_id == unique_id for disk in disks)
-
-
-def _folded(texts: Iterable[str]) -> set[str]:
-    return {text.casefold() for text in texts}
+def _computer(initiator: str) -> str:
+    """The computer in the name that Windows gives its initiator, folded and without its domain."""
+    return initiator.removeprefix(_WINDOWS).partition(".")[0].casefold()

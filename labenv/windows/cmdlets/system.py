@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
 from labenv.windows.call import Call, Cmdlet, PsError
 from labenv.windows.cmdlets.inventory import CLASSES
 from labenv.windows.cmdlets.item import matches
 from labenv.windows.cmdlets.targets import many, texts
+from labenv.windows.machines import VmNotRunning
 from labenv.windows.objects import Int64, PsList, PsObject, UInt16, UInt32, UInt64
 from labenv.windows.records import EventRecord
-from labenv.windows.shapes_storage import cim
+from labenv.windows.shapes_storage import cim, strings
 
 if TYPE_CHECKING:
     from labenv.windows.host import Host
@@ -201,7 +204,35 @@ def _server_features(_host: Host) -> list[PsObject]:
     ]
 
 
+def _exchange_components(host: Host) -> list[PsObject]:
+    """What the integration service for data exchange has of each guest that runs."""
+    found = []
+    for vm in host.machines.named("*"):
+        items = []
+        if vm.state == "Running" and "Key-Value Pair Exchange" not in vm.disabled_services:
+            with suppress(VmNotRunning):
+                items = [_exchange_item("FullyQualifiedDomainName", host.machines.guest(vm).host_name)]
+        properties: dict[str, object] = {
+            "SystemName": str(vm.id).upper(),
+            "GuestExchangeItems": strings([]),
+            "GuestIntrinsicExchangeItems": strings(items),
+            "PSComputerName": None,
+        }
+        found.append(cim("Msvm_KvpExchangeComponent", properties, space="root/virtualization/v2"))
+    return found
+
+
+def _exchange_item(name: str, data: str) -> str:
+    """An Msvm_KvpExchangeDataItem as text, which is how the component holds it."""
+    pairs = "".join(
+        f'<PROPERTY NAME="{key}" TYPE="string"><VALUE>{escape(value)}</VALUE></PROPERTY>'
+        for key, value in (("Data", data), ("Name", name))
+    )
+    return f'<INSTANCE CLASSNAME="Msvm_KvpExchangeDataItem">{pairs}</INSTANCE>'
+
+
 _CLASSES = {
+    "msvm_kvpexchangecomponent": _exchange_components,
     "win32_operatingsystem": _operating_system,
     "win32_computersystem": _computer_system,
     "win32_serverfeature": _server_features,

@@ -131,6 +131,9 @@ TABLE = [
     Case("snapshots-full", {"volume": "vm_sql01"}, text="80042317", copies=8),
     Case("snapshots-full", {"volume": "vm_sql01", "leave": "1"}, text="80042317", copies=7),
     Case("checkpoint-left", {"vm": "sql01"}, 0, copies=2),
+    Case("replica-enabled", {"vm": "sql01"}, 0, copies=2),
+    Case("fibre-channel-adapter", {"vm": "sql01"}, 0, copies=2),
+    Case("boots-from-lun", {"volume": "vm_sql01"}, 0, copies=2),
     Case("lun-unmapped", {"volume": "vm_sql01"}, text="80042"),
     Case("path-lost", text="80042"),
 ]
@@ -201,7 +204,7 @@ def test_a_cause_its_effect_and_the_next_backup(bench: Bench, case: Case) -> Non
 OUTSIDE = {
     "rename-overload", "lun-offline", "clone-beside-parent", "backup-mounted", "volume-renamed", "switch-renamed",
     "hotfix-missing", "node-lost", "redirected-access-left", "cluster-network-unbound", "vm-being-restored",
-    "vm-made-anew",
+    "vm-made-anew", "disk-on-share",
 }  # fmt: skip
 """Causes whose effect is not that of one backup on one host: the tests below."""
 
