@@ -81,7 +81,7 @@ def test_time_frozen_and_downtime_are_in_the_record(start: Start, era: str) -> N
 @pytest.mark.tr("R-4.1-02", "R-9-05")
 @pytest.mark.parametrize("consistency", ["application", "crash"])
 def test_disks_of_a_guest_s_initiator_are_listed_today_too(start: Start, consistency: str) -> None:
-    """Guests tell their computer names to the host, which the names of their initiators hold: the record names the VM."""
+    """Guests tell the host their computer names, which are in those of their initiators: the record names the VM."""
     lab = start("standalone-2022")
     guest = lab.guest("app01")
     with smhvlab.site.connect(lab.profile) as site:

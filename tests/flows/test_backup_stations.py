@@ -1,4 +1,4 @@
-"""A backup beside what other management stations do: their journals are out of reach, the site is not (TR 6.2, 6.7, 10)."""
+"""A backup beside the work of other management stations, whose journals are out of reach (TR 6.2, 6.7, 10)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stations(lab: Lab, folder: Path) -> Iterator[tuple[Site, Site]]:
 
 @pytest.mark.tr("R-6.2-11", "R-10-03")
 def test_checkpoints_of_another_station_s_backup_are_known(start: Start, tmp_path: Path) -> None:
-    """While one station's checkpoints are there, another's application-consistent backup is refused, not its crash one."""
+    """Beside another station's checkpoints an application-consistent backup is refused, a crash one only warned."""
     with stations(start("standalone-2022"), tmp_path) as (one, two):
         one.create_dataset("Set", ["app01"])
         told: list[str] = []
