@@ -42,7 +42,7 @@ def test_a_vm_that_no_writer_knows_fails_the_crash_consistent_backup_too(start: 
     with smhvlab.site.connect(lab.profile) as site:
         site.create_dataset("Set", ["app01"])
         before = picture(site)
-        lab.faults.cause("service-stopped", service="vmms")
+        lab.faults.cause("service-does-not-start", service="vmms", times=0)
         with pytest.raises(BackupFailed, match="No VSS writer of hv1 knows app01"):
             site.backup("Set", consistency="crash").run_sync()
         assert picture(site) == before
