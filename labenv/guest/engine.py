@@ -166,6 +166,7 @@ class Engine:
             database.close()
         else:
             database.state = DatabaseState.ONLINE
+            connection.release_memory()  # most guests idle from now on; pages come back with the first use
 
     def detach(self, name: str) -> DatabaseFiles:
         """Close a database and forget it; its files stay."""

@@ -34,14 +34,15 @@ class Directory:
         self.volume = volume
         self.node = node
         self._block = min(BLOCK, volume.geometry.cluster_size)
-        length = sum(count for _, count in volume.locate(node)) << volume.geometry.cluster_shift
-        self._image = bytearray(volume.read(node, 0, length)) if length else bytearray()
+        self._length = sum(count for _, count in volume.locate(node)) << volume.geometry.cluster_shift
+        self._image = volume.read(node, 0, self._length) if self._length else b""
         self._nodes: dict[str, Node] = {}
         self._holes: list[tuple[int, int]] = []
         self._end = len(self._image) // ENTRY
         self._stale: list[int] = []
         self.special: list[bytes] = []
         self._parse()
+        self._image = self._image[: self._end * ENTRY]  # zeros follow, up to the directory's length
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes.values())
@@ -111,7 +112,7 @@ class Directory:
     def set_table(self, kind: int, first: int, length: int) -> None:
         """Change where the entry of a system table says that it lies (root only)."""
         for slot in range(self._end):
-            entry = self._image[slot * ENTRY : (slot + 1) * ENTRY]
+            entry = bytearray(self._image[slot * ENTRY : (slot + 1) * ENTRY])
             if entry[0] == kind:
                 entry[20:24] = first.to_bytes(4, "little")
                 entry[24:32] = length.to_bytes(8, "little")
@@ -193,10 +194,9 @@ class Directory:
         A loss of power between the two writes of an insertion leaves a set there that never became visible.
         """
         first = self._end * ENTRY
-        if self._image.count(0, first) == len(self._image) - first:
-            return
-        self._image[first:] = bytes(len(self._image) - first)
-        self._stale = list(range(-(-first // self._block) * self._block, len(self._image), self._block))
+        if any(self._image[first:]):
+            self._stale = list(range(-(-first // self._block) * self._block, self._length, self._block))
+        self._image = self._image[:first]
 
     def _place(self, needed: int) -> tuple[int, int]:
         """A free slot for that many entries, and how many entries before it must be marked as unused."""
@@ -211,7 +211,7 @@ class Directory:
                     self._holes.append((start + skip + needed, count - skip - needed))
                 return start + skip, 0
         padding = self._skip(self._end, needed, per_block)
-        if (self._end + padding + needed) * ENTRY > len(self._image):
+        if (self._end + padding + needed) * ENTRY > self._length:
             self._grow()
         slot = self._end + padding
         if padding:
@@ -233,7 +233,7 @@ class Directory:
 
     def _grow(self) -> None:
         volume, node = self.volume, self.node
-        old = len(self._image)
+        old = self._length
         size = old + volume.geometry.cluster_size
         if size > _MAX_SIZE:
             raise DiskFull(f"the directory {node.name!r} cannot hold more entries")
@@ -246,18 +246,19 @@ class Directory:
         except BaseException:
             node.size = node.valid = old
             raise
-        self._image += bytes(size - old)
+        self._length = size
 
     def _put(self, slot: int, data: bytes) -> None:
         """Write entries in whole blocks, and only then change the image."""
         offset = slot * ENTRY
         start = offset - offset % self._block
         end = -(-(offset + len(data)) // self._block) * self._block
-        changed = self._image[start:end]
+        changed = bytearray(self._image[start:end].ljust(end - start, b"\0"))
         changed[offset - start : offset - start + len(data)] = data
         for at in range(start, end, self._block):
             self._write_block(at, bytes(changed[at - start : at - start + self._block]))
-        self._image[start:end] = changed
+        before = self._image[:start].ljust(start, b"\0")
+        self._image = (before + changed + self._image[end:])[: self._end * ENTRY]
 
     def _write_block(self, offset: int, data: bytes) -> None:
         done = 0
