@@ -412,7 +412,12 @@ class HyperVWriter(Writer):
     def _log(self, event: int, text: str, vm: VmRecord, detail: str = "", *, level: int = log.ERROR) -> None:
         message = f"{text} {detail}".strip() + f" (Virtual machine ID {shown_id(vm)})"
         self.host.events.write(
-            log.VMMS_ADMIN, log.VMMS, event, message, level=level, values=(vm.name, shown_id(vm), detail)
+            log.VMMS_ADMIN,
+            log.VMMS,
+            event,
+            message,
+            level=level,
+            values=(vm.name, shown_id(vm), *([detail] if detail else [])),
         )
 
 
