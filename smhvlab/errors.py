@@ -28,7 +28,8 @@
     │   ├── NotVerified           a backup does not hold what it should
     │   ├── NameTaken             something already has the name that is to be created
     │   └── NotAllowed            the site's state, or a rule of the TR, forbids it
-    │       └── CannotBackUp      VMs are gone, or cannot be backed up while they run
+    │       ├── CannotBackUp      VMs are gone, or cannot be backed up while they run
+    │       └── Misfit            a field of a policy does not fit
     ├── BackupFailed              hosts or array say that a backup is not what it has to be; it was taken back
     ├── Cancelled                 the user cancelled
     ├── JournalError              a run record cannot be used
@@ -57,6 +58,7 @@ __all__ = [
     "JournalError",
     "JournalFormat",
     "JournalLocked",
+    "Misfit",
     "NameTaken",
     "NotAllowed",
     "NotFound",
@@ -393,6 +395,29 @@ class CannotBackUp(NotAllowed):
     ) -> None:
         super().__init__(message, next_action=next_action, tr=tr, why=why)
         self.vms = tuple(vms)
+
+
+class Misfit(NotAllowed):
+    """A field of a policy does not fit (TR 5.2).
+
+    Attributes:
+        field: where, e.g. ``schedule.day``; "" for the whole.
+        nearest: what works instead, as TOML where it is a value; "" if there is none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_action: str,
+        field: str,
+        nearest: str = "",
+        tr: str | None = None,
+        why: str | None = None,
+    ) -> None:
+        super().__init__(message, next_action=next_action, tr=tr, why=why)
+        self.field = field
+        self.nearest = nearest
 
 
 class BackupFailed(SmhvLabError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,14 +16,13 @@ from smhvlab import profile as profiles
 from smhvlab.advisor.on_site import Advised
 from smhvlab.errors import NotAllowed, ProfileError, SmhvLabError
 from smhvlab.frames import frame
-from smhvlab.hyperv import HyperV, Vm, one_named
+from smhvlab.hyperv import HyperV
 from smhvlab.mount.on_site import SiteImages
 from smhvlab.nodes import Node, Nodes
 from smhvlab.profile import HostEndpoint, Profile
 from smhvlab.provisioning.on_site import SiteProvisioning
 from smhvlab.secrets import Endpoint, Secret, Secrets
 from smhvlab.snapdrive import SnapDrive
-from smhvlab.snapinfo import Dataset, DatasetMember
 from smhvlab.sql import Sql
 from smhvlab.storage import Storage
 from smhvlab.tables import Tools
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     from smhvlab.dr.on_site import DisasterRecovery
     from smhvlab.flow import Flow
     from smhvlab.panels.dashboard import Dashboard
+    from smhvlab.panels.dataseteditor import DatasetEditor
+    from smhvlab.panels.policyeditor import PolicyEditor
     from smhvlab.panels.restorepreview import RestorePreview
     from smhvlab.panels.stepper import StepperPanel
     from smhvlab.panels.storagemap import StorageMap
@@ -286,44 +287,31 @@ class Site(SiteImages, SiteProvisioning, Advised):
         look = partial(overview, self)
         return Dashboard(look, release=self.release, overview=look(), every=every, limit=limit)
 
-    # --- datasets and settings
+    def dataset_editor(self, name: str = "") -> DatasetEditor:
+        """A form of a dataset: which VMs, checked and saved as its next version (TR 5.2).
+
+        Args:
+            name: the dataset to begin with; a new one by default.
+        """
+        from smhvlab.panels.dataseteditor import DatasetEditor
+
+        return DatasetEditor(self, name)
+
+    def policy_editor(self, name: str = "") -> PolicyEditor:
+        """A form of a policy, with the same as TOML: checked field by field, saved as its next version (TR 5.2).
+
+        Args:
+            name: the policy to begin with; a new one by default.
+        """
+        from smhvlab.panels.policyeditor import PolicyEditor
+
+        return PolicyEditor(self, name)
+
+    # --- settings
 
     def set_snapinfo(self, folder: str) -> None:
         """Keep SnapInfo in a folder of the host; files of an earlier folder are not moved (TR 5.4)."""
         self.tools().snapinfo.set_folder(folder)
-
-    def create_dataset(self, name: str, vms: Sequence[str], *, description: str = "") -> Dataset:
-        """Create a dataset of VMs (TR 5.2).
-
-        Raises:
-            NotAllowed: the name does not fit, no VM was named, or a dataset of the name exists.
-            NotFound: a VM does not exist, or the host has no SnapInfo settings (TR 5.4).
-        """
-        tools = self.tools()
-        if name.casefold() in {d.name.casefold() for d in tools.snapinfo.datasets()}:
-            raise NotAllowed(
-                f"The dataset {name} exists",
-                next_action="Choose another name, or change it with change_dataset.",
-                tr="5.2",
-            )
-        return tools.snapinfo.write_dataset(Dataset(name, self._members(vms), description))
-
-    def change_dataset(self, name: str, vms: Sequence[str]) -> Dataset:
-        """Give a dataset other members; the earlier version stays readable beside it (TR 5.2)."""
-        tools = self.tools()
-        present = tools.snapinfo.dataset(name)
-        return tools.snapinfo.write_dataset(
-            Dataset(present.name, self._members(vms), present.description, present.version)
-        )
-
-    def _members(self, names: Sequence[str]) -> tuple[DatasetMember, ...]:
-        if not names or isinstance(names, str):
-            raise NotAllowed(
-                "A dataset needs a list of at least one VM", next_action="Name its VMs, e.g. ['sql01'].", tr="5.2"
-            )
-        everything = self.tools().nodes.vms()
-        found: list[Vm] = [one_named(name, everything) for name in dict.fromkeys(names)]
-        return tuple(DatasetMember(vm.id, vm.name) for vm in found)
 
     # --- flows
 

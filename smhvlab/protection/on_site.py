@@ -13,6 +13,7 @@ from smhvlab.frames import frame
 from smhvlab.protection.policy import Policy, from_toml
 from smhvlab.protection.settings import Settings, load, save
 from smhvlab.protection.store import PolicyStore
+from smhvlab.snapinfo import Dataset
 from smhvlab.tables import SiteTables
 from smhvlab.worker import Worker
 
@@ -97,6 +98,42 @@ class Protection(SiteTables):
         from smhvlab.protection.hosts import load_export
 
         return load_export(self._site(), Path(file))
+
+    # --- datasets
+
+    def create_dataset(self, name: str, vms: Sequence[str], *, description: str = "") -> Dataset:
+        """Create a dataset of VMs (TR 5.2).
+
+        Raises:
+            NotAllowed: the name does not fit, no VM was named, or a dataset of the name exists.
+            NotFound: a VM does not exist, or the host has no SnapInfo settings (TR 5.4).
+        """
+        from smhvlab.protection.datasets import create
+
+        return create(self.tools(), name, vms, description=description)
+
+    def change_dataset(
+        self,
+        name: str,
+        vms: Sequence[str] | None = None,
+        *,
+        description: str | None = None,
+        version: int | None = None,
+    ) -> Dataset:
+        """Give a dataset other members or another description; earlier versions stay readable beside it (TR 5.2).
+
+        Args:
+            vms: names of its VMs; by default those that it has.
+            version: that which the change was made from; by default the present one.
+
+        Raises:
+            NotFound: there is no such dataset, or no such VM.
+            NotAllowed: no VM is left.
+            NameTaken: another console has changed it since that version; it says what is different.
+        """
+        from smhvlab.protection.datasets import change
+
+        return change(self.tools(), name, vms, description=description, version=version)
 
     # --- policies
 

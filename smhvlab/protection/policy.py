@@ -31,7 +31,7 @@ from zoneinfo import available_timezones
 import msgspec
 import tomli_w
 
-from smhvlab.errors import NotAllowed, SmhvLabError
+from smhvlab.errors import Misfit, NotAllowed, SmhvLabError
 from smhvlab.protection.schedule import LAST, Repeat, Schedule, Weekday
 from smhvlab.snapinfo import NAME
 from smhvlab.wires.cmdlets import cmdlet
@@ -225,8 +225,9 @@ def from_document(document: Mapping[str, Any]) -> Policy:
 def validate(policy: Policy) -> None:
     """Refuse a policy that cannot work. Raises NotAllowed, with the field and the nearest value that works."""
 
-    def refuse(where: str, why: str, nearest: str, tr: str = "5.2") -> NotAllowed:
-        return NotAllowed(f"Policy {policy.name}: {where} {why}", next_action=f"Use {nearest}.", tr=tr)
+    def refuse(where: str, why: str, nearest: str, tr: str = "5.2") -> Misfit:
+        said = f"Policy {policy.name}: {where} {why}"
+        return Misfit(said, next_action=f"Use {nearest}.", field=where, nearest=nearest, tr=tr)
 
     if not NAME.match(policy.name):
         better = "".join(c if NAME.match(c) else "-" for c in policy.name)[:60] or "hourly"
@@ -242,10 +243,11 @@ def validate(policy: Policy) -> None:
                 info.parameter(parameter)
         except SmhvLabError as error:
             where = f"script[{number}].command" if error.message.startswith("smhvlab") else f"script[{number}]"
-            raise NotAllowed(
+            raise Misfit(
                 f"Policy {policy.name}: {where}: {error.message}",
                 why="a script is one cmdlet with its parameters; script text is never sent to a host",
                 next_action=error.next_action,
+                field=where,
                 tr="6.5",
             ) from error
 
@@ -269,7 +271,7 @@ def _schedule(schedule: Schedule | None) -> list[_Problem]:
         add("timezone", f"is {schedule.timezone!r}, which is no time zone", f'"{close[0] if close else "UTC"}"')
     hourly = schedule.repeat is Repeat.HOURLY
     if hourly and not 1 <= schedule.every <= 23:
-        add("every", f"is {schedule.every}", "1 to 23 hours" if schedule.every < 1 else 'repeat = "daily"')
+        add("every", f"is {schedule.every}", "1, or up to 23 hours" if schedule.every < 1 else 'repeat = "daily"')
     if not hourly and schedule.every != 1:
         add("every", f"is for hourly schedules, this one is {schedule.repeat}", "no every")
     weekly = schedule.repeat is Repeat.WEEKLY
@@ -371,7 +373,8 @@ def _known(name: str, table: Mapping[str, Any], kind: type, path: str) -> None:
         if key not in names:
             close = difflib.get_close_matches(key, names, n=1)
             nearest = close[0] if close else f"one of {', '.join(names)}"
-            raise NotAllowed(f"Policy {name}: there is no field {path}{key}", next_action=f"Use {nearest}.", tr="5.2")
+            told = f"Policy {name}: there is no field {path}{key}"
+            raise Misfit(told, next_action=f"Use {nearest}.", field=f"{path}{key}", tr="5.2")
         inner = next((t for t in (hints[key], *get_args(hints[key])) if isinstance(t, type) and is_dataclass(t)), None)
         if inner is not None and isinstance(value, dict):
             _known(name, value, inner, f"{path}{key}.")
@@ -381,7 +384,7 @@ def _known(name: str, table: Mapping[str, Any], kind: type, path: str) -> None:
                     _known(name, entry, inner, f"{path}{key}[{number}].")
 
 
-def _misfit(name: object, told: str) -> NotAllowed:
+def _misfit(name: object, told: str) -> Misfit:
     """msgspec's complaint in our words: the field, and for a choice the nearest one."""
     why, _, place = told.partition(" - at `")
     where = place.rstrip("`").removeprefix("$").lstrip(".")
@@ -391,12 +394,14 @@ def _misfit(name: object, told: str) -> NotAllowed:
         said = why.partition("'")[2].rpartition("'")[0]
         close = difflib.get_close_matches(said, choices, n=1, cutoff=0.3)
         nearest = f'"{close[0]}"' if close else f"one of {', '.join(choices)}"
-        return NotAllowed(f"Policy {name}: {where} is {said!r}", next_action=f"Use {nearest}.", tr="5.2")
+        text = f"Policy {name}: {where} is {said!r}"
+        return Misfit(text, next_action=f"Use {nearest}.", field=where, nearest=nearest, tr="5.2")
     if why.startswith("Object missing"):
         missing = f"{where}.{nearest}".lstrip(".")
-        return NotAllowed(f"Policy {name}: {missing} is missing", next_action=f"Add {missing}.", tr="5.2")
+        return Misfit(f"Policy {name}: {missing} is missing", next_action=f"Add {missing}.", field=missing, tr="5.2")
     kinds = _KINDS.get(nearest.partition(" |")[0], "a value of the kind that is expected")
-    return NotAllowed(f"Policy {name}: {where or 'it'} does not fit", why=why, next_action=f"Write {kinds}.", tr="5.2")
+    text = f"Policy {name}: {where or 'it'} does not fit"
+    return Misfit(text, why=why, next_action=f"Write {kinds}.", field=where, tr="5.2")
 
 
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
