@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from labenv.clock import SECOND
 from labenv.devices import OutOfSpace
 from labenv.ontap.blocks.errors import BlockStoreError
+from labenv.ontap.blocks.staging import Steps, take_turns
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.records import Failure, Job
@@ -17,8 +18,11 @@ from labenv.ontap.records import Failure, Job
 KEPT = 300 * SECOND
 """How long the record of a finished job can be read."""
 
-Effect = Callable[[Core, Mapping[str, Any]], str | None]
-"""Carries an operation out, all of it or (raising ``ApiError``) none; gives the uuid of what it made."""
+Effect = Callable[[Core, Mapping[str, Any]], str | Steps[str] | Steps[None] | None]
+"""Carries an operation out, all of it or (raising ``ApiError``) none; gives the uuid of what it made.
+
+One with much to do gives its steps instead: the lab answers others in between, and after a kill they begin anew.
+"""
 
 
 class Jobs:
@@ -100,13 +104,13 @@ class Jobs:
             if job is None or job.end_time is not None:
                 return
             try:
-                self._carry_out(job)
+                await self._carry_out(job)
             finally:
                 self._after()
         finally:
             self._running.discard(uuid)
 
-    def _carry_out(self, job: Job) -> None:
+    async def _carry_out(self, job: Job) -> None:
         """Effect and end of a job in one commit."""
         core = self._core
         if job.doomed is not None:
@@ -115,6 +119,8 @@ class Jobs:
             return
         try:
             result = self._effects[job.operation](core, {**job.arguments, "job": job.uuid})
+            if isinstance(result, Generator):
+                result = await take_turns(result)
         except ApiError as error:
             self._end(job, error)
             return

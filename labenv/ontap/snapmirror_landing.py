@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from labenv.ontap import records as r
+from labenv.ontap.blocks.staging import Staged
 from labenv.ontap.core import Core
 from labenv.ontap.snapmirror_ends import Refused, common, drop_snapshot, find_version
 from labenv.ontap.snapmirror_files import revert_in_place
@@ -16,13 +17,18 @@ from labenv.ontap.snapshots import check_room, is_full, modify_snapshot
 from labenv.ontap.volumes import restore_volume
 
 
+def base_of(
+    copies: Sequence[r.Snapshot], held: Sequence[r.Snapshot], snapshot: r.Snapshot
+) -> tuple[r.Snapshot, r.Snapshot] | None:
+    """The newest Snapshot copy of both ends that is older than the one to be sent, or else the newest of all."""
+    return common(copies[: copies.index(snapshot)], held) or common(copies, held)
+
+
 def step_base(
     core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Snapshot
 ) -> tuple[r.Snapshot, r.Snapshot] | None:
     """What the transfer of one Snapshot copy starts from; both ends have it under the source's name afterwards."""
-    copies = source.snapshots_of(near.uuid)
-    older, held = copies[: copies.index(snapshot)], core.snapshots_of(far.uuid)
-    pair = common(older, held) or common(copies, held)
+    pair = base_of(source.snapshots_of(near.uuid), core.snapshots_of(far.uuid), snapshot)
     if pair is not None and pair[0].name != pair[1].name:
         _follow_name(core, far, pair[1], pair[0].name)
         renamed = find_version(core.snapshots_of(far.uuid), pair[1].version_uuid)
@@ -68,7 +74,7 @@ def make_room(core: Core, source: Core, near: r.Volume, far: r.Volume, policy: M
             drop_snapshot(core, snapshot)
 
 
-def land(core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Snapshot) -> int:
+def land(core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Snapshot, staged: Staged | None) -> int:
     """Make the destination volume what the source was, with a Snapshot copy of the same name; gives the bytes sent."""
     if find_version(core.snapshots_of(far.uuid), snapshot.version_uuid) is not None:
         return 0
@@ -81,7 +87,7 @@ def land(core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Sn
         blocks.resize(size)
         far = core.change_volume(far, size=size)
     sent = core.blocks.replicate(
-        near.uuid, snapshot.name, destination=far.uuid, base=None if base is None else base[0].name
+        near.uuid, snapshot.name, destination=far.uuid, base=None if base is None else base[0].name, staged=staged
     )
     luns = translate(core, source, far, snapshot.luns)
     svm = core.svms[far.svm]
@@ -93,11 +99,13 @@ def land(core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Sn
     return sent
 
 
-def bring_back(core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Snapshot) -> int:
+def bring_back(
+    core: Core, source: Core, near: r.Volume, far: r.Volume, snapshot: r.Snapshot, staged: Staged | None
+) -> int:
     """A restore makes the active file system what a Snapshot copy holds; all Snapshot copies stay. Gives bytes sent."""
     held = find_version(core.snapshots_of(far.uuid), snapshot.version_uuid)
     if held is None:
-        return land(core, source, near, far, snapshot)
+        return land(core, source, near, far, snapshot, staged)
     revert_in_place(core, far, held)
     return 0
 

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 
 from labenv.clock import EPOCH, SECOND
 from labenv.ontap import records as r
+from labenv.ontap.blocks.staging import take_turns
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.snapmirror_ends import relationship_policy
 from labenv.ontap.snapmirror_records import ACTIVE
-from labenv.ontap.snapmirror_transfer import arrive, begin_or_record
+from labenv.ontap.snapmirror_transfer import arrive, begin_or_record, stage_arrival
 
 _INTERVAL = re.compile(r"^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?$")
 
@@ -55,7 +56,12 @@ class MirrorTasks:
                 if transfer.due > core.now:
                     await core.clock.sleep_until(transfer.due)
                     continue  # it may have been aborted meanwhile
-                more = arrive(core, uuid)
+                staged = await take_turns(stage_arrival(core, uuid))
+                try:
+                    more = arrive(core, uuid, staged)
+                finally:
+                    if staged is not None:
+                        staged.give_back()
                 core.state.commit()
                 if not more:
                     return

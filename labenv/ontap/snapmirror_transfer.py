@@ -15,6 +15,7 @@ from labenv.devices import OutOfSpace
 from labenv.interconnect import LinkDown
 from labenv.ontap import records as r
 from labenv.ontap.blocks.errors import BlockStoreError
+from labenv.ontap.blocks.staging import Staged, Steps
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.snapmirror_ends import (
@@ -28,7 +29,7 @@ from labenv.ontap.snapmirror_ends import (
     relationship_policy,
 )
 from labenv.ontap.snapmirror_files import files_size, restore_files
-from labenv.ontap.snapmirror_landing import bring_back, follow_names, land, make_room, roll_back, step_base
+from labenv.ontap.snapmirror_landing import base_of, bring_back, follow_names, land, make_room, roll_back, step_base
 from labenv.ontap.snapmirror_policies import chosen, surplus
 from labenv.ontap.snapmirror_records import ACTIVE, Destination, Problem, Relationship, Transfer
 from labenv.ontap.snapshots import take
@@ -261,13 +262,36 @@ def _next_step(core: Core, transfer: Transfer) -> Transfer:
     return changed
 
 
-def arrive(core: Core, uuid: str) -> bool:
+def stage_arrival(core: Core, uuid: str) -> Steps[Staged | None]:
+    """Copy the blocks of the Snapshot copy that is due, so that its arrival is short; what is in the way, it will find.
+
+    Gives nothing for a transfer that does not send a whole Snapshot copy.
+    """
+    transfer = core.replication.transfers[uuid]
+    if transfer.files or not transfer.queue:
+        return None
+    try:
+        source, near, far = ends(core, core.replication.relationships[transfer.relationship])
+    except Refused:
+        return None
+    copies, held = source.snapshots_of(near.uuid), core.snapshots_of(far.uuid)
+    snapshot = find_version(copies, transfer.queue[0])
+    if snapshot is None or find_version(held, snapshot.version_uuid) is not None:
+        return None
+    pair = base_of(copies, held, snapshot)
+    if pair is not None and pair[0].name != pair[1].name:
+        return None  # the destination renames its copy first
+    base = None if pair is None else pair[0].name
+    return (yield from core.blocks.stage(near.uuid, snapshot.name, destination=far.uuid, base=base))
+
+
+def arrive(core: Core, uuid: str, staged: Staged | None = None) -> bool:
     """The Snapshot copy that is due arrives; the caller commits. Gives whether the transfer goes on."""
     transfer = core.replication.transfers.get(uuid)
     if transfer is None or transfer.state not in ACTIVE:
         return False
     try:
-        return _arrive(core, transfer)
+        return _arrive(core, transfer, staged)
     except Refused as refused:
         fail(core, core.replication.transfers[uuid], str(refused))
     except ApiError as error:
@@ -277,7 +301,7 @@ def arrive(core: Core, uuid: str) -> bool:
     return False
 
 
-def _arrive(core: Core, transfer: Transfer) -> bool:
+def _arrive(core: Core, transfer: Transfer, staged: Staged | None) -> bool:
     relationship = core.replication.relationships[transfer.relationship]
     source, near, far = ends(core, relationship)
     if transfer.kind == "resync" and relationship.mirror != "snapmirrored":
@@ -292,9 +316,9 @@ def _arrive(core: Core, transfer: Transfer) -> bool:
         if transfer.files:
             sent = restore_files(core, source, near, far, snapshot, transfer.files)
         elif relationship.restore:
-            sent = bring_back(core, source, near, far, snapshot)
+            sent = bring_back(core, source, near, far, snapshot, staged)
         else:
-            sent = land(core, source, near, far, snapshot)
+            sent = land(core, source, near, far, snapshot, staged)
         transfer = dataclasses.replace(
             transfer,
             queue=transfer.queue[1:],

@@ -10,6 +10,7 @@ from typing import Any
 from labenv.devices import OutOfSpace
 from labenv.ontap import records as r
 from labenv.ontap.blocks.errors import BlockStoreError
+from labenv.ontap.blocks.staging import Steps
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
 from labenv.ontap.snapshots import take
@@ -79,8 +80,23 @@ def create_volume(core: Core, args: Mapping[str, Any]) -> str:
     return uuid
 
 
-def clone_volume(core: Core, args: Mapping[str, Any]) -> str:
+def clone_volume(core: Core, args: Mapping[str, Any]) -> str | Steps[str]:
     """Effect of POST volumes with ``clone``: a writable volume over a Snapshot copy's blocks (TR 2.1)."""
+    return _clone_and_split(core, args) if args["split"] else _clone(core, args)
+
+
+def _clone_and_split(core: Core, args: Mapping[str, Any]) -> Steps[str]:
+    job = core.jobs[args["job"]]
+    uuid = job.result  # it is there already if the lab was killed during the split
+    if uuid is None:
+        uuid = _clone(core, args)
+        core.jobs[job.uuid] = dataclasses.replace(job, result=uuid)
+    with suppress(ApiError):  # without the room for blocks of its own it stays a clone
+        yield from split_volume(core, uuid)
+    return uuid
+
+
+def _clone(core: Core, args: Mapping[str, Any]) -> str:
     svm = core.svm(uuid=args["svm"])
     require_free_name(core, svm, args["name"])
     parent = core.volumes.get(args["parent"])
@@ -124,9 +140,6 @@ def clone_volume(core: Core, args: Mapping[str, Any]) -> str:
     for lun in snapshot.luns:  # a clone's LUNs are new disks to a host: new uuid and serial number, no maps
         adopt_lun(core, lun, volume=uuid, svm=svm)
     core.topology += 1
-    if args["split"]:
-        with suppress(ApiError):  # without the room for blocks of its own it stays a clone
-            split_volume(core, {"volume": uuid})
     return uuid
 
 
@@ -166,22 +179,28 @@ def existing(core: Core, uuid: str) -> r.Volume:
     return volume
 
 
-def modify_volume(core: Core, args: Mapping[str, Any]) -> None:
+def modify_volume(core: Core, args: Mapping[str, Any]) -> Steps[None]:
     """Effect of PATCH volumes: every given property, or none of them."""
+    volume = _changeable(core, args)
+    values: Mapping[str, Any] = args["values"]
+    if args.get("split"):
+        yield from split_volume(core, volume.uuid)
+        return
+    if args.get("deduplicate") or (values.get("dedupe", "none") != "none" and volume.dedupe == "none"):
+        yield from core.pool(volume.uuid).deduplicate_steps()
+        volume = _changeable(core, args)
+    _change_space(core, volume, values)
+    core.change_volume(volume, **values)
+
+
+def _changeable(core: Core, args: Mapping[str, Any]) -> r.Volume:
     volume = existing(core, args["volume"])
-    values: dict[str, Any] = dict(args["values"])
-    blocks = core.pool(volume.uuid)
+    values: Mapping[str, Any] = args["values"]
     if "name" in values and values["name"] != volume.name:
         require_free_name(core, core.svms[volume.svm], values["name"])
     if "size" in values and volume.state != "online" and values.get("state") != "online":
         raise ApiError("9437885", name=volume.name)
-    if args.get("split"):
-        split_volume(core, {"volume": volume.uuid})
-        return
-    _change_space(core, volume, values)
-    changed = core.change_volume(volume, **values)
-    if args.get("deduplicate") or (changed.dedupe != "none" and volume.dedupe == "none"):
-        blocks.deduplicate()
+    return volume
 
 
 def _change_space(core: Core, volume: r.Volume, values: Mapping[str, Any]) -> None:
@@ -200,14 +219,14 @@ def _change_space(core: Core, volume: r.Volume, values: Mapping[str, Any]) -> No
         raise ApiError("917536", reason=f"volume {volume.name}: {error}") from None
 
 
-def split_volume(core: Core, args: Mapping[str, Any]) -> None:
+def split_volume(core: Core, uuid: str) -> Steps[None]:
     """A FlexClone volume gets blocks of its own and lets its parent's Snapshot copy go."""
-    volume = existing(core, args["volume"])
+    volume = existing(core, uuid)
     try:
-        core.pool(volume.uuid).split()
+        yield from core.pool(uuid).split_steps()
     except OutOfSpace as error:
         raise ApiError("917536", reason=f"no space to split {volume.name} from its parent: {error}") from None
-    core.change_volume(volume, clone=None)
+    core.change_volume(existing(core, uuid), clone=None)
 
 
 def restore_volume(core: Core, args: Mapping[str, Any]) -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labenv.devices import OutOfSpace
 from labenv.ontap.blocks.errors import NameInUse
 from labenv.ontap.blocks.file import BlockFile
 from labenv.ontap.blocks.pool import BLOCK, ONE, Places, Pool
 from labenv.ontap.blocks.records import FileRecord
+from labenv.ontap.blocks.staging import Staged, Steps
 from labenv.ontap.blocks.tree import Difference, changed, height_for, leaves
 
 if TYPE_CHECKING:
@@ -79,8 +81,31 @@ def _pair(pool: Pool, here: FileRecord, far: FileRecord, there: Places) -> None:
     there[0] = 0
 
 
-def replicate(
+def stage_transfer(
     source: SnapshotBlocks, destination: VolumeBlocks, base: tuple[SnapshotBlocks, SnapshotBlocks] | None
+) -> Steps[Staged]:
+    """Copy what ``replicate`` would send; nothing for a destination without the room, which ``replicate`` tells of."""
+    pool = destination.engine.pool
+    staged = Staged(pool, source, source.records)
+    plan = plan_transfer(pool, source, base)
+    yield
+    try:
+        destination.lease(len(plan.send), 0, destination.key)
+        destination.end_lease()
+        yield from staged.fill(plan.send)
+    except OutOfSpace:
+        pass
+    except BaseException:
+        staged.give_back()
+        raise
+    return staged
+
+
+def replicate(
+    source: SnapshotBlocks,
+    destination: VolumeBlocks,
+    base: tuple[SnapshotBlocks, SnapshotBlocks] | None,
+    staged: Staged | None = None,
 ) -> int:
     """Make the destination's active file system equal to a Snapshot copy, and take one of the same name there.
 
@@ -96,8 +121,11 @@ def replicate(
     pages = touched + touched // 128 + 8 * len(plan.files) + 8
     reserved = sum(file.reserved_holes for file in destination.files.values())  # their reservations end
     destination.lease(len(plan.send), pages, destination.key, reserved=reserved)
-    pool.prepare(pages, len(plan.send), relieve=engine.commit)
-    there = _send(destination, plan)
+    copies = np.zeros(len(plan.send), np.int64) if staged is None else staged.look(plan.send, source, source.records)
+    pool.prepare(pages, int(np.count_nonzero(copies == 0)), relieve=engine.commit)
+    if staged is not None and copies.any():
+        staged.claim(plan.send)
+    there = _send(destination, plan, copies)
     for path in [p for p in destination.files if p not in source.records]:
         destination.delete_file(path)
     for file in plan.files:
@@ -107,18 +135,20 @@ def replicate(
     return len(plan.send) * BLOCK
 
 
-def _send(destination: VolumeBlocks, plan: Plan) -> Places:
-    """Copy the blocks; they have no references yet. Returns ``there`` with them."""
+def _send(destination: VolumeBlocks, plan: Plan, copies: Places) -> Places:
+    """Copy the blocks that have no copy yet; none of them has references. Returns ``there`` with them."""
     pool = destination.engine.pool
     there = np.zeros(pool.size, np.int64)
     there[: len(plan.there)] = plan.there
-    for at in range(0, len(plan.send), _CHUNK):
-        piece = plan.send[at : at + _CHUNK]
-        copies = pool.take(len(piece))
-        pool.blocks[copies] = pool.blocks[piece]
-        pool.refs[copies] = 0
-        pool.owners[copies] = destination.number
-        there[piece] = copies
+    missing = np.flatnonzero(copies == 0)
+    for at in range(0, len(missing), _CHUNK):
+        piece = missing[at : at + _CHUNK]
+        taken = pool.take(len(piece))
+        pool.blocks[taken] = pool.blocks[plan.send[piece]]
+        copies[piece] = taken
+    pool.refs[copies] = 0
+    pool.owners[copies] = destination.number
+    there[plan.send] = copies
     destination.room -= len(plan.send)
     return there
 

@@ -57,6 +57,7 @@ class Pool:
         kept: whether a checkpoint of the lab needs the block.
         free: blocks ready to be popped. pinned: blocks to be freed by the next consistency point. Both are the same
             lists for ever; ``pinned_bulk`` more are pinned in arrays.
+        aside: blocks that hold copies made ahead of their use, by who made them.
         fresh: pages born since the last consistency point; only these may be changed in place.
     """
 
@@ -69,6 +70,7 @@ class Pool:
         "_idle",
         "_pinned_bulk",
         "_segment",
+        "aside",
         "blocks",
         "charged",
         "counts",
@@ -98,6 +100,7 @@ class Pool:
         self.pinned: list[int] = []
         self._pinned_bulk: list[Places] = []
         self.pinned_bulk = 0
+        self.aside: dict[object, list[Places]] = {}
         self._bulk: Places = np.zeros(0, np.int64)
         self._bulk_at = 0
         self.fresh: set[int] = set()
@@ -158,6 +161,7 @@ class Pool:
         self.pinned.clear()
         self._pinned_bulk = []
         self.pinned_bulk = 0
+        self.aside.clear()
         self._bulk = np.zeros(0, np.int64)
         self._bulk_at = 0
         self.fresh = set()
@@ -276,9 +280,16 @@ class Pool:
         self._idle = int(np.count_nonzero((self.refs == 0) & ~self.kept))
 
     def waiting(self) -> Places:
-        """Blocks that are pinned, or ready to be popped or taken (for the check)."""
+        """Blocks that are pinned, set aside, or ready to be popped or taken."""
         lists = [np.array(self.free, np.int64), np.array(self.pinned, np.int64), self._bulk[self._bulk_at :]]
-        return np.concatenate([*lists, *self._pinned_bulk])
+        aside = [places for copies in self.aside.values() for places in copies]
+        return np.concatenate([*lists, *self._pinned_bulk, *aside])
+
+    def free_aside(self, owner: object) -> None:
+        """Free the copies that somebody made and nobody has used."""
+        for places in self.aside.pop(owner, []):
+            self.refs[places] = 0
+            self._idle += len(places)
 
     def close(self) -> None:
         """Drop every view of the mapping and close the file."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from labenv.ontap.blocks.errors import NotPossible
 from labenv.ontap.blocks.pool import ONE, Places
+from labenv.ontap.blocks.staging import Staged, Steps
 from labenv.ontap.blocks.tree import drop_root, reach
 
 if TYPE_CHECKING:
@@ -17,34 +18,70 @@ if TYPE_CHECKING:
 _CHUNK = 4096
 
 
-def split(volume: VolumeBlocks) -> None:
-    """See ``VolumeBlocks.split``."""
+def split_steps(volume: VolumeBlocks) -> Steps[None]:
+    """See ``VolumeBlocks.split_steps``."""
+    _check(volume)
+    pool = volume.engine.pool
+    staged = Staged(pool, volume)
+    try:
+        foreign = _foreign(volume, _reached(volume))
+        yield
+        volume.lease(len(foreign), 0, volume.key)
+        volume.end_lease()
+        yield from staged.fill(foreign)  # the Snapshot copy that backs the volume cannot change meanwhile
+        _split(volume, staged)
+    finally:
+        staged.give_back()
+
+
+def _check(volume: VolumeBlocks) -> None:
     if not volume.parent:
         raise NotPossible(f"volume {volume.key} is not a FlexClone volume: there is nothing to split it from")
     if volume.clones:
         raise NotPossible(
             f"volume {volume.key} backs {len(volume.clones)} FlexClone volumes itself: split or delete them first"
         )
-    engine = volume.engine
-    pool = engine.pool
+
+
+def _reached(volume: VolumeBlocks) -> list[Places]:
+    pool = volume.engine.pool
+    volume.engine.charge()
+    return reach(pool, volume.roots(), np.zeros(pool.size, np.bool_))
+
+
+def _foreign(volume: VolumeBlocks, reached: list[Places], level: int = 0) -> Places:
+    """Blocks of a level that another volume is charged for."""
+    if len(reached) <= level:
+        return np.zeros(0, np.int64)
+    places = reached[level]
+    return places[volume.engine.pool.owners[places] != volume.number]
+
+
+def _split(volume: VolumeBlocks, staged: Staged) -> None:
+    _check(volume)
     for file in volume.files.values():
         file.settle()
-    engine.charge()
-    reached = reach(pool, volume.roots(), np.zeros(pool.size, np.bool_))
-    foreign = [places[pool.owners[places] != volume.number] for places in reached]
-    if any(len(places) for places in foreign):
+    engine = volume.engine
+    reached = _reached(volume)
+    foreign = _foreign(volume, reached)
+    if any(len(_foreign(volume, reached, level)) for level in range(len(reached))):
         pages = sum(len(places) for places in reached[1:])
-        volume.lease(len(foreign[0]), pages, volume.key)
-        pool.prepare(0, len(foreign[0]) + pages, relieve=engine.commit)
-        _rebuild(volume, [foreign[0], *reached[1:]])
+        volume.lease(len(foreign), pages, volume.key)
+        ahead = staged.look(foreign, volume)
+        engine.pool.prepare(0, int(np.count_nonzero(ahead == 0)) + pages, relieve=engine.commit)
+        staged.claim(foreign)
+        _rebuild(volume, [foreign, *reached[1:]], ahead)
     parent = volume.aggregate.volumes[volume.parent]
     del parent.clones[volume.number]
     volume.parent = volume.parent_snapshot = 0
     volume.changed()
 
 
-def _rebuild(volume: VolumeBlocks, levels: list[Places]) -> None:
-    """Copy the data blocks of ``levels[0]`` and every page that must point at a copy, from the leaves upwards."""
+def _rebuild(volume: VolumeBlocks, levels: list[Places], ahead: Places) -> None:
+    """Copy the data blocks of ``levels[0]`` and every page that must point at a copy, from the leaves upwards.
+
+    ``ahead`` has the copies of data blocks that were made before; 0: not yet.
+    """
     pool = volume.engine.pool
     instead = np.arange(pool.size, dtype=np.int64)
     for level, places in enumerate(levels):
@@ -61,8 +98,11 @@ def _rebuild(volume: VolumeBlocks, levels: list[Places]) -> None:
                 pool.fresh.update(copies.tolist())
                 volume.page_room -= len(piece)
             else:
-                copies = pool.take(len(piece))
-                pool.blocks[copies] = pool.blocks[piece]
+                copies = ahead[at : at + _CHUNK]
+                missing = np.flatnonzero(copies == 0)
+                taken = pool.take(len(missing))
+                pool.blocks[taken] = pool.blocks[piece[missing]]
+                copies[missing] = taken
                 volume.room -= len(piece)
             pool.refs[copies] = 0  # until something points at them
             pool.owners[copies] = volume.number

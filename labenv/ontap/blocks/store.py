@@ -15,11 +15,12 @@ from labenv.ontap.blocks.engine import Engine
 from labenv.ontap.blocks.errors import AggregateInUse, NameInUse, NotPossible, VolumeHasClones
 from labenv.ontap.blocks.file import BlockFile
 from labenv.ontap.blocks.log import LogRecord, OperationLog
-from labenv.ontap.blocks.mirror import plan_transfer, replicate
+from labenv.ontap.blocks.mirror import plan_transfer, replicate, stage_transfer
 from labenv.ontap.blocks.pool import BLOCK, FANOUT, ONE, SEGMENT, WAITING, Pool
 from labenv.ontap.blocks.records import AggregateRecord, FileRecord, SnapshotRecord, StoreRecord, VolumeRecord
 from labenv.ontap.blocks.snapshot import SnapshotBlocks
 from labenv.ontap.blocks.space import Aggregate, AggregateUsage, check_capacity
+from labenv.ontap.blocks.staging import Staged, Steps
 from labenv.ontap.blocks.tree import add_references, drop_root, height_for, reach
 from labenv.ontap.blocks.volume import VolumeBlocks
 from labenv.state import State
@@ -186,13 +187,26 @@ class BlockStore:
         plan = plan_transfer(self._engine.pool, *self._ends(source, snapshot, destination, base))
         return len(plan.send) * BLOCK
 
-    def replicate(self, source: str, snapshot: str, *, destination: str, base: str | None = None) -> int:
+    def stage(self, source: str, snapshot: str, *, destination: str, base: str | None = None) -> Steps[Staged]:
+        """Copy the blocks that ``replicate`` would, step by step, for it to use; changes nothing. Raises KeyError."""
+        new, pair = self._ends(source, snapshot, destination, base)
+        return stage_transfer(new, self._volumes[destination], pair)
+
+    def replicate(
+        self,
+        source: str,
+        snapshot: str,
+        *,
+        destination: str,
+        base: str | None = None,
+        staged: Staged | None = None,
+    ) -> int:
         """Make a volume equal to a Snapshot copy of another one, and take a Snapshot copy of the same name there.
 
         Only blocks that differ from ``base`` are copied: a Snapshot copy that both volumes have with the same
         contents, under this name. Without it everything is. What was written to the destination since ``base`` is
         given up; its Snapshot copies stay. Files at the same path keep their objects; none is reserved any longer.
-        The work is done at once: call it when the transfer ends.
+        The work is done at once: call it when the transfer ends. What was ``staged`` need not be copied any more.
 
         Returns:
             Bytes copied.
@@ -202,7 +216,7 @@ class BlockStore:
             OutOfSpace: nothing was changed.
         """
         new, pair = self._ends(source, snapshot, destination, base)
-        return replicate(new, self._volumes[destination], pair)
+        return replicate(new, self._volumes[destination], pair, staged)
 
     def _ends(
         self, source: str, snapshot: str, destination: str, base: str | None

@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from labenv.ontap.blocks.account import VolumeAccount
-from labenv.ontap.blocks.dedup import deduplicate
+from labenv.ontap.blocks.dedup import deduplicate_steps
 from labenv.ontap.blocks.errors import NameInUse, NotPossible, SnapshotBusy
 from labenv.ontap.blocks.file import BlockFile
 from labenv.ontap.blocks.pool import BLOCK, ONE
 from labenv.ontap.blocks.ranges import Range, check_ranges, clone_ranges
 from labenv.ontap.blocks.records import FileRecord, SnapshotRecord
 from labenv.ontap.blocks.snapshot import SnapshotBlocks
-from labenv.ontap.blocks.split import split
+from labenv.ontap.blocks.split import split_steps
+from labenv.ontap.blocks.staging import Steps, finish
 from labenv.ontap.blocks.tree import drop_root, height_for
 
 
@@ -230,24 +231,36 @@ class VolumeBlocks(VolumeAccount):
     # efficiency
 
     def deduplicate(self) -> int:
+        """``deduplicate_steps``, all at once."""
+        return finish(deduplicate_steps(self))
+
+    def deduplicate_steps(self) -> Steps[int]:
         """Let equal blocks of the active file system share their place (compared byte by byte).
+
+        What is written between two steps is left to the next deduplication.
 
         Returns:
             Bytes by which the active file system became smaller; what Snapshot copies hold stays held.
 
         Raises:
-            OutOfSpace: the aggregate has no room for the pointer pages that change.
+            OutOfSpace: the aggregate has no room for the pointer pages that change; what was saved so far stays so.
         """
-        return deduplicate(self)
+        return deduplicate_steps(self)
 
     def split(self) -> None:
+        """``split_steps``, all at once."""
+        finish(split_steps(self))
+
+    def split_steps(self) -> Steps[None]:
         """FlexClone split: give the volume blocks of its own for all that it shares with its parent.
+
+        Blocks are copied step by step; the volume changes with the last one.
 
         Raises:
             NotPossible: it is no FlexClone volume, or backs one itself.
             OutOfSpace: the volume or the aggregate has not the room.
         """
-        split(self)
+        return split_steps(self)
 
     def after(self, snapshot: SnapshotBlocks) -> Mapping[str, FileRecord]:
         """The files of the next newer Snapshot copy, or of the active file system, by path."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+from unittest.mock import patch
 
 from labenv.devices import OutOfSpace
 from labenv.ontap.blocks.errors import SnapshotBusy
+from labenv.ontap.blocks.staging import Steps
 from labenv.ontap.blocks.store import BlockStore
 from labenv.state import State
 
+T = TypeVar("T")
 B = 4096
 SIZES = (5 * B, 700 * B + 100, 3 << 20, 40 << 20, 3 << 30)
 
@@ -88,6 +93,7 @@ class Walk:
         self.model: Volumes = {}
         self.kept: dict[str, Volumes] = {}
         self.names = 0
+        self.alone = False
         self.open()
         self.store.create_aggregate("aggr1", 1 << 40)
         for key in ("vol1", "vol2"):
@@ -300,15 +306,43 @@ class Walk:
             del self.model[key]
         return True
 
+    @property
+    def writes(self) -> list[Callable[[], bool]]:
+        """What may happen to any volume while another one is worked on in steps."""
+        return [self.write, self.write, self.unmap, self.create_file, self.create_snapshot]
+
+    def interleave(self, steps: Steps[T], meanwhile: Sequence[Callable[[], bool]]) -> T:
+        """Take steps with other operations between them, and some commits."""
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            if self.alone:
+                continue
+            for _ in range(self.random.randrange(3)):
+                self.random.choice(meanwhile)()
+            if self.random.random() < 0.1:
+                self.state.commit()
+            if self.random.random() < 0.05:
+                assert self.store.check() == []
+
     def split(self) -> bool:
         key = self.volume()
         if self.model[key].parent and not any(m.parent and m.parent[0] == key for m in self.model.values()):
-            self.store.volume(key).split()
+            self.interleave(
+                self.store.volume(key).split_steps(), [*self.writes, self.delete_file, self.restore_snapshot]
+            )
             self.model[key].parent = None
         return True
 
     def deduplicate(self) -> bool:
         volume = self.store.volume(self.volume())
+        if self.random.random() < 0.5:
+            changes = [self.resize, self.delete_file, self.rename_file, self.clone_file, self.delete_snapshot]
+            self.interleave(volume.deduplicate_steps(), [*self.writes, *changes, self.restore_snapshot])
+            return True
         before = volume.usage
         saved = volume.deduplicate()
         assert saved == (before.used - before.snapshot_used) - (volume.usage.used - volume.usage.snapshot_used) or (
@@ -326,7 +360,12 @@ class Walk:
             self.model[source].snapshots[name] = copy_files(self.model[source].files)
         common = [n for n in self.model[source].snapshots if n in self.model[destination].snapshots]
         base = self.random.choice([*common, None])
-        self.store.replicate(source, name, destination=destination, base=base)
+        staged = None
+        if self.random.random() < 0.7:
+            staged = self.interleave(self.store.stage(source, name, destination=destination, base=base), self.writes)
+        self.store.replicate(source, name, destination=destination, base=base, staged=staged)
+        if staged is not None:
+            staged.give_back()
         self.model[destination].files = copy_files(self.model[source].snapshots[name])
         self.model[destination].snapshots[name] = copy_files(self.model[source].snapshots[name])
         return True
@@ -374,8 +413,10 @@ class Walk:
             self.deduplicate,
             self.replicate,
         ]
+        self.alone = True  # other operations could commit
         for _ in range(self.random.choice([1, 3])):
             self.random.choice(changes)()
+        self.alone = False
         self.close()
         self.model = before
         self.open()
@@ -415,6 +456,9 @@ class Walk:
 def run(folder: Path, seed: int, steps: int, every: int) -> None:
     """Walk, comparing now and then and at the end."""
     walk = Walk(folder, seed)
+    small = ExitStack()  # many steps, although the files are small
+    for name, value in (("staging.STEP", 40), ("dedup.STEP", 40), ("dedup._LEAVES", 1), ("dedup._GROUP", 50)):
+        small.enter_context(patch(f"labenv.ontap.blocks.{name}", value))
     try:
         for number in range(steps):
             try:
@@ -425,4 +469,5 @@ def run(folder: Path, seed: int, steps: int, every: int) -> None:
                 walk.compare()
         walk.compare()
     finally:
+        small.close()
         walk.close()
