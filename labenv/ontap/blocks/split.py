@@ -53,8 +53,8 @@ def _foreign(volume: VolumeBlocks, reached: list[Places], level: int = 0) -> Pla
     """Blocks of a level that another volume is charged for."""
     if len(reached) <= level:
         return np.zeros(0, np.int64)
-    places = reached[level]
-    return places[volume.engine.pool.owners[places] != volume.number]
+    foreign: Places = reached[level][volume.engine.pool.owners[reached[level]] != volume.number]
+    return foreign
 
 
 def _split(volume: VolumeBlocks, staged: Staged) -> None:
