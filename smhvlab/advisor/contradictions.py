@@ -87,7 +87,7 @@ def _application_backups(facts: Facts) -> list[str]:
 
 
 def _distributed(facts: Facts) -> list[str]:
-    return [dataset.name for dataset, policy in policies(facts) if not policy.distributed]
+    return [dataset.name for dataset, policy in policies(facts) if policy.distributed is False]
 
 
 def _intra(facts: Facts) -> list[str]:

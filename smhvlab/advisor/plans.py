@@ -31,7 +31,7 @@ class Policy:
     keep: int | None = 7
     days: float | None = None
     allow_saved: bool = False
-    distributed: bool = True
+    distributed: bool | None = None
     replicate: bool = False
     verify: bool = True
     notify: str = "error"

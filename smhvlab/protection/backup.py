@@ -39,6 +39,7 @@ class PolicyBackupDone:
         retention: what was deleted, None if the policy keeps everything or retention failed.
         mirrors: a sentence for each relationship that was updated.
         warnings: what went wrong although the backup is good.
+        unverified: whether the policy wants it verified; ``site.verify`` does that, a scheduler by itself.
     """
 
     backup: BackupDone
@@ -47,12 +48,14 @@ class PolicyBackupDone:
     mirrors: tuple[str, ...] = ()
     scripts: tuple[ScriptRun, ...] = ()
     warnings: tuple[str, ...] = ()
+    unverified: bool = False
 
     def _lines(self) -> list[str]:
         lines = [f"Script {run}" for run in self.scripts]
         lines += [f"Mirror {text}" for text in self.mirrors]
         lines += str(self.retention).splitlines() if self.retention is not None else []
-        return lines + [f"Warning: {text}" for text in self.warnings]
+        lines += [f"Warning: {text}" for text in self.warnings]
+        return lines + [f'To be verified: site.verify("{self.backup.backup.name}")'] * self.unverified
 
     def __str__(self) -> str:
         return "\n".join([str(self.backup), f"Policy {self.policy}", *(f"  {line}" for line in self._lines())])
@@ -187,6 +190,7 @@ class After(_UnderPolicy[S]):
             tuple(self._mirrors),
             tuple(self._ran),
             tuple(self._warnings),
+            self.rules.options.verify,
         )
 
 
@@ -236,7 +240,7 @@ class PolicySetsBackup(_Registers[SetsState], ApplicationConsistentBackup, Befor
     tr = "5.2, 6.3, 9, 12"
 
     def _apply(self, rules: Policy) -> None:
-        self.distributed = rules.options.distributed or None
+        self.distributed = rules.options.distributed
         self.allow_saved_state = rules.options.allow_saved_state
 
     @step("Register the backup in SnapInfo", tr="6.2/7", items=lambda s: (f"{s.name}.json",))

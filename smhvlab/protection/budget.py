@@ -194,7 +194,9 @@ def demand(tools: Tools, policies: Sequence[Policy]) -> tuple[list[Load], dict[s
                     volume=place.volume.name,
                     schedule=policy.schedule if policy.enabled else None,
                     retention=policy.retention,
-                    copies=copies_per_backup(policy.consistency, nodes=len(place.hosts), era=era),
+                    copies=copies_per_backup(
+                        policy.consistency, nodes=len(place.hosts), era=era, distributed=policy.options.distributed
+                    ),
                     existing=tuple(datetime.fromisoformat(b.time) for b in made),
                 )
             )

@@ -46,15 +46,16 @@ def minutes(vms: int, *, nodes: int = 1, consistency: str = "application", era: 
     return work + pairs + _SESSIONS * nodes / 4 if old else work
 
 
-def copies_per_backup(consistency: str, *, nodes: int = 1, era: str = "2012") -> int:
+def copies_per_backup(consistency: str, *, nodes: int = 1, era: str = "2012", distributed: bool | None = None) -> int:
     """Snapshot copies that one backup leaves on a volume (TR 6.3, 10, 12).
 
-    A crash-consistent one leaves one, an application-consistent one two; on Windows Server 2008 R2 two for each node
-    that has VMs on the volume. Through production checkpoints (era 2022) an application-consistent one leaves one.
+    A crash-consistent one leaves one, an application-consistent one two; two for each node that has VMs on the volume
+    on Windows Server 2008 R2, and where distributed backup is switched off. Through production checkpoints (era 2022)
+    an application-consistent one leaves one.
     """
     if consistency == "crash" or era == "2022":
         return 1
-    return 2 * nodes if era == "2008r2" else 2
+    return 2 * nodes if era == "2008r2" or distributed is False else 2
 
 
 @dataclass(frozen=True, kw_only=True)

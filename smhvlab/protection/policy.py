@@ -108,13 +108,14 @@ class Options:
 
     Attributes:
         allow_saved_state: take VMs that cannot be backed up online in their saved state (application-consistent only).
-        distributed: one backup for all nodes of a cluster (application-consistent only).
+        distributed: one backup for all nodes of a cluster (application-consistent only); None: where it is possible;
+            false: a set on each node.
         replicate: update the SnapMirror relationships of the volumes afterwards.
         verify: check the backup's images afterwards.
     """
 
     allow_saved_state: bool = False
-    distributed: bool = False
+    distributed: bool | None = None
     replicate: bool = False
     verify: bool = False
 

@@ -145,7 +145,8 @@ def test_datasets_and_policies_are_held_against_the_rules(messy: Site) -> None:
     for name in ("mixed", "again"):
         messy.set_policy(
             f'name = "{name}-hourly"\ndataset = "{name}"\n[schedule]\nrepeat = "hourly"\n[retention]\ndays = 30\n'
-            '[options]\nallow_saved_state = true\n[notification]\nlevel = "always"\nto = ["a@example.org"]\n',
+            "[options]\nallow_saved_state = true\ndistributed = false\n"
+            '[notification]\nlevel = "always"\nto = ["a@example.org"]\n',
             accept={"snapshot-limit"},
         )
     found = {(f.rule.id, f.object) for f in findings(messy.facts())}

@@ -6,6 +6,8 @@ import pytest
 
 import smhvlab.site
 from smhvlab.errors import BackupFailed
+from smhvlab.protection.budget import era_of
+from smhvlab.protection.estimate import copies_per_backup
 from smhvlab.vss import parse_components
 from tests.flows.checks import picture
 from tests.flows.conftest import Start
@@ -93,3 +95,35 @@ def test_disks_of_a_guest_s_initiator_are_listed_today_too(start: Start, consist
         guest.connect_portal("10.10.1.21")
         backup = site.backup("Set", consistency=consistency).run_sync().result.backup  # type: ignore[arg-type]
         assert backup.excluded == ("app01: /vol/vm_sql01/inside, connected inside the guest",)
+
+
+@pytest.mark.tr("R-12-01", "R-12-02", "R-12-12", "R-6.3-08")
+@pytest.mark.parametrize(
+    ("topology", "distributed"),
+    [
+        ("two-node-cluster-2008r2", None),
+        ("two-node-cluster-2012", None),
+        ("two-node-cluster-2012", False),
+        ("standalone-2012", None),
+        ("standalone-2022", None),
+    ],
+)
+def test_a_backup_leaves_as_many_copies_as_the_budget_counts(
+    start: Start, topology: str, distributed: bool | None
+) -> None:
+    """Two a volume, two for each node in 2008 R2 and without a distributed set, one today and of a crash one."""
+    lab = start(topology)
+    with smhvlab.site.connect(lab.profile) as site:
+        site.create_dataset("Set", ["sql01", "web01"])
+        hosts = set(site.vms().query("name in ['sql01', 'web01']")["host"])
+        era = era_of(site.tools())
+        volumes = {lun.volume for lun in site.backup("Set").plan().state.luns}
+        before = len(site.snapshots().query("volume in @volumes"))
+        done = site.backup("Set", distributed=distributed).run_sync().result
+        left = len(site.snapshots().query("volume in @volumes")) - before
+        each = copies_per_backup("application", nodes=len(hosts), era=era, distributed=distributed)
+        assert left == each * len(volumes)
+        assert len(done.backup.sets) == (len(hosts) if each > 2 else 1)
+        assert done.backup.common_point is (each <= 2)
+        site.backup("Set", consistency="crash").run_sync()
+        assert len(site.snapshots().query("volume in @volumes")) - before - left == len(volumes)

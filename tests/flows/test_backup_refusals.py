@@ -347,20 +347,6 @@ def test_a_host_or_an_array_without_what_it_takes_is_refused(start: Start, monke
         assert "no Data ONTAP VSS hardware provider" in error.message
 
 
-@pytest.mark.tr("R-12-01", "R-12-02", "R-12-12")
-def test_one_pair_of_copies_or_one_for_each_node(start: Start) -> None:
-    """A distributed set leaves two Snapshot copies on the volume; without it each node leaves two of its own."""
-    lab = start("two-node-cluster-2012")
-    with smhvlab.site.connect(lab.profile) as site:
-        site.create_dataset("Set", ["sql01", "web01"])
-        site.backup("Set").run_sync()
-        assert len(site.snapshots("csv1")) == 2
-        done = site.backup("Set", distributed=False).run_sync().result
-        assert len(site.snapshots("csv1")) == 6
-        assert [one.host for one in done.backup.sets] == ["hv1", "hv2"]
-        assert not done.backup.common_point
-
-
 @pytest.mark.long
 @pytest.mark.tr("R-12-11")
 def test_more_than_fifteen_shared_volumes_are_refused(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ def policies(facts: Facts) -> Iterator[tuple[p.Dataset, p.Policy]]:
 
 
 def per_backup(facts: Facts, dataset: p.Dataset, policy: p.Policy, volume: tuple[str, str]) -> int:
-    """Snapshot copies that one backup leaves in a volume; today's leaves one."""
-    if facts.era == "2022":
-        return 1
+    """Snapshot copies that one backup leaves in a volume."""
     nodes = {vm.host for vm in facts.members(dataset) if volume in {(lun.svm, lun.volume) for lun in facts.luns(vm)}}
-    return copies_per_backup(policy.consistency, nodes=max(1, len(nodes)), era=facts.era)
+    return copies_per_backup(
+        policy.consistency, nodes=max(1, len(nodes)), era=facts.era, distributed=policy.distributed
+    )
 
 
 @rule(
@@ -90,7 +90,7 @@ def saved_state_and_crash(facts: Facts) -> Iterator[Hit]:
 def distributed_backup(facts: Facts) -> Iterator[Hit]:
     for dataset, policy in policies(facts):
         shared = any(vm.clustered for vm in facts.members(dataset))
-        if shared and policy.consistency == "application" and not policy.distributed:
+        if shared and policy.consistency == "application" and policy.distributed is False:
             yield Hit(f"{dataset.name} {policy.name}", "Distributed backup is off.")
 
 
@@ -219,7 +219,7 @@ def snapshot_budget(facts: Facts) -> Iterator[Hit]:
 def keep_by_number(facts: Facts) -> Iterator[Hit]:
     for dataset, policy in policies(facts):
         if policy.days is not None and policy.keep is None and policy.per_day >= 12:
-            copies = policy.kept * (1 if policy.consistency == "crash" else 2)
+            copies = policy.kept * copies_per_backup(policy.consistency, era=facts.era)
             yield Hit(f"{dataset.name} {policy.name}", f"{policy.days:g} days: about {copies:.0f} Snapshot copies.")
 
 
