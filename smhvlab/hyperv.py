@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from smhvlab.errors import NotFound, NotUnique, PowerShellError
+from smhvlab.errors import NotAllowed, NotFound, NotUnique, PowerShellError
 from smhvlab.wires.powershell import PowerShellWire, Record, Running
 
 _ATTEMPTS = 60  # looks, five seconds apart, until a VM has reached a state
@@ -239,6 +239,37 @@ class HyperV:
             present = self._states()
             files = [configurations[i] for i in part if i not in present]
             self.host.collect([self.host.begin("Import-VM", {"Path": f, "Register": True}) for f in files])
+
+    def ensure_checkpoints_applied(self, wanted: Mapping[str, tuple[str, Collection[str]]]) -> None:
+        """VMs that were registered from a backup start from the disks below its checkpoint, not from its leaves.
+
+        Args:
+            wanted: by the VM's id, the id of the backup's checkpoint and the paths of the disks below it.
+
+        Raises:
+            NotAllowed: a VM does not come to start from these disks; it must not be started.
+        """
+        if not wanted:
+            return
+        records = self.host.run("Get-VMSnapshot", {"VMName": "*"}, select=("Id",))
+        present = {str(record["Id"]).casefold() for record in records}
+        cuts = [cut for cut, _ in wanted.values() if cut.casefold() in present]
+        for part in _parts(cuts):
+            for command in ("Restore-VMSnapshot", "Remove-VMSnapshot"):
+                self.host.collect([self.host.begin_pair(("Get-VMSnapshot", {"Id": c}), (command, {})) for c in part])
+        for attempt in range(_ATTEMPTS):
+            disks = {vm.id: {disk.path.casefold() for disk in vm.disks} for vm in self.vms()}
+            waiting = [i for i, (_, own) in wanted.items() if not {p.casefold() for p in own} <= disks.get(i, set())]
+            if not waiting:
+                return
+            if attempt + 1 < _ATTEMPTS:
+                self.host.sleep(10)
+        raise NotAllowed(
+            f"The VM {waiting[0]} does not start from the disks of the backup",
+            next_action="Do not start it. Look at Get-VMSnapshot: its checkpoint has to be applied and removed.",
+            why="it would run from the leaves of the backup's checkpoint, which hold the state of a crash",
+            tr="6.7",
+        )
 
     def ensure_all_shut_down(self, vm_ids: Sequence[str]) -> None:
         """The VMs are off, shut down by their guests as far as these answer: nothing stays in a guest's cache."""

@@ -279,6 +279,17 @@ class Failover(DrProcedure[FailoverState]):
         Ground(self.site).ensure_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
 
     @step(
+        "Apply the backup's checkpoints",
+        tr="6.7/3",
+        items=lambda s: tuple(vm.name for vm in s.vms if vm.checkpoint),
+        when=lambda s: any(vm.checkpoint for vm in s.vms),
+        otherwise="the backup has none",
+    )
+    def apply(self, s: FailoverState) -> None:
+        """The configurations in the images start from the checkpoints' leaves: the state of a crash."""
+        Ground(self.site).apply_checkpoints(s.vms)
+
+    @step(
         "Make the VMs highly available",
         tr="8/FO7",
         items=lambda s: tuple(f"role {vm.name} of {s.landing.cluster}" for vm in s.vms),

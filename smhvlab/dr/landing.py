@@ -6,7 +6,7 @@ that they were on the other site and at the same mount point; VMs are registered
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from smhvlab.errors import NotAllowed
@@ -15,6 +15,7 @@ from smhvlab.mount.image import Placement
 from smhvlab.nodes import Node
 from smhvlab.site import Site
 from smhvlab.snapdrive import HostDisk
+from smhvlab.snapinfo import BackupVm
 from smhvlab.storage import LunRef
 
 SNAPINFO_GROUP = "smhv_snapinfo"
@@ -170,6 +171,11 @@ class Ground:
     def ensure_registered(self, configurations: Mapping[str, str]) -> None:
         """The VMs of these ids are registered in place from their configuration files."""
         self.node.hyperv.ensure_all_registered(configurations)
+
+    def apply_checkpoints(self, vms: Iterable[BackupVm]) -> None:
+        """The VMs start from the disks below the checkpoints that their backup was made through (era 2022)."""
+        wanted = {vm.id: (vm.checkpoint, [disk.path for disk in vm.disks]) for vm in vms if vm.checkpoint}
+        self.node.hyperv.ensure_checkpoints_applied(wanted)
 
     def roles(self) -> set[str]:
         """Ids of the VMs that are roles of the cluster."""

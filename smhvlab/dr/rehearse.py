@@ -273,6 +273,17 @@ class Rehearsal(DrProcedure[RehearsalState]):
             node.host.run("Remove-VMSwitch", {"Name": s.switch, "Force": True})
 
     @step(
+        "Apply the backup's checkpoints",
+        tr="6.7/3",
+        items=lambda s: tuple(vm.name for vm in s.vms if vm.checkpoint),
+        when=lambda s: any(vm.checkpoint for vm in s.vms),
+        otherwise="the backup has none",
+    )
+    def apply(self, s: RehearsalState) -> None:
+        """The configurations in the images start from the checkpoints' leaves: the state of a crash."""
+        Ground(self.site).apply_checkpoints(s.vms)
+
+    @step(
         "Start the VMs and check their databases",
         tr="8",
         items=lambda s: tuple(vm.name for vm in s.vms),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from smhvlab.doctor import unfinished
-from smhvlab.errors import NotAllowed, NotFound, PowerShellError, SmhvLabError
+from smhvlab.errors import NotFound, PowerShellError, SmhvLabError
 from smhvlab.mount.clusterdisk import AVAILABLE_STORAGE, ClusterDisks
 from smhvlab.mount.image import Images
 from smhvlab.mount.vhdimage import VirtualDisks
@@ -289,26 +289,8 @@ class RestoreVm(Procedure[RestoreState]):
     )
     def apply(self, s: RestoreState) -> None:
         """The configuration in the image starts from the checkpoint's leaves: the state of a crash."""
-        node = self._node(s)
-        if self._checkpoint(node, s):
-            node.host.pair(("Get-VMSnapshot", {"Id": s.vm.checkpoint}), ("Restore-VMSnapshot", {}))
-            node.host.pair(("Get-VMSnapshot", {"Id": s.vm.checkpoint}), ("Remove-VMSnapshot", {}))
-        wanted = {disk.path.casefold() for disk in s.vm.disks}
-        for _ in range(_ATTEMPTS):
-            vm = node.hyperv.by_id(s.vm.id)
-            if vm is not None and wanted <= {disk.path.casefold() for disk in vm.disks}:
-                return
-            node.host.sleep(10)
-        raise NotAllowed(
-            f"{s.vm.name} does not start from the disks of the backup",
-            next_action="Do not start it. Look at Get-VMSnapshot: its checkpoint has to be applied and removed.",
-            why="it would run from the leaves of the backup's checkpoint, which hold the state of a crash",
-            tr="6.7",
-        )
-
-    def _checkpoint(self, node: Node, s: RestoreState) -> bool:
-        records = node.host.run("Get-VMSnapshot", {"VMName": "*"}, select=("Id",))
-        return s.vm.checkpoint.casefold() in {str(record["Id"]).casefold() for record in records}
+        wanted = (s.vm.checkpoint, [disk.path for disk in s.vm.disks])
+        self._node(s).hyperv.ensure_checkpoints_applied({s.vm.id: wanted})
 
     @step(
         "Start the VM",

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
+import tomli_w
 
 from labenv import lab as labs
 from smhvlab.doctor import reopen, unfinished
 from smhvlab.dr.sites import SitePair, connect_pair
+from smhvlab.errors import SmhvLabError
 from smhvlab.flow import Flow
 from smhvlab.record import Outcome
+from smhvlab.site import Site
 from smhvlab.wires.control import Phase, WireRequest
-from tests.dr.scene import backup, each, kill_primary, load, revive_primary, rows
+from tests.dr.scene import BACK, DOWN, backup, kill_primary, revive_primary
+from tests.flows.checks import Picture, picture
 
-DOWN = {"primary-down"}
-LAST_LOOKS = 12
-"""Points that may be missed: two runs look at starting VMs and at transfers a different number of times."""
+VM, DATABASE = "sql01", "aa1"
+LEFT_OUT = 2
+"""Points that two runs of one flow may not have in common: looks at what starts, and at transfers."""
 
 
 class Killed(BaseException):
@@ -27,84 +35,109 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Case:
-    """A flow, the checkpoint that it starts from, and what holds when it is done.
+    """A flow, the checkpoint of its name that it starts from, and what holds when it is done.
 
     Attributes:
         site: which site it runs on.
-        rows: of every database once the VMs run; None while they run nowhere.
+        rows: of the database, wherever the VM runs, when the flow is done and when it was undone; None: it does not.
         states: of the relationships that end at each site, when it is done.
     """
 
     name: str
     site: str
-    make: Callable[[SitePair], Flow[object]]
+    make: Callable[[SitePair], object]
     accept: frozenset[str]
-    rows: int | None
+    rows: tuple[int | None, int | None]
     states: tuple[set[str], set[str]]
 
     def flow(self, pair: SitePair) -> Flow[object]:
         """The flow, not yet run."""
-        return self.make(pair)
+        return self.make(pair)  # type: ignore[return-value]
 
 
 def _case(
-    name: str, site: str, accept: set[str], rows: int | None, states: tuple[set[str], set[str]], make: object
+    name: str,
+    make: Callable[[Site], object],
+    rows: tuple[int | None, int | None],
+    states: tuple[set[str], set[str]],
+    *accept: str,
+    site: str = "secondary",
 ) -> Case:
-    return Case(name, site, make, frozenset(accept), rows, states)  # type: ignore[arg-type]
+    return Case(name, site, lambda pair: make(getattr(pair, site)), frozenset(accept), rows, states)
 
 
-MIRRORED, BROKEN = {"snapmirrored"}, {"broken_off"}
+MIRRORED, BROKEN, NONE = {"snapmirrored"}, {"broken_off"}, set[str]()
 CASES = {
     case.name: case
     for case in (
-        _case("protect", "primary", set(), 10, (set(), MIRRORED), lambda pair: pair.primary.dr.protect()),
-        _case(
-            "snapinfo",
-            "secondary",
-            DOWN,
-            None,
-            (set(), MIRRORED | BROKEN),
-            lambda pair: pair.secondary.dr.connect_snapinfo(),
-        ),
-        _case("failover", "secondary", DOWN, 10, (set(), BROKEN), lambda pair: pair.secondary.dr.failover()),
-        _case(
-            "reverse",
-            "secondary",
-            {"lose-primary", "stop-primary"},
-            15,
-            (MIRRORED, BROKEN),
-            lambda pair: pair.secondary.dr.reverse(),
-        ),
-        _case("failback", "primary", {"downtime"}, 15, (set(), BROKEN), lambda pair: pair.primary.dr.failback()),
-        _case(
-            "normal", "secondary", {"give-up"}, 15, (set(), MIRRORED), lambda pair: pair.secondary.dr.return_to_normal()
-        ),
+        _case("protect", lambda site: site.dr.protect(), (10, 10), (NONE, MIRRORED), site="primary"),
+        _case("rehearse", lambda site: site.dr.rehearse(), (10, 10), (NONE, MIRRORED)),
+        _case("migrate", lambda site: site.dr.migrate("All"), (None, 10), (NONE, MIRRORED), site="primary"),
+        _case("snapinfo", lambda site: site.dr.connect_snapinfo(), (None, None), (NONE, MIRRORED | BROKEN), *DOWN),
+        _case("failover", lambda site: site.dr.failover(), (10, None), (NONE, BROKEN), *DOWN),
+        _case("reverse", lambda site: site.dr.reverse(), (15, 15), (MIRRORED, BROKEN), *BACK),
+        _case("failback", lambda site: site.dr.failback(), (15, 15), (NONE, BROKEN), "downtime", site="primary"),
+        _case("normal", lambda site: site.dr.return_to_normal(), (15, None), (NONE, MIRRORED), "give-up"),
     )
 }
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place to kill: the n-th request of that kind in a step, before or after its effect."""
+
+    step: str
+    title: str
+    nth: int
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Course:
+    """An undisturbed run: its points, how many of them lie before the point of no return, and the sites before it."""
+
+    points: tuple[Point, ...]
+    undoable: frozenset[str]
+    before: tuple[Picture | None, Picture | None]
+
+
+def small(folder: Path) -> Path:
+    """The topology ``dr-pair`` with one VM that has one disk and one database."""
+    tables = tomllib.loads((files("labenv") / "topologies" / "dr-pair.toml").read_text("utf-8"))
+    tables["vm"] = tables["vm"][:1]
+    tables["disk"] = [disk for disk in tables["disk"] if disk["volume"] != "vm_shared"]
+    tables["golden"]["vhd"] = tables["golden"]["vhd"][:1]
+    tables["golden"]["database"] = tables["golden"]["database"][:1]
+    file = folder / "small.toml"
+    file.write_text(tomli_w.dumps(tables), "utf-8")
+    return file
 
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     """A lab with a checkpoint before each flow of one disaster."""
-    with labs.start("dr-pair", state=tmp_path_factory.mktemp("dr") / "lab") as lab:
+    folder = tmp_path_factory.mktemp("dr")
+    with labs.start(str(small(folder)), state=folder / "lab") as lab:
         with connect_pair(lab.profile) as pair:
-            pair.primary.create_dataset("All", ["sql01", "app01"])
-            load(pair, 10)
+            pair.primary.create_dataset("All", [VM])
+            pair.primary.tools().sql.insert(VM, DATABASE, 10)
             lab.checkpoint("protect")
-            prepared = pair.primary.dr.protect().run_sync()
-            assert prepared.outcome is Outcome.DONE
+            CASES["protect"].flow(pair).run_sync()
             backup(pair)
-            load(pair, 20)
+            for name in ("rehearse", "migrate"):
+                lab.checkpoint(name)
+            pair.primary.tools().sql.insert(VM, DATABASE, 20)
             kill_primary(lab)
             for name in ("snapinfo", "failover"):
                 lab.checkpoint(name)
                 CASES[name].flow(pair).run_sync(accept=CASES[name].accept)
-            load(pair, 5, at="secondary")
+            pair.secondary.tools().sql.insert(VM, DATABASE, 5)
             revive_primary(lab)
             for name in ("reverse", "failback", "normal"):
                 lab.checkpoint(name)
                 CASES[name].flow(pair).run_sync(accept=CASES[name].accept)
         yield lab
+        assert lab.status()["failures"] == []
 
 
 def states(pair: SitePair) -> tuple[set[str], set[str]]:
@@ -113,32 +146,83 @@ def states(pair: SitePair) -> tuple[set[str], set[str]]:
     for site in (pair.primary, pair.secondary):
         try:
             table = site.mirrors()
-        except Exception:
+        except SmhvLabError:
             found.append(set())
             continue
         found.append(set(table[table["direction"] == "in"]["state"]))
     return found[0], found[1]
 
 
-def kill_at(lab: labs.Lab, case: Case, wanted: int, phase: Phase, *, step: str = "") -> bool:
-    """Kill the run at its request number ``wanted``, of a step or of all; False: there was none."""
+def pictures(pair: SitePair) -> tuple[Picture | None, Picture | None]:
+    """Both sites as far as they answer."""
+    found: list[Picture | None] = []
+    for site in (pair.primary, pair.secondary):
+        try:
+            found.append(picture(site))
+        except SmhvLabError:
+            found.append(None)
+    return found[0], found[1]
+
+
+def course(lab: labs.Lab, case: Case) -> Course:
+    """Run the flow to its end and take note of where it can be killed.
+
+    Each request that changes something is a point after its effect; a step's first one, or the first of a step that
+    only reads, is one before it too. What lies between leaves the sites and the journal as the point before it does.
+    """
+    lab.restore(case.name)
+    seen: list[tuple[str, WireRequest]] = []
+    armed = False
+
+    def seam(request: WireRequest, now: Phase) -> None:
+        step = pairs[0].primary.control.step if armed else ""
+        if step and now is Phase.BEFORE:
+            seen.append((step, request))
+
+    with connect_pair(lab.profile, seam=seam) as pair:
+        pairs = [pair]
+        before = pictures(pair)
+        flow = case.flow(pair)
+        steps = [step.name for step in flow.steps()]
+        pivot = next((i for i, step in enumerate(flow.steps()) if step.pivot), len(steps))
+        armed = True
+        flow.run_sync(accept=case.accept)
+        armed = False
+    counts: Counter[tuple[str, str]] = Counter()
+    begun: set[str] = set()
+    points = []
+    for step, request in seen:
+        nth = counts[step, request.title]
+        counts[step, request.title] += 1
+        only_reads = all(other.reads for name, other in seen if name == step)
+        if step not in steps or (request.reads and not only_reads):
+            continue
+        if step not in begun:
+            points.append(Point(step, request.title, nth, Phase.BEFORE))
+        if not request.reads:
+            points.append(Point(step, request.title, nth, Phase.AFTER))
+        begun.add(step)
+    return Course(tuple(points), frozenset(steps[:pivot]), before)
+
+
+def kill_at(lab: labs.Lab, case: Case, point: Point) -> bool:
+    """Kill the run at a point; False: it did not come by there."""
     lab.restore(case.name)
     for journal in (lab.state / "journals").rglob("*.jsonl"):
         journal.unlink()
     armed = False
-    pairs: list[SitePair] = []
     seen: list[WireRequest] = []  # requests overlap: a wave is sent before the first of it is answered
 
     def seam(request: WireRequest, now: Phase) -> None:
-        if not armed or (step and pairs[0].primary.control.step != step):
+        if not armed or pairs[0].primary.control.step != point.step or request.title != point.title:
             return
         if now is Phase.BEFORE:
             seen.append(request)
-        if now is phase and len(seen) > wanted and request is seen[wanted]:
+        if now is point.phase and len(seen) > point.nth and request is seen[point.nth]:
             raise Killed
 
     with connect_pair(lab.profile, seam=seam) as pair:
-        pairs.append(pair)
+        pairs = [pair]
         flow = case.flow(pair)
         armed = True
         try:
@@ -150,61 +234,57 @@ def kill_at(lab: labs.Lab, case: Case, wanted: int, phase: Phase, *, step: str =
         return False
 
 
-def mend(lab: labs.Lab, case: Case, *, prefer: str) -> None:
+def mend(lab: labs.Lab, case: Case, run: Course, *, prefer: str) -> None:
     """What a new process finds, and what the doctor makes of it: all of the flow, or nothing of it."""
     with connect_pair(lab.profile) as pair:
         site = getattr(pair, case.site)
-        waiting = unfinished(site.name, folder=site.journals)
-        assert len(waiting) <= 1
-        for entry in waiting:
-            action = prefer if prefer in entry.allowed else entry.allowed[0]
-            flow = reopen(site, entry.run, folder=site.journals)
-            record = flow.resume_sync() if action == "resume" else flow.undo_sync()
-            assert record.outcome is (Outcome.DONE if action == "resume" else Outcome.UNDONE)
+        (entry,) = unfinished(site.name, folder=site.journals)
+        action = prefer if prefer in entry.allowed else entry.allowed[0]
+        flow = reopen(site, entry.run, folder=site.journals)
+        record = flow.resume_sync() if action == "resume" else flow.undo_sync()
+        done = action == "resume"
+        assert record.outcome is (Outcome.DONE if done else Outcome.UNDONE)
         assert unfinished(site.name, folder=site.journals) == []
-        if not waiting or record.outcome is Outcome.UNDONE:  # then it can be run as if nothing had been
-            case.flow(pair).run_sync(accept=case.accept)
-        assert states(pair) == case.states
-        if case.rows is not None:
-            assert rows(lab) == each(case.rows)
+        if done:
+            assert states(pair) == case.states
+        else:
+            assert pictures(pair) == run.before
+        wanted = case.rows[0 if done else 1]
+        if wanted is None:
+            assert lab.status()["vms"][VM] != "Running"
+        else:
+            check = lab.guest(VM).checkdb(DATABASE)
+            assert (check["ok"], check["rows"]) == (True, wanted)
     assert lab.inspect.check() == []
 
 
-@pytest.mark.parametrize(
-    ("name", "step", "phase", "prefer"),
-    [
-        ("failover", "break_mirrors", Phase.AFTER, "resume"),
-        pytest.param("reverse", "disconnect", Phase.AFTER, "undo", marks=pytest.mark.long),
-        pytest.param("failback", "connect", Phase.AFTER, "resume", marks=pytest.mark.long),
-    ],
-)
-def test_killed_beside_the_point_of_no_return(ready: labs.Lab, name: str, step: str, phase: Phase, prefer: str) -> None:
-    """Undone before it, resumed after it: every ledger is whole and every mirror in its state."""
-    assert kill_at(ready, CASES[name], 0, phase, step=step)
-    mend(ready, CASES[name], prefer=prefer)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("prefer", ["undo", "resume"])
-@pytest.mark.parametrize("name", CASES)
-def test_killed_at_every_request_of_a_disaster(ready: labs.Lab, name: str, prefer: str) -> None:
-    """Before and after the effect of every single request, mended by undo and by resume."""
-    case, missed, number = CASES[name], 0, 0
-    while missed <= LAST_LOOKS:
-        for phase in (Phase.BEFORE, Phase.AFTER):
-            if kill_at(ready, case, number, phase):
-                mend(ready, case, prefer=prefer)
+def sweep(lab: labs.Lab, case: Case, run: Course, points: Sequence[Point]) -> int:
+    """Kill at points; before the point of no return each is undone and resumed, behind it resumed. Misses."""
+    missed = 0
+    for point in points:
+        for prefer in ("undo", "resume") if point.step in run.undoable else ("resume",):
+            if kill_at(lab, case, point):
+                mend(lab, case, run, prefer=prefer)
             else:
                 missed += 1
-        number += 1
-    assert number > LAST_LOOKS
+    return missed
+
+
+@pytest.mark.parametrize("name", ["failover", "failback", "rehearse"])
+def test_killed_at_a_seeded_sample_of_points(ready: labs.Lab, name: str) -> None:
+    """Beside the point of no return and at a seeded other place: every ledger is whole, every mirror in its state."""
+    case = CASES[name]
+    run = course(ready, case)
+    beyond = [point for point in run.points if point.step not in run.undoable][:1]
+    sample = random.Random(f"dr/{name}").sample(run.points, 1)
+    assert sweep(ready, case, run, [*beyond, *sample]) == 0
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
-def test_killed_at_a_seeded_sample_of_requests(ready: labs.Lab, name: str) -> None:
-    """A dozen seeded points of each flow, as a quick look before the full sweep."""
-    generator = random.Random(f"dr/{name}")
-    for number in range(12):
-        if kill_at(ready, CASES[name], generator.randrange(60), generator.choice([Phase.BEFORE, Phase.AFTER])):
-            mend(ready, CASES[name], prefer=("undo", "resume")[number % 2])
+def test_killed_at_every_point(ready: labs.Lab, name: str) -> None:
+    """After each effect of a flow and before each step's first: undone or resumed, nothing is lost or left over."""
+    case = CASES[name]
+    run = course(ready, case)
+    assert len(run.points) > LEFT_OUT
+    assert sweep(ready, case, run, run.points) <= LEFT_OUT
