@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from labenv.topology import Cluster, Failover, HyperVHost, Topology
 from labenv.windows.cluster.cluster import FailoverCluster
 from labenv.windows.cluster.spec import FailoverSpec
 from labenv.windows.host import Host
+from labenv.windows.inventory import WINRM
 from labenv.windows.machines import VmNotRunning
 from labenv.windows.remoting.endpoint import Remoting
 from labenv.windows.remoting.transport import connection_of
@@ -94,6 +96,7 @@ class LabSite:
                 faults=self.faults,
                 users={entry["user"]: entry["password"]},
                 commit=self.state.commit,
+                listens=partial(host.inventory.runs, WINRM),
             )
             for host, entry in zip(self.hosts, endpoints["hyperv"], strict=True)
         ]

@@ -184,7 +184,7 @@ CAUSES = (
         "A service is stopped and disabled on a host.",
         "VSS, vds or Navssprv: 8193 and 0x80070422. vmms: VMs run on, but Hyper-V's cmdlets fail (ObjectNotFound), "
         "there is no Hyper-V writer, and no clustered VM starts or moves there. MSiSCSI: no login (0xefff003e). "
-        "ClusSvc: the node leaves the cluster.",
+        "ClusSvc: the node leaves the cluster. WinRM: nobody reaches the host.",
         ("R-9-06",),
         options={"host": _HOST, "service": Option("the service", "VSS")},
         apply=_stop_service,

@@ -81,7 +81,7 @@ def storage(code: int, *, target: object = None, detail: str = "") -> PsError:
     """A method of the storage management provider failed (MSFT_Disk, MSFT_Partition, MSFT_Volume)."""
     text = _STORAGE.get(code, "Failed")
     return PsError(
-        f"{text} {detail}".strip(),
+        f"{text.rstrip('.')}. {detail}" if detail else text,
         error_id=f"StorageWMI {code}",
         category="NotSpecified",
         target=target,

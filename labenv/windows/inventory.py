@@ -157,7 +157,7 @@ USUAL: dict[str, Inventory] = {
 }
 """What hosts of an era have unless a topology says otherwise."""
 
-VMMS, ISCSI, VDS = "vmms", "MSiSCSI", "vds"
+VMMS, ISCSI, VDS, WINRM = "vmms", "MSiSCSI", "vds", "WinRM"
 """Names of the services without which other things of the host do not work."""
 
 _SERVICES = (
@@ -166,7 +166,7 @@ _SERVICES = (
     ServiceRecord("VSS", "Volume Shadow Copy", "Stopped", "Manual"),
     ServiceRecord("swprv", "Microsoft Software Shadow Copy Provider", "Stopped", "Manual"),
     ServiceRecord(VDS, "Virtual Disk", "Running", "Manual"),
-    ServiceRecord("WinRM", "Windows Remote Management (WS-Management)"),
+    ServiceRecord(WINRM, "Windows Remote Management (WS-Management)"),
     ServiceRecord("EventLog", "Windows Event Log"),
     ServiceRecord("MpsSvc", "Windows Firewall"),
     ServiceRecord("Navssprv", "Data ONTAP VSS Hardware Provider", "Running", "Manual"),

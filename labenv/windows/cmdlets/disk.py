@@ -25,7 +25,7 @@ def io_failed(error: Exception) -> PsError:
     if isinstance(error, ReadOnlyDevice):
         return storage(41002)
     if isinstance(error, DeviceGone):
-        return storage(41003, detail="or it does not answer.")
+        return storage(41003, detail="It does not answer.")
     return storage(4, detail=f"{error}")
 
 

@@ -178,6 +178,10 @@ async def remove_item(host: Host, call: Call) -> None:
 
 
 def _remove(host: Host, call: Call, path: str) -> None:
+    if not ntpath.splitdrive(path)[1].strip("\\"):
+        text = f"Cannot remove the item at '{path}' because it is in use."
+        kind = "System.Management.Automation.PSInvalidOperationException"
+        raise item("InvalidOperation", "InvalidOperation", text, path, kind)
     if not host.files.is_directory(path):
         host.files.remove(path)
         return

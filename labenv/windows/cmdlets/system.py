@@ -113,6 +113,16 @@ def get_win_event(host: Host, call: Call) -> Sequence[object]:
             if isinstance(table, Mapping)
         ]
         unknown = [key for table in filters for key in table if key not in _KEYS]
+        if not all(table.keys() & {"logname", "providername"} for table in filters):
+            raise PsError(
+                "The filter must name at least one of LogName and ProviderName.",
+                error_id="LogProviderOrPathNeeded",
+                category="InvalidArgument",
+                exception="System.Exception",
+            )
+        for table in filters:
+            for name in table.keys() & {"starttime", "endtime"}:
+                _moment(table[name])
         if unknown:
             raise PsError(
                 f"The lab's filter takes {', '.join(_KEYS)}, not {unknown[0]}.",
@@ -134,6 +144,13 @@ def get_win_event(host: Host, call: Call) -> Sequence[object]:
                     target=name,
                     exception="System.Exception",
                 )
+    if int(call.get("MaxEvents", 1)) < 1:
+        raise PsError(
+            "Cannot validate argument on parameter 'MaxEvents'. The argument is less than the minimum allowed range.",
+            error_id="ParameterArgumentValidationError",
+            category="InvalidData",
+            exception="System.Management.Automation.ParameterBindingValidationException",
+        )
     found = [r for r in host.events.newest_first() if any(_selects(r, table) for table in filters)]
     if call.get("Oldest"):
         found.reverse()

@@ -60,6 +60,10 @@ class Shell:
     replies: dict[UUID | None, tuple[str, bytes]] = field(default_factory=dict)
 
 
+_CONFIGURATIONS = frozenset(("microsoft.powershell", "microsoft.powershell32", "microsoft.powershell.workflow"))
+"""Session configurations that Windows has from the beginning."""
+
+
 class _Gone(Exception):
     """The client has closed the connection, or a fault wants it closed: there is nothing to answer."""
 
@@ -78,15 +82,19 @@ class Remoting:
         commit: Callable[[], None],
         quotas: Quotas | None = None,
         delegating: frozenset[str] = frozenset(("SmhvLab",)),
+        listens: Callable[[], bool] = lambda: True,
     ) -> None:
         """``users``: ``DOMAIN\\user`` -> password. ``delegating``: names of JEA configurations, whose sessions can
-        reach other machines; every other configuration gets credentials that stop at this host."""
+        reach other machines; every other configuration gets credentials that stop at this host. ``listens``: whether
+        the service that answers runs now."""
         self.engine = Engine(host, clock=clock, faults=faults, commit=commit)
         self.quotas = quotas or Quotas()
         self._host = host
         self._clock = clock
         self._authenticator = Authenticator(users)
         self._delegating = {name.lower() for name in delegating}
+        self._configurations = {*self._delegating, *_CONFIGURATIONS}
+        self._listens = listens
         self._shells: dict[str, Shell] = {}
 
     async def app(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -97,6 +105,12 @@ class Remoting:
 
     async def _serve(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         connection = connection_of(scope)
+        if not self._listens():
+            for shell in list(self._shells.values()):
+                await self._end(shell)
+            if connection is not None:
+                connection.abort()
+            return
         if scope["path"].rstrip("/").lower() != "/wsman":
             await _respond(send, 404, b"", b"text/plain")
             return
@@ -182,6 +196,12 @@ class Remoting:
         prefix, _, configuration = request.resource.rpartition("/")
         if prefix != wsman.POWERSHELL or not configuration:
             raise WsmanFault(wsman.INVALID_RESOURCE)
+        if configuration.lower() not in self._configurations:
+            raise WsmanFault(
+                wsman.INVALID_RESOURCE,
+                f"The WS-Management service cannot process the request. Cannot find the {configuration} session "
+                f"configuration in the WSMan: drive on the {self._host.spec.name} computer. ",
+            )
         element = request.body.find(f"{{{wsman.SHELL}}}Shell")
         creation = None if element is None else element.find(f"{{{wsman.POWERSHELL}}}creationXml")
         if element is None or creation is None:

@@ -15,7 +15,7 @@ from labenv.windows.objects import PsObject
 from labenv.windows.remoting import metadata
 from labenv.windows.remoting.binder import Bound, bind
 from labenv.windows.remoting.select import select as select_properties
-from labenv.windows.remoting.shapes import Pipeline, is_native, recognise
+from labenv.windows.remoting.shapes import Pipeline, program, recognise
 from labenv.windows.remoting.signatures import Signature, Signatures
 from labenv.windows.remoting.values import Command
 
@@ -281,7 +281,7 @@ class Engine:
 
     async def _native(self, pipeline: Pipeline, sink: Sink, runspace: Runspace) -> None:
         command = pipeline.first
-        name = command.name.rsplit("\\", 1)[-1].lower()
+        name = program(command.name)
         implementation = self._commands.get(name)
         if implementation is None:
             raise Terminated(not_found(command.name), command.name)
@@ -366,7 +366,7 @@ def _with_suffix(error: PsError, signature: Signature | None) -> PsError:
 
 def _changes(command: Command) -> bool:
     name = command.name.rsplit("\\", 1)[-1].lower()
-    return is_native(name) or not (name in READS or name.partition("-")[0] in READS)
+    return bool(program(name)) or not (name in READS or name.partition("-")[0] in READS)
 
 
 def not_found(name: str) -> PsError:

@@ -48,12 +48,13 @@ class Pipeline:
     @property
     def native(self) -> bool:
         """Whether the command is a native program."""
-        return is_native(self.first.name)
+        return bool(program(self.first.name))
 
 
-def is_native(name: str) -> bool:
-    """Whether a command is one of the native programs."""
-    return name.rsplit("\\", 1)[-1].lower() in NATIVE
+def program(name: str) -> str:
+    """The file name of the native program that a command names, with or without its ending; "" if it is none."""
+    file = name.rsplit("\\", 1)[-1].lower()
+    return next((each for each in NATIVE if file in (each, each.removesuffix(".exe"))), "")
 
 
 def recognise(statements: Sequence[Sequence[Command]]) -> Pipeline:
@@ -72,7 +73,7 @@ def recognise(statements: Sequence[Sequence[Command]]) -> Pipeline:
     first, *rest = statements
     exit_code = False
     if rest:
-        if not is_native(first[0].name) or len(rest) > 1 or not _asks_exit_code(rest[0]):
+        if not program(first[0].name) or len(rest) > 1 or not _asks_exit_code(rest[0]):
             raise _refused(
                 "Several statements are only allowed for a native program followed by Get-Variable -Name LASTEXITCODE "
                 "-ValueOnly.",
@@ -80,7 +81,7 @@ def recognise(statements: Sequence[Sequence[Command]]) -> Pipeline:
             )
         exit_code = True
     head, *tail = first
-    if is_native(head.name):
+    if program(head.name):
         if tail:
             raise _refused("A native program cannot be part of a longer pipeline here.", "PipelineNotAllowed")
         return Pipeline(head, exit_code=exit_code)

@@ -120,3 +120,4 @@ def test_allowed_shapes() -> None:
     native = recognise([[Command("C:\\Windows\\System32\\DiskShadow.exe", ((None, "/s"),))], [ask]])
     assert native.native
     assert native.exit_code
+    assert recognise([[Command("vssadmin", ((None, "list"), (None, "writers")))]]).native

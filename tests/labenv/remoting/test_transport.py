@@ -285,6 +285,14 @@ def test_jea_configuration_can_delegate(server: Server) -> None:
             pool.close()
 
 
+def test_an_unknown_configuration_is_refused(server: Server) -> None:
+    """A session configuration that nobody has registered on the host is a fault that names it."""
+    pool = server.pool(configuration="Smhv")
+    with pytest.raises(WSManFaultError, match="Cannot find the Smhv session configuration"):
+        pool.open()
+    pool.connection.close()
+
+
 def test_injected_error_and_delay(server: Server, pool: RunspacePool) -> None:
     """A fault rule turns a cmdlet into an error, or delays it in lab time."""
     server.faults.set(Fault("windows.cmdlet", "error", {"cmdlet": "Get-Service"}, code="Busy", message="try later"))

@@ -8,7 +8,7 @@ import pytest
 
 import smhvlab.site
 from labenv.lab import Lab
-from smhvlab.errors import SmhvLabError
+from smhvlab.errors import ConnectionFailed, SmhvLabError
 from smhvlab.site import Site
 
 from .bench import SQL01, backup
@@ -53,6 +53,16 @@ def test_a_host_that_vanishes_in_the_middle_of_a_command(site: Site, lab: Lab, e
         assert result.exit_code == 0, result.lines
     assert lab.guest("sql01").count("bb1") == 10
     assert lab.status()["failures"] == []
+
+
+def test_a_host_whose_remoting_service_is_stopped(site: Site, lab: Lab) -> None:
+    """Nothing answers there any more, and the client says that the host cannot be reached; started, it does."""
+    host = site.tools().host
+    lab.faults.cause("service-stopped", service="WinRM")
+    with pytest.raises(ConnectionFailed):
+        host.run("Get-Date", {})
+    lab.faults.clear()
+    assert host.run("Get-Service", {"Name": "WinRM"})[0]["Status"] == "Running"
 
 
 def test_events_of_a_service_are_written_and_read(site: Site) -> None:
