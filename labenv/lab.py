@@ -429,6 +429,10 @@ class GuestDoor:
         """Write the guest's cache to its disks."""
         self._do("flush")
 
+    def sysprep(self) -> None:
+        """Run Sysprep in the guest: it is generalised and shuts down."""
+        self._do("sysprep")
+
     def identity(self) -> dict[str, Any]:
         """Host name, SID, address, volumes, and whether the last shutdown was unexpected."""
         result: dict[str, Any] = self._do("identity")

@@ -319,6 +319,8 @@ class LabSite:
                     off = error
                     continue
                 result = guest.do(action, **arguments)
+                for record in [record for record in host.vms.values() if record.name == vm]:
+                    host.machines.look_after(record)
                 self.state.commit()
                 return {"result": result}
         if off is not None:

@@ -214,6 +214,12 @@ class Machines(VmRegistry):
             raise
         self._stopped(vm, "Off", 18504, "was shut down by the guest operating system")
 
+    def look_after(self, vm: VmRecord) -> None:
+        """A guest that has shut down from inside takes its VM with it."""
+        running = self.running.get(vm.id)
+        if running is not None and running.guest is not None and not running.guest.running:
+            self._stopped(vm, "Off", 18504, "was shut down by the guest operating system")
+
     async def turn_off(self, vm: VmRecord) -> None:
         """Cut the VM's power."""
         await self._clock.sleep(max(1.0, self._costs["windows.vm.turnoff"]))

@@ -49,6 +49,16 @@ def add(to: Verbs) -> None:
     disk.add_argument("--new-group", action="store_true", help="make the cluster group")
     disk.add_argument("--quorum", action="store_true", help="it becomes the quorum witness")
     disk.add_argument("--host", default="", help="a node of the cluster (default: the one that owns the group)")
+    golden = to.on_site(
+        to.verb("build-golden", flow(_golden), "a golden VM on a disk of its own (TR 2.2)"), changes=True
+    )
+    golden.add_argument("vm")
+    golden.add_argument("--at", required=True, help="where its disk is mounted")
+    golden.add_argument("--image", default="golden", help="the VM whose VHDs are copied (default: %(default)s)")
+
+
+def _golden(site: Site, options: argparse.Namespace) -> Flow[Any]:
+    return site.build_golden(options.vm, at=options.at, image=options.image)
 
 
 def _prepare(site: Site, options: argparse.Namespace) -> Flow[Any]:

@@ -9,6 +9,7 @@ from smhvlab.tables import SiteTables
 
 if TYPE_CHECKING:
     from smhvlab.provisioning.disk import CreateDisk
+    from smhvlab.provisioning.golden import BuildGolden
     from smhvlab.provisioning.prepare import PrepareStorage
     from smhvlab.provisioning.vm import ProvisionVm
 
@@ -100,6 +101,17 @@ class SiteProvisioning(SiteTables):
             quorum=quorum,
             host=host,
         )
+
+    def build_golden(self, vm: str, *, at: str, image: str = "golden") -> BuildGolden:
+        """A golden VM on a disk of its own (TR 2.2/3-8): a Flow; nothing has happened yet.
+
+        Args:
+            at: where the disk for it is mounted: ``M:``, or the folder of a mount point or a cluster shared volume.
+            image: the VM whose VHDs are copied: generalised with Sysprep, shut down, with fixed VHDs.
+        """
+        from smhvlab.provisioning.golden import BuildGolden
+
+        return BuildGolden(self, vm=vm, at=at, image=image)
 
     def provision(self, vm: str, *, golden: str = "golden", folder: str = "C:\\VMs") -> ProvisionVm:
         """A new VM from the golden image (TR 2.2): a Flow; nothing has happened yet."""

@@ -12,6 +12,7 @@ from smhvlab.procedure import Procedure
 from smhvlab.site import stamp
 from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef
+from smhvlab.wires.powershell import PowerShellWire
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class ProvisionVm(Procedure[ProvisionState]):
             raise NameTaken(
                 f"The SVM {lun.svm} has a volume {name}", next_action="Choose another name for the VM.", tr="2.2"
             )
-        self._check_fixed(golden)
+        check_fixed(self.host, golden)
         mount = f"{self.folder}\\{name}\\"
         if self.host.run("Test-Path", {"LiteralPath": mount})[0]:
             raise NameTaken(
@@ -166,16 +167,6 @@ class ProvisionVm(Procedure[ProvisionState]):
                 tr="2.2",
             )
         return luns[home.unique_id], mounted
-
-    def _check_fixed(self, golden: Vm) -> None:
-        infos = self.host.run("Get-VHD", {"Path": [d.path for d in golden.disks]}, select=("Path", "VhdType"))
-        for info in infos:
-            if str(info["VhdType"]) != "Fixed":
-                raise NotAllowed(
-                    f"{info['Path']} of the golden image is a {info['VhdType']} VHD",
-                    next_action="Build the golden image with fixed VHDs (TR 2.2 and its Table 3).",
-                    tr="2.2",
-                )
 
     @step(
         "Snapshot copy of the golden disk",
@@ -286,6 +277,18 @@ def checked_name(name: str) -> str:
             tr="2.2",
         )
     return name
+
+
+def check_fixed(host: PowerShellWire, image: Vm) -> None:
+    """The VHDs of a golden image are fixed ones. Raises NotAllowed."""
+    infos = host.run("Get-VHD", {"Path": [d.path for d in image.disks]}, select=("Path", "VhdType"))
+    for info in infos:
+        if str(info["VhdType"]) != "Fixed":
+            raise NotAllowed(
+                f"{info['Path']} of the golden image is a {info['VhdType']} VHD",
+                next_action="Build the golden image with fixed VHDs (TR 2.2 and its Table 3).",
+                tr="2.2",
+            )
 
 
 def _renamed(disk: VmDisk, path: str, *, name: str, golden: str, folder: str) -> RenamedVhd:

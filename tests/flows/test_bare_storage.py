@@ -34,7 +34,7 @@ def ground(site: Site) -> tuple[Picture, tuple[object, ...]]:
     setup = ArraySetup(tools.storage)
     svms = setup.svms()
     sessions = [
-        (node.name, sorted(str(r["SessionIdentifier"]) for r in node.host.run("Get-IscsiSession")))
+        (node.name, sorted(str(r["TargetNodeAddress"]) for r in node.host.run("Get-IscsiSession")))
         for node in tools.nodes.up()
     ]
     portals = [sorted(str(r["TargetPortalAddress"]) for r in tools.host.run("Get-IscsiTargetPortal"))]
