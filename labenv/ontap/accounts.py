@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -13,6 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from labenv.ontap import records as r
 from labenv.ontap.core import Core
+from labenv.ontap.errors import ApiError
 
 CLUSTER_ROLES = ("admin", "readonly", "none")
 SVM_ROLES = ("vsadmin", "vsadmin-readonly")
@@ -30,8 +31,8 @@ def digest(salt: str, password: str) -> str:
     return f"{salt}${hashlib.sha512((salt + password).encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def by_password(core: Core, name: str, password: str, *, svm: str | None = None) -> r.User | None:
-    """The account of a name and password.
+def by_password(core: Core, name: str, password: str, *, svm: str | None = None) -> Iterator[r.User]:
+    """The accounts of a name and password.
 
     Args:
         svm: the owner of the address at which the login arrives, "" for the cluster; None: it is not known.
@@ -42,23 +43,46 @@ def by_password(core: Core, name: str, password: str, *, svm: str | None = None)
         else:
             known, given = user.password, password
         if known and hmac.compare_digest(known.encode("utf-8"), given.encode("utf-8", "surrogatepass")):
-            return user
-    return None
+            yield user
 
 
-def by_certificate(core: Core, certificate: bytes, *, svm: str | None = None) -> r.User | None:
-    """The account of a client certificate (DER): its common name is that of an account of the authority's owner."""
+def by_certificate(core: Core, certificate: bytes, *, svm: str | None = None) -> Iterator[r.User]:
+    """The accounts of a client certificate (DER): its common name is that of an account of the authority's owner."""
     try:
         presented = x509.load_der_x509_certificate(certificate)
         name = common_name(presented)
     except ValueError:
-        return None
+        return
     for authority in core.authorities.values():
         if _issued(presented, x509.load_pem_x509_certificate(authority.pem.encode("ascii"))):
             for user in _unlocked(core, name, "certificate", svm):
                 if user.svm == authority.svm:
-                    return user
-    return None
+                    yield user
+
+
+def the_one(core: Core, users: Sequence[r.User], svm: str) -> r.User:
+    """Which of the accounts that a login fits is meant.
+
+    At an address of the cluster's or an SVM's own there is one at most. Programs outside the lab reach all of them at
+    one socket: there the cluster's account comes first, as at the cluster's address, and of several SVMs' accounts the
+    one of the SVM that the request names (``svm``, by name or uuid).
+
+    Raises:
+        ApiError: 6691623, if there is none or no one of several is meant.
+    """
+    found = {user.svm: user for user in users}
+    if None in found:
+        return found[None]
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        raise ApiError("6691623", reason="")
+    names = {core.svms[key].name: user for key, user in found.items() if key is not None}
+    meant = names.get(svm) or found.get(svm)
+    if meant is None:
+        several = ", ".join(sorted(names))
+        raise ApiError("6691623", reason=f": SVMs {several} have such an account; name one with X-Dot-SVM-Name")
+    return meant
 
 
 def common_name(certificate: x509.Certificate) -> str:

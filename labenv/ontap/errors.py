@@ -20,7 +20,7 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "262196": (400, 'Field "{field}" cannot be set in this operation'),
     "262197": (400, 'The value "{value}" is invalid for field "{field}" (<{expected}>)'),
     "262198": (400, "The request body is not valid JSON: {reason}"),
-    "6691623": (401, "User is not authorized"),
+    "6691623": (401, "User is not authorized{reason}"),
     # jobs
     "458762": (409, "The job is already in a terminal state."),
     "458783": (409, "This job does not support pause."),

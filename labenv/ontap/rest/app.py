@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol, runtime_checkable
 
 from labenv.faults import ConnectionDropped, Fault, FaultRaised
-from labenv.ontap.accounts import by_certificate, by_password
+from labenv.ontap.accounts import by_certificate, by_password, the_one
 from labenv.ontap.audit import record
 from labenv.ontap.core import Core
 from labenv.ontap.errors import ApiError
@@ -92,10 +92,10 @@ class RestApp:
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         if self._core.interconnect.is_down(self._core.spec.name):
             raise ConnectionDropped
-        headers = _headers(scope)
+        headers: Mapping[str, str] = _headers(scope)
         body = await _read(receive)
         try:
-            user = self._login(scope, headers.get("authorization", ""))
+            user, headers = self._login(scope, headers)
             segments = parse_path(scope.get("raw_path") or scope["path"].encode("utf-8"))
             if not segments or segments[0] != "api":
                 raise ApiError("3", path="/" + "/".join(segments))
@@ -130,24 +130,29 @@ class RestApp:
             return None
         return Failure(fault.code or "460770", fault.message or f"injected failure {fault.code}".strip())
 
-    def _login(self, scope: Scope, authorization: str) -> User:
-        """Who asks: by name and password, or without them by the certificate that the connection was opened with."""
+    def _login(self, scope: Scope, headers: Mapping[str, str]) -> tuple[User, Mapping[str, str]]:
+        """Who asks: by name and password, or without them by the certificate that the connection was opened with.
+
+        Gives the headers, too, without the one that has told accounts of several SVMs apart.
+        """
         at = scope.get("state", {}).get("login_at")
+        authorization = headers.get("authorization", "")
         scheme, _, token = authorization.partition(" ")
-        user = None
+        users: list[User] = []
         if scheme.lower() == "basic":
             try:
                 name, _, password = base64.b64decode(token, validate=True).decode("utf-8").partition(":")
             except ValueError:
-                raise ApiError("6691623") from None
-            user = by_password(self._core, name, password, svm=at)
+                raise ApiError("6691623", reason="") from None
+            users = list(by_password(self._core, name, password, svm=at))
         elif not authorization:
             connection = scope.get("state", {}).get("connection")
             presented = connection.peer_certificate() if isinstance(connection, WithCertificate) else None
-            user = None if presented is None else by_certificate(self._core, presented, svm=at)
-        if user is None:
-            raise ApiError("6691623")
-        return user
+            users = [] if presented is None else list(by_certificate(self._core, presented, svm=at))
+        user = the_one(self._core, users, headers.get("x-dot-svm-name") or headers.get("x-dot-svm-uuid") or "")
+        if user.svm is not None and len(users) > 1:
+            headers = {name: value for name, value in headers.items() if not name.startswith("x-dot-svm-")}
+        return user, headers
 
     def _call(
         self, scope: Scope, segments: tuple[str, ...], user: User, headers: Mapping[str, str], body: bytes

@@ -209,6 +209,27 @@ def test_administrators_of_the_same_name_have_an_svm_each(bench: Bench) -> None:
     assert as_svm1(bench, "GET", f"/api{CERTIFICATES}").status == 403
 
 
+def test_accounts_of_one_name_and_password_are_told_apart_by_their_svm(bench: Bench) -> None:
+    """At the socket that all share nobody is taken for somebody else: the SVM is named, or the login is refused."""
+    for owner in ("svm1", "svm2"):
+        bench.do(
+            "POST", ACCOUNTS, {"name": "twin", "applications": HTTP, "password": "right-pass1", "owner.name": owner}
+        )
+    refused = login(bench, "twin")
+    assert (refused.status, refused.code) == (401, "6691623")
+    assert "svm1, svm2" in refused.json["error"]["message"]
+    for svm in ("svm1", "svm2"):
+        uuid = bench.one("/svm/svms", name=svm)["uuid"]
+        for headers in ({"X_Dot_SVM_Name": svm}, {"X_Dot_SVM_UUID": uuid}):
+            answer = bench.http("GET", "/api/svm/svms", user="twin", password="right-pass1", **headers)
+            assert [found["name"] for found in answer.json["records"]] == [svm]
+    assert bench.http("GET", "/api/cluster", user="twin", password="right-pass1", X_Dot_SVM_Name="svm3").status == 401
+    assert at_address(bench, "10.0.0.20", "twin:right-pass1") == 200
+    assert at_address(bench, "10.0.0.10", "twin:right-pass1") == 401
+    bench.do("POST", ACCOUNTS, {"name": "twin", "applications": HTTP, "password": "right-pass1"})
+    assert login(bench, "twin", path="/api/cluster/nodes").status == 200
+
+
 def test_an_svms_address_knows_the_svms_accounts_only(bench: Bench) -> None:
     """At the management interface of svm1 neither the cluster's administrator nor one of svm2 can log in."""
     account(bench, "vsadmin2", **{"owner.name": "svm2"})
