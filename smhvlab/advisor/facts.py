@@ -173,6 +173,7 @@ class Host:
         odx: whether offloaded data transfer is switched on.
         paths: live paths per LUN, by serial number.
         encrypted: mount points under BitLocker.
+        exports: files in the folder of SMHV's installation that look like an exported configuration.
         credentials: names of the storage systems for which SnapDrive has credentials.
         unknown: parts that could not be read, and why.
     """
@@ -197,6 +198,7 @@ class Host:
     initiators: tuple[str, ...] = ()
     disks: tuple[Disk, ...] = ()
     encrypted: tuple[str, ...] = ()
+    exports: tuple[str, ...] = ()
     credentials: frozenset[str] = frozenset()
     unknown: Mapping[str, str] = field(default_factory=dict)
 

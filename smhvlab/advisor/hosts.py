@@ -15,6 +15,8 @@ _UNINSTALL = (
     "HKLM:\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Uninstall",
     "HKLM:\\SOFTWARE\\WOW6432Node\\Microsoft\\Windows\\CurrentVersion\\Uninstall",
 )
+_INSTALLED = "C:\\Program Files\\NetApp\\SnapManager for Hyper-V"
+_EXPORT = re.compile(r"(?<!-help)\.(xml|toml)\Z", re.IGNORECASE)
 _KEYS = (f.SMHV_KEY, f.CLUSTER_KEY, f.PROVIDER_KEY, f.FILE_SYSTEM_KEY)
 _SYSTEMS = f"{f.PROVIDER_KEY}\\StorageSystems"
 _EVENTS = (106, 4363, 4364, 5120, 5142, 12289)
@@ -84,6 +86,7 @@ class HostReader:
         read("partitions", "Get-Partition", select=("DiskNumber", "GptType", "AccessPaths"))
         read("volumes", "Get-Volume", select=("Path", "AllocationUnitSize", "SizeRemaining"))
         read("encrypted", "Get-BitLockerVolume", select=("MountPoint", "ProtectionStatus"))
+        read("exports", "Get-ChildItem", {"LiteralPath": _INSTALLED, "File": True}, select=("FullName",))
         events = {"LogName": ["Application", "System"], "Id": list(_EVENTS)}
         wanted = {"FilterHashtable": events, "MaxEvents": 100}
         read("events", "Get-WinEvent", wanted, select=("Id", "ProviderName", "TimeCreated", "Message"))
@@ -142,6 +145,7 @@ class HostReader:
             initiators=tuple(str(r["NodeAddress"]) for r in wave["initiators"]),
             disks=_disks(wave["disks"], wave["partitions"], wave["volumes"]),
             encrypted=tuple(str(r["MountPoint"]) for r in wave["encrypted"] if str(r["ProtectionStatus"]) == "On"),
+            exports=tuple(p for r in wave["exports"] if _EXPORT.search(p := str(r["FullName"]))),
             credentials=frozenset(str(r["PSChildName"]) for r in wave["credentials"]),
             unknown=dict(wave.unknown),
         )

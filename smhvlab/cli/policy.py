@@ -40,7 +40,7 @@ def add(to: Verbs) -> None:
     budget.add_argument("--limit", type=int, help="Snapshot copies that a volume holds (default: 255)")
     budget.add_argument("--what-if", action="append", default=[], metavar="FILE", help="a policy that is not saved")
     report = on_site(verb("report", lambda o: _report(to, o), "tables, plot and evidence as HTML and CSV (TR 5.4)"))
-    report.add_argument("folder", help="where it is written; an older report there is replaced")
+    report.add_argument("folder", nargs="?", help="of this station; without it, the report folder of the host")
     report.add_argument("--days", type=float, default=30.0, help="how far the budget looks (default: %(default)s)")
     for table, about in (("policies", "list the policies"), ("unprotected", "VMs in no dataset (TR 5.2)")):
         on_site(verb(table, to.table(table), about))

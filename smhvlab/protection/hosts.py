@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import tomli_w
 
+from smhvlab.advisor.catalogue import rule_named
+from smhvlab.advisor.site_facts import Facts
 from smhvlab.errors import NotAllowed, NotFound, SmhvLabError
 from smhvlab.nodes import REGISTRY
 from smhvlab.protection.budget import LIMIT_KEY
@@ -26,6 +28,11 @@ from smhvlab.tables import Tools
 if TYPE_CHECKING:
     from smhvlab.site import Site
 
+_REACH: Final = {
+    "ports-open": "the ports are open",
+    "same-port": "all nodes have the same port",
+    "licences": "the licences are there",
+}
 CSV_ROOT: Final = "C:\\ClusterStorage\\"
 _FORMAT: Final = 1
 
@@ -48,12 +55,7 @@ class Check:
 def check_folders(tools: Tools, snapinfo: str, reports: str) -> list[Check]:
     """The rules for the SnapInfo and the report folder of a host or cluster (TR 5.4); reads only."""
     nodes = tools.nodes
-    found = [_on_csv("SnapInfo", snapinfo), _on_csv("report", reports)]
-    found.append(
-        Check("a report folder is set", "ok", reports)
-        if reports.strip()
-        else Check("a report folder is set", "error", "there is none", r"Name one, e.g. C:\SmhvReports.")
-    )
+    found = [_on_csv("SnapInfo", snapinfo), *check_report_folder(reports)]
     rule = f"SnapInfo is on a {'shared' if nodes.cluster else 'dedicated'} LUN of the array"
     disks = nodes.disks()
     homes = [
@@ -92,6 +94,32 @@ def check_folders(tools: Tools, snapinfo: str, reports: str) -> list[Check]:
     return found
 
 
+def check_report_folder(reports: str) -> list[Check]:
+    """The rules for the report folder alone (TR 5.4); sends no request."""
+    rule = "a report folder is set"
+    if not reports.strip():
+        return [_on_csv("report", reports), Check(rule, "error", "there is none", r"Name one, e.g. C:\SmhvReports.")]
+    return [_on_csv("report", reports), Check(rule, "ok", reports)]
+
+
+def check_reach(facts: Facts) -> list[Check]:
+    """Ports of every host and licences of the array, by the advisor's rules for them (TR 5.3, 5.4)."""
+    found = []
+    for name, about in _REACH.items():
+        rule = rule_named(name)
+        broken = [
+            Check(about, "error", f"{one.object}: {one.message}", one.fix, rule.section) for one in rule.findings(facts)
+        ]
+        unseen = "" if name != "licences" or facts.array.licences else "these credentials may not see licences"
+        if unseen:
+            fix = "Look at them with the cluster's own user: site.facts().array.licences."
+            broken = [Check(about, "warning", unseen, fix, rule.section)]
+        elif not broken and facts.era not in rule.eras:
+            broken = [Check(about, "ok", f"not needed in era {facts.era}", tr=rule.section)]
+        found += broken or [Check(about, "ok", "all of them", tr=rule.section)]
+    return found
+
+
 def _on_csv(what: str, folder: str) -> Check:
     rule = f"the {what} folder is not on a cluster shared volume"
     if folder.casefold().startswith(CSV_ROOT.casefold()):
@@ -99,10 +127,13 @@ def _on_csv(what: str, folder: str) -> Check:
     return Check(rule, "ok", folder)
 
 
-def add_host(tools: Tools, *, snapinfo: str, settings: Settings) -> Settings:
+def add_host(tools: Tools, facts: Facts, *, snapinfo: str, settings: Settings) -> Settings:
     """Set a host or cluster up for protection (TR 6.1): SnapInfo in the registry of every node, the rest beside it.
 
     Files of an earlier SnapInfo folder are not moved.
+
+    Args:
+        facts: a look at the site, for the ports and licences.
 
     Raises:
         NotAllowed: a rule is broken; ``why`` has all of them.
@@ -115,7 +146,8 @@ def add_host(tools: Tools, *, snapinfo: str, settings: Settings) -> Settings:
             next_action=f'Use manages="{kind}".',
             tr="6.1",
         )
-    broken = [check for check in check_folders(tools, snapinfo, settings.reports) if check.level == "error"]
+    checks = [*check_folders(tools, snapinfo, settings.reports), *check_reach(facts)]
+    broken = [check for check in checks if check.level == "error"]
     if broken:
         raise NotAllowed(
             f"These settings cannot be used: {broken[0].rule}, but {broken[0].finding}",

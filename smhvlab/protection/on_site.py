@@ -20,6 +20,7 @@ from smhvlab.worker import Worker
 if TYPE_CHECKING:
     import pandas as pd
 
+    from smhvlab.advisor.site_facts import Facts
     from smhvlab.protection.budget import Budget
     from smhvlab.protection.hosts import Imported
     from smhvlab.protection.report import Report
@@ -37,6 +38,10 @@ class Protection(SiteTables):
         """The site's time."""
         raise NotImplementedError
 
+    def facts(self) -> Facts:
+        """One look at the whole site, for the advisor's rules."""
+        raise NotImplementedError
+
     # --- hosts
 
     def settings(self) -> Settings:
@@ -48,16 +53,18 @@ class Protection(SiteTables):
         return save(self.tools().snapinfo, settings)
 
     def host_check(self, *, snapinfo: str = "", reports: str = "") -> pd.DataFrame:
-        """The rules for the folders of a host or cluster, before it is added (TR 5.4); nothing is changed.
+        """The rules for a host or cluster before it is added (TR 5.3, 5.4); nothing is changed.
 
-        Columns: rule, level (error, warning, ok), finding, next, tr. By default the present folders are looked at.
+        Folders of SnapInfo and reports, ports, licences. Columns: rule, level (error, warning, ok), finding, next, tr.
+        By default the present folders are looked at.
         """
-        from smhvlab.protection.hosts import check_folders
+        from smhvlab.protection.hosts import check_folders, check_reach
 
         tools = self.tools()
         folders = snapinfo or tools.snapinfo.folder(), reports or (self.settings().reports if not snapinfo else "")
         types = dict.fromkeys(("rule", "level", "finding", "next", "tr"), "str")
-        return frame([vars(check) for check in check_folders(tools, *folders)], types)
+        checks = [*check_folders(tools, *folders), *check_reach(self.facts())]
+        return frame([vars(check) for check in checks], types)
 
     def add_host(self, *, snapinfo: str, settings: Settings) -> Settings:
         """Set the site's host (dedicated VMs) or cluster (shared VMs) up for protection (TR 6.1).
@@ -71,7 +78,7 @@ class Protection(SiteTables):
         """
         from smhvlab.protection.hosts import add_host
 
-        return add_host(self.tools(), snapinfo=snapinfo, settings=settings)
+        return add_host(self.tools(), self.facts(), snapinfo=snapinfo, settings=settings)
 
     def unprotected(self) -> pd.DataFrame:
         """VMs in no dataset (TR 5.2). Columns: name, host, state, id."""
@@ -301,18 +308,22 @@ class Protection(SiteTables):
         ]
         return frame(rows, {"first": "str", "second": "str", "shared": "str", "at": _TIME, "times": "int64"})
 
-    def report(self, folder: str | Path, *, days: float = 30, diary: Diary | None = None) -> Report:
-        """Write a report to a folder of this station: one HTML file that opens offline, and each table as CSV (TR 5.4).
+    def report(self, folder: str | Path | None = None, *, days: float = 30, diary: Diary | None = None) -> Report:
+        """Write a report: one HTML file that opens offline, and each table as CSV (TR 5.4).
 
         Args:
+            folder: of this station; None: the report folder of the host, as its settings name it, in a folder named
+                by the time.
             days: how far the Snapshot budget looks ahead.
             diary: runs to tell of.
 
         Raises:
-            NotAllowed: the folder cannot be written.
+            NotAllowed: the folder cannot be written, or the host has none set. PowerShellError: the host refuses.
         """
-        from smhvlab.protection.report import write
+        from smhvlab.protection.report import write, write_to_host
 
+        if folder is None:
+            return write_to_host(self._site(), days=days, diary=diary)
         return write(self._site(), Path(folder), days=days, diary=diary)
 
     # --- living by the schedule

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from smhvlab.errors import NotAllowed, SmhvLabError
+from smhvlab.protection.hosts import check_report_folder
+from smhvlab.protection.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,15 +37,18 @@ class Report:
     Attributes:
         html: the file to open.
         tables: the CSV files beside it.
+        host: on which host they are, "" for this station.
         missing: parts that could not be read, each with the reason.
     """
 
-    html: Path
-    tables: tuple[Path, ...]
+    html: PurePath
+    tables: tuple[PurePath, ...]
     missing: tuple[str, ...] = ()
+    host: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.html.name}, and {len(self.tables)} tables as CSV"]
+        where = f" in {self.html.parent} of {self.host}" if self.host else ""
+        lines = [f"{self.html.name}, and {len(self.tables)} tables as CSV{where}"]
         return "\n".join([*lines, *(f"  missing: {text}" for text in self.missing)])
 
 
@@ -57,6 +62,51 @@ def write(site: Site, folder: Path, *, days: float = 30, diary: Diary | None = N
     Raises:
         NotAllowed: the folder cannot be written.
     """
+    files, missing = _compose(site, days, diary)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, "utf-8")
+    except OSError as error:
+        raise NotAllowed(
+            f"The report cannot be written to {folder}", why=str(error), next_action="Name another folder.", tr="5.4"
+        ) from error
+    html, *tables = (folder / name for name in files)
+    return Report(html, tuple(tables), tuple(missing))
+
+
+def write_to_host(site: Site, *, days: float = 30, diary: Diary | None = None) -> Report:
+    """Write the report of a site to the report folder of its host, each into a folder named by the time (TR 5.4).
+
+    Raises:
+        NotAllowed: no report folder is set, or it is on a cluster shared volume.
+        PowerShellError: the host cannot write there.
+    """
+    tools = site.tools()
+    reports = load(tools.snapinfo).reports
+    broken = [check for check in check_report_folder(reports) if check.level == "error"]
+    if broken:
+        raise NotAllowed(
+            f"There is no place for reports: {broken[0].rule}, but {broken[0].finding}",
+            next_action="Name a folder with site.add_host(...) or site.set_settings(...), or report to this station.",
+            tr=broken[0].tr,
+        )
+    files, missing = _compose(site, days, diary)
+    folder = PureWindowsPath(reports) / site.now().strftime("%m-%d-%Y_%H.%M.%S")
+    tools.host.run("New-Item", {"Path": str(folder), "ItemType": "Directory", "Force": True})
+    written = {"NoNewline": True, "Encoding": "UTF8", "Force": True}
+    tools.host.collect(
+        [
+            tools.host.begin("Set-Content", {"LiteralPath": str(folder / name), "Value": text, **written})
+            for name, text in files.items()
+        ]
+    )
+    html, *tables = (folder / name for name in files)
+    return Report(html, tuple(tables), tuple(missing), tools.host.endpoint.name)
+
+
+def _compose(site: Site, days: float, diary: Diary | None) -> tuple[dict[str, str], list[str]]:
+    """The files of a report by name, the page first, and what could not be read."""
     now = site.now()
     tables, missing = _tables(site, days, diary)
     parts = [f"<h1>Protection of {escape(site.name)}</h1><p>{now:%Y-%m-%d %H:%M} UTC, the site's time</p>"]
@@ -77,20 +127,8 @@ def write(site: Site, folder: Path, *, days: float = 30, diary: Diary | None = N
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Protection of {escape(site.name)}</title>'
         f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>"
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / "report.html"
-        target.write_text(page, "utf-8")
-        written = []
-        for title, table in tables:
-            path = folder / f"{title.lower().replace(' ', '-')}.csv"
-            path.write_text(table.to_csv(index=False), "utf-8")
-            written.append(path)
-    except OSError as error:
-        raise NotAllowed(
-            f"The report cannot be written to {folder}", why=str(error), next_action="Name another folder.", tr="5.4"
-        ) from error
-    return Report(target, tuple(written), tuple(missing))
+    files = {f"{title.lower().replace(' ', '-')}.csv": table.to_csv(index=False) for title, table in tables}
+    return {"report.html": page, **files}, missing
 
 
 def _tables(site: Site, days: float, diary: Diary | None) -> tuple[Sequence[tuple[str, pd.DataFrame]], list[str]]:

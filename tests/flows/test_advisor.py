@@ -36,6 +36,18 @@ def test_a_site_is_advised_and_mended(site: Site) -> None:
     assert list(then[then["id"] == "no-backup-yet"]["object"]) == ["everything"]
 
 
+@pytest.mark.tr("R-6.1-06")
+def test_an_export_beside_the_product_is_found(site: Site) -> None:
+    """A configuration in the folder of the installation is told; the product's own files are not."""
+    host = site.tools().host
+    folder = "C:\\Program Files\\NetApp\\SnapManager for Hyper-V"
+    host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
+    for name in ("configuration.toml", "SnapManager.dll-Help.xml", "readme.txt"):
+        host.run("Set-Content", {"LiteralPath": f"{folder}\\{name}", "Value": "x"})
+    found = site.advise()
+    assert list(found[found["id"] == "export-kept-apart"]["object"]) == [f"hv1 {folder}\\configuration.toml"]
+
+
 def test_advice_only_reads(lab: Lab) -> None:
     """It works on a site that was opened read-only, and none of its requests could change anything."""
     with smhvlab.site.connect(lab.profile, read_only=True) as site:

@@ -12,6 +12,7 @@ from labenv import lab as labs
 from smhvlab.advisor.catalogue import findings
 from smhvlab.cli import main as cli
 from smhvlab.errors import Cancelled, NotAllowed, NotFound
+from smhvlab.protection.settings import Settings
 from smhvlab.site import Site
 
 FOUND = {
@@ -96,6 +97,18 @@ def test_a_messy_site_is_seen_through_and_mended(messy: Site) -> None:
     assert set(before["id"]) - set(after["id"]) == mended
     assert mended >= {"redirected", "services-run", "integration-services", "native-unmap-off", "lun-reservation"}
     assert set(after["id"]) <= set(before["id"])
+
+
+@pytest.mark.tr("R-5.3-01", "R-5.3-02")
+def test_a_cluster_with_a_closed_port_is_not_added(messy: Site) -> None:
+    """Adding it names the port and the node, and sets nothing; the table says it beforehand."""
+    settings = Settings(manages="cluster", reports="C:\\Reports")
+    with pytest.raises(NotAllowed, match="Port") as refused:
+        messy.add_host(snapinfo="S:\\SnapInfo", settings=settings)
+    assert "hv2" in refused.value.message
+    table = messy.host_check(snapinfo="S:\\SnapInfo", reports="C:\\Reports")
+    assert set(table[table["rule"] == "the ports are open"]["level"]) == {"error"}
+    assert messy.settings().version == 0
 
 
 def test_a_host_that_is_down_is_a_finding(messy_lab: labs.Lab, messy: Site) -> None:

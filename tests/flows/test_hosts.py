@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from netapp_ontap.resources.license_package import LicensePackage
 
 import smhvlab
 from smhvlab.errors import NameTaken, NotAllowed
@@ -54,6 +55,35 @@ def test_folders_that_do_not_fit_are_refused(site: Site, snapinfo: str, reports:
     assert rule in f"{caught.value.message} {caught.value.why}"
     assert site.settings().version == 0
     assert site.tools().snapinfo.folder() == "S:\\SnapInfo"
+
+
+@pytest.mark.tr("R-5.4-02")
+def test_a_missing_licence_is_refused(site: Site) -> None:
+    """An array without the licences of SMHV's work is named before anything is set up."""
+    rest = site.tools().rest
+    rest.wait([rest.remove(LicensePackage, {"name": "flexclone"})])
+    with pytest.raises(NotAllowed, match="flexclone") as refused:
+        site.add_host(snapinfo="S:\\SnapInfo", settings=Settings(reports="C:\\Reports"))
+    assert "licence" in refused.value.next_action
+    assert site.settings().version == 0
+
+
+@pytest.mark.tr("R-5.4-15")
+def test_a_report_goes_to_the_hosts_folder(site: Site) -> None:
+    """Without a folder of the station it is written where the host's settings say, and nowhere if they do not."""
+    with pytest.raises(NotAllowed, match="no place for reports"):
+        site.report()
+    site.add_host(snapinfo="S:\\SnapInfo", settings=Settings(reports="C:\\Reports"))
+    report = site.report(days=7)
+    assert report.host == "hv1"
+    assert str(report.html).startswith("C:\\Reports\\")
+    files = site.tools().host.run("Get-ChildItem", {"LiteralPath": "C:\\Reports", "Recurse": True, "File": True})
+    assert {str(f["FullName"]) for f in files} == {str(report.html), *map(str, report.tables)}
+    page = site.tools().host.run("Get-Content", {"LiteralPath": str(report.html), "Raw": True, "Encoding": "UTF8"})
+    assert "<h2>Snapshot budget</h2>" in page[0]
+    site.set_settings(replace(site.settings(), reports="C:\\ClusterStorage\\Volume1"))
+    with pytest.raises(NotAllowed, match="cluster shared volume"):
+        site.report()
 
 
 def test_snapinfo_beside_vms_is_advised_against(site: Site) -> None:

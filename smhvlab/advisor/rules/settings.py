@@ -189,6 +189,21 @@ def settings_alike(facts: Facts) -> Iterator[Hit]:
                 yield Hit(cluster.name, f"{name} differs: {told}.")
 
 
+@rule(
+    "export-kept-apart",
+    section="6.1",
+    rows=("R-6.1-06",),
+    severity=Severity.WARNING,
+    looks_at="files in the folder in which SMHV is installed",
+    why="Who removes or renews SMHV removes its folder, and an exported configuration that lies there with it.",
+    fix="Move the file to a folder of your own, and export there from now on.",
+)
+def export_kept_apart(facts: Facts) -> Iterator[Hit]:
+    for host in facts.known("exports"):
+        for path in host.exports:
+            yield Hit(f"{host.name} {path}", "It looks like an exported configuration.")
+
+
 def _count(host: f.Host) -> str:
     """The value in the host's or cluster's own sub-key, else in the key itself."""
     key = f.CLUSTER_KEY if host.cluster else f.SMHV_KEY

@@ -300,6 +300,10 @@ def of_settings() -> Mapping[str, Pair]:
         "report-not-on-csv": (replace(two, reports=f"{h.CSV}\\Reports"), replace(two, reports="C:\\Reports")),
         "notification-set": (hosted(one, registry=mail), replace(hosted(one, registry=mail), notified=True)),
         "settings-alike": (registered(two, f.SMHV_KEY, "ReportPath", "D:\\Reports", last=True), two),
+        "export-kept-apart": (
+            hosted(one, exports=("C:\\Program Files\\NetApp\\SnapManager for Hyper-V\\configuration.xml",)),
+            one,
+        ),
         "snapinfo-count": (
             registered(one, f.SMHV_KEY, "snapinfo_snaps_count", "thirty"),
             registered(one, f"{f.SMHV_KEY}\\hv1", "snapinfo_snaps_count", "40"),
