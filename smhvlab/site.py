@@ -376,7 +376,8 @@ class Site(SiteImages, SiteProvisioning, Advised):
             to_host: an alternate host that shall have it (application-consistent backups only).
             verify_snapshot: False accepts a disk of another GUID (-DisableVerifySnapshot).
             safety_backup: take a crash-consistent backup of the VM as it is now first (TR 10).
-            script: a cmdlet to run on the host in the end, with its ``script_parameters``.
+            script: a cmdlet to run on the host in the end.
+            script_parameters: of that cmdlet, by name.
         """
         from smhvlab.restore.vm import RestoreVm
 

@@ -47,7 +47,7 @@ class BackupTree(Panel):
         self.nodes: tuple[Node, ...] = ()
         self.problem = ""
         self.stepper: StepperPanel | None = None
-        self.entries = widgets.Select(description="Entries", rows=12, layout={"width": "36em"})
+        self.entries = widgets.Select(description="Entries", rows=8, layout={"width": "36em"})
         self.entries.observe(lambda _: self.relay(self._offer), names="value")
         self.up = button("Up", "One level up", self._leave_aside, relay=self.relay)
         self.down = button("Open", "Go into what is chosen", self._enter_chosen, relay=self.relay)

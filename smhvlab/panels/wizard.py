@@ -143,7 +143,7 @@ class Wizard(Panel):
             one.observe(lambda _, name=name: self.relay(self._changed, name), names="value")
 
     def _input(self, field: Field) -> Any:
-        label = {
+        label: dict[str, Any] = {
             "description": field.name.replace("_", " "),
             "tooltip": field.about or f"The flow's parameter {field.name}",
             "style": {"description_width": "9em"},
@@ -152,6 +152,7 @@ class Wizard(Panel):
             return widgets.Checkbox(value=bool(field.default), **label)
         if field.kind == "bool | None":
             return widgets.Dropdown(options=tuple(_THREE), **label)
+        label["layout"] = {"width": "30em"}  # a backup's name with its time
         if field.options:
             value = field.options[0] if field.required else field.default
             return widgets.Dropdown(options=field.options, value=value, **label)
@@ -163,7 +164,23 @@ class Wizard(Panel):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters as they are in the form; optional ones that were left empty are left out."""
+        """The parameters as the flow takes them; optional ones that were left empty are left out.
+
+        Raises:
+            NotAllowed: what was written into a field cannot be read.
+        """
+        found = self._written()
+        for field in self.fields:
+            value = found.get(field.name)
+            if isinstance(value, str) and value:
+                if "int" in re.findall(r"\w+", field.kind):
+                    found[field.name] = _number(field, value)
+                elif field.kind.startswith("Mapping"):
+                    found[field.name] = _pairs(field, value)
+        return found
+
+    def _written(self) -> dict[str, Any]:
+        """As ``values``, but texts as they were written."""
         found: dict[str, Any] = {}
         for field in self.fields:
             value = self.inputs[field.name].value
@@ -171,8 +188,6 @@ class Wizard(Panel):
                 value = _THREE[value]
             if isinstance(value, str):
                 value = "" if value == _EMPTY else value.strip()
-                if value and "int" in re.findall(r"\w+", field.kind):
-                    value = _number(field, value)
             if value in ("", None) and not field.required:
                 continue
             found[field.name] = "" if value is None else value
@@ -188,7 +203,7 @@ class Wizard(Panel):
             for name, value in values.items():
                 self._set(name, value)
                 if name == _MASTER:
-                    self._adopt(self._look(self.values))
+                    self._adopt(self._look(self._written()))
         finally:
             self._filling = False
         self._drop()
@@ -212,7 +227,7 @@ class Wizard(Panel):
     def reread(self) -> None:
         """Read what may be chosen from the site; what was chosen stays if it is still there."""
         try:
-            self._arrived(self._look(self.values), None)
+            self._arrived(self._look(self._written()), None)
         except SmhvLabError as error:
             self._arrived(None, error)
 
@@ -221,7 +236,7 @@ class Wizard(Panel):
         if self._reading.busy:
             self._stale = True
             return
-        self._given, self._stale = self.values, False
+        self._given, self._stale = self._written(), False
         self._reading.start()
         self.again_button.disabled = True
 
@@ -282,13 +297,14 @@ class Wizard(Panel):
 
     def make(self) -> StepperPanel:
         """The stepper of a flow with these parameters. Raises what the flow refuses."""
-        missing = [f.name for f in self.fields if f.required and not self.values[f.name]]
+        values = self.values
+        missing = [f.name for f in self.fields if f.required and not values[f.name]]
         if missing:
             raise NotAllowed(
                 f"{self._title()} needs {' and '.join(missing)}",
                 next_action="Fill the form; if there is nothing to choose, the site has none yet.",
             )
-        self.stepper = StepperPanel(self.verb(**self.values), log=self.site.log)
+        self.stepper = StepperPanel(self.verb(**values), log=self.site.log)
         self.stepper.plan_button.layout.display = (
             "none"  # another plan is another flow, made by the wizard's own button
         )
@@ -326,13 +342,13 @@ class Wizard(Panel):
 
     def describe(self) -> str:
         """What it makes, from which parameters, and how far that is."""
-        given = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
+        given = ", ".join(f"{name}={value!r}" for name, value in self._written().items())
         state = self.stepper.describe() if self.stepper is not None else "not planned yet"
         return f"Wizard({self._title()}: {given}; {state})"
 
     def render(self) -> str:
         """The form as a table, then the stepper's picture or the refusal."""
-        values = self.values
+        values = self._written()
         rows = [
             [
                 html.text(field.name.replace("_", " ")),
@@ -350,6 +366,16 @@ class Wizard(Panel):
         if isinstance(self.error, SmhvLabError):
             return self.error._repr_html_()
         return "" if self.error is None else html.card(type(self.error).__name__, html.text(self.error))
+
+
+def _pairs(field: Field, value: str) -> dict[str, str]:
+    found = [part.partition("=") for part in value.split(";") if part.strip()]
+    if not all(name.strip() and equals for name, equals, _ in found):
+        raise NotAllowed(
+            f"{field.name} is {value!r}, which is no list of names and values",
+            next_action=r"Write Name=value, more of them with a semicolon between: Path=C:\done; ItemType=Directory.",
+        )
+    return {name.strip(): text.strip() for name, _, text in found}
 
 
 def _number(field: Field, value: str) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import nbformat
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
 THEMES: tuple[Literal["light", "dark"], ...] = ("dark", "light")
 FIRST = "00_start_here.ipynb"
@@ -118,11 +118,11 @@ class Screen:
         self.page.emulate_media(color_scheme=theme)
         self.page.wait_for_function(THEMED, arg=theme == "dark")
 
-    def shoot(self, name: str) -> None:
-        """Keep pictures of the page as it is, in both themes."""
+    def shoot(self, name: str, *, of: Locator | None = None) -> None:
+        """Keep pictures of the page as it is, or of a part of it, in both themes."""
         for theme in THEMES:
             self.show(theme)
-            self.page.screenshot(path=self.shots / f"{name}-{theme}.png")
+            (of or self.page).screenshot(path=self.shots / f"{name}-{theme}.png")
 
 
 def open_lesson(screen: Screen, address: str) -> Page:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import ipywidgets as widgets
 import pytest
 
@@ -103,6 +105,14 @@ def test_the_choices_that_hang_on_a_backup_are_read_aside(stock: Stock) -> None:
     wizard.inputs["backup"].value = stock.backup
     wizard.wait()
     assert (wizard.inputs["vm"].options, wizard.inputs["vm"].value) == (("app01", "sql01"), "app01")
+    for name, bad, good in (("disk", "two", 2), ("script_parameters", "Path", {"Path": "C:\\a=b", "ItemType": "File"})):
+        form = site.wizard("restore_file" if name == "disk" else "restore")
+        form.inputs[name].value = bad
+        form.inputs["to" if name == "disk" else "script"].value = "New-Item"
+        form.prepare_button.click()
+        assert f"{name} is {bad!r}" in html.unescape(form.render())
+        form.inputs[name].value = "2" if name == "disk" else r"Path = C:\a=b; ItemType=File"
+        assert form.values[name] == good
     stock.lab.faults.set("windows.cmdlet", "error", match={"cmdlet": "Get-ChildItem"}, code="x")
     wizard.again_button.click()
     wizard.wait()
