@@ -29,8 +29,13 @@ from smhvlab.vss import CSV_WRITER, HYPERV_WRITER, Component, Vss, backup_script
 TRIES, PAUSE = 3, 60
 """How often a set is tried, and the seconds between two tries, if the registry does not say otherwise (TR appendix)."""
 
-LICENCES = frozenset({"flexclone", "snapmanagersuite"})
-"""Licences of the array without which there is no backup through VSS."""
+SMHV_LICENCE = "snapmanagersuite"
+LICENCES = frozenset({"flexclone", SMHV_LICENCE})
+"""Licences of the array without which there is no backup through VSS,"""
+_BUNDLE = "ontap_one"
+"""one that holds them all,"""
+_HOST, _SMHV = "HKLM:\\SOFTWARE\\NetApp\\SnapDrive\\Licenses", "SnapManager for Hyper-V"
+"""and where a host has SnapManager's own, if it is licensed by host (TR 5.4)."""
 
 _PARAMETERS = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\OnCommandHyperV\\Parameters"
 _SET = re.compile(r"\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}(_backup)?\Z")
@@ -179,13 +184,25 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
 
     def _need_licences(self) -> None:
         known = self.storage.licences()
-        if known and (missing := sorted(LICENCES - known)):
+        if not known or _BUNDLE in known:
+            return
+        missing = sorted(LICENCES - known)
+        if SMHV_LICENCE in missing and self._licensed_by_host():
+            missing.remove(SMHV_LICENCE)
+        if missing:
             raise NotAllowed(
                 f"{self.site.profile.storage.name} has no licence for {', '.join(missing)}",
-                next_action="Add the licence on the array, or back up crash-consistent, which needs no clones.",
+                next_action="Add the licence on the array (SnapManager's may be on every host instead), or back up "
+                "crash-consistent, which needs no clones.",
                 why="auto-recovery works on clones of the LUNs, and SnapManager has a licence of its own",
                 tr="5.4",
             )
+
+    def _licensed_by_host(self) -> bool:
+        """Whether SnapManager is licensed on every host (TR 5.4)."""
+        wanted = {"LiteralPath": _HOST}
+        waves = [(n, n.host.begin("Get-ItemProperty", wanted, error_action="Continue")) for n in self.nodes.up()]
+        return all(any(_SMHV in record for record in node.host.collect([running])[0]) for node, running in waves)
 
     def _retries(self) -> tuple[int, int]:
         """How often, and with which pause: ``vss_retry`` and ``vss_retry_sleep`` of the registry."""

@@ -299,6 +299,21 @@ def test_a_vm_that_migrates_is_left_out_and_the_others_go_on(start: Start) -> No
         assert backup.failed[0].startswith("web01: it is being migrated")
 
 
+@pytest.mark.tr("R-11.7-02", "R-6.6-01")
+def test_a_vm_whose_storage_is_being_moved_is_left_out(start: Start) -> None:
+    """Storage live migration: nothing of the VM is copied while its disks are in two places."""
+    _, site = broken(start, "")
+    with site:
+        host = site.tools().host
+        moving = host.begin("Move-VMStorage", {"Name": "app01", "DestinationStoragePath": "V:\\elsewhere"})
+        for consistency in ("application", "crash"):
+            state = site.backup("Set", consistency=consistency).plan().state  # type: ignore[arg-type]
+            assert [vm.name for vm in state.vms] == ["sql01"]
+            assert state.failed[0].startswith("app01: it is being migrated (StorageMigration")
+        host.collect([moving])
+        assert len(site.backup("Set").plan().state.vms) == 2
+
+
 @pytest.mark.tr("R-6.1-03", "R-12-10", "R-11.3-01")
 def test_mixtures_and_asymmetric_volumes_are_refused(start: Start) -> None:
     """Dedicated with shared VMs, a VM on both, and a shared volume that a node does not see."""
@@ -332,7 +347,7 @@ def test_an_mbr_disk_as_a_shared_volume_is_refused(start: Start, monkeypatch: py
         assert caught.value.tr == "4.1"
 
 
-@pytest.mark.tr("R-9-06", "R-9-07", "R-AP-01")
+@pytest.mark.tr("R-9-06", "R-9-07", "R-AP-01", "R-5.4-02")
 def test_a_host_or_an_array_without_what_it_takes_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """No licence for clones, no hardware provider: refused, and never replaced by another provider or type."""
     _, site = broken(start, "")
@@ -342,6 +357,13 @@ def test_a_host_or_an_array_without_what_it_takes_is_refused(start: Start, monke
         error = refused(site)
         assert "no licence for flexclone" in error.message
         assert site.backup("Set", consistency="crash").plan()
+        wire.wait([wire.remove(LicensePackage(name="snapmanagersuite"))])
+        assert "no licence for flexclone, snapmanagersuite" in refused(site).message
+        key = {"Path": "HKLM:\\SOFTWARE\\NetApp\\SnapDrive\\Licenses", "Force": True}
+        site.tools().host.run("New-Item", key)
+        value = {"LiteralPath": key["Path"], "Name": "SnapManager for Hyper-V", "Value": "Installed"}
+        site.tools().host.run("Set-ItemProperty", value)
+        assert refused(site).message.endswith("no licence for flexclone")
         monkeypatch.setattr("smhvlab.vss.PROVIDER", "00000000-0000-0000-0000-000000000000")
         error = refused(site)
         assert "no Data ONTAP VSS hardware provider" in error.message
