@@ -14,11 +14,13 @@ from smhvlab.doctor import reopen, unfinished
 from smhvlab.record import Outcome
 from smhvlab.site import Site
 from tests.flows.checks import Picture, blocks_sound, picture, sound
-from tests.flows.test_kills import Case, Course, course, kill_at, kill_within, neutral, points
+from tests.flows.test_kills import Case, Course, course, kill_at, kill_within, neutral, points, telling_points
 
 VMS = {"standalone": ("sql01", "app01"), "two-node-cluster": ("sql01", "web01")}
 CASES = ("standalone-2012", "two-node-cluster-2012", "two-node-cluster-2008r2", "standalone-2022")
 """One for each way to make a backup: a host's set, a distributed set, a set on each node in turn, checkpoints."""
+ERAS = (*CASES, "standalone-2008r2", "two-node-cluster-2022")
+"""Every era, on a host and on a cluster."""
 
 CASE = Case("application", lambda site: site.backup("Set"), "sql01", (100, 100))  # type: ignore[arg-type, return-value]
 
@@ -146,9 +148,9 @@ def test_killed_while_the_host_works(ready: Ready, title: str, prefer: str, monk
 
 @pytest.mark.long
 @pytest.mark.parametrize("prefer", ["undo", "resume"])
-@pytest.mark.parametrize("ready", CASES, indirect=True)
-def test_killed_at_every_request(ready: Ready, prefer: str) -> None:
-    """Before and after the effect of every single request, mended by undo and by resume: nothing lost or left over."""
-    for wanted, phase in points(ready.run):
+@pytest.mark.parametrize("ready", ERAS, indirect=True)
+def test_killed_wherever_it_makes_a_difference(ready: Ready, prefer: str) -> None:
+    """Before each step and after each change, mended by undo and by resume: nothing lost or left over."""
+    for wanted, phase in telling_points(ready.run):
         if kill_at(ready.lab, CASE, wanted, phase):
             mend(ready, prefer=prefer)

@@ -41,7 +41,7 @@ def begun(start: Start) -> tuple[Lab, Site]:
 def test_a_guest_that_cannot_take_part_fails_the_backup_and_leaves_no_checkpoint(
     start: Start, cause: str, options: dict[str, object], error: type[SmhvLabError], code: str | None
 ) -> None:
-    """Never a crash-consistent image in the place of the other, nor a standard checkpoint; saved state is no way out."""
+    """Never a crash-consistent image in the place of the other, nor a standard checkpoint or a saved VM."""
     lab, site = begun(start)
     with site:
         before = beside(site)

@@ -299,21 +299,6 @@ def test_a_vm_that_migrates_is_left_out_and_the_others_go_on(start: Start) -> No
         assert backup.failed[0].startswith("web01: it is being migrated")
 
 
-@pytest.mark.tr("R-11.7-02", "R-6.6-01")
-def test_a_vm_whose_storage_is_being_moved_is_left_out(start: Start) -> None:
-    """Storage live migration: nothing of the VM is copied while its disks are in two places."""
-    _, site = broken(start, "")
-    with site:
-        host = site.tools().host
-        moving = host.begin("Move-VMStorage", {"Name": "app01", "DestinationStoragePath": "V:\\elsewhere"})
-        for consistency in ("application", "crash"):
-            state = site.backup("Set", consistency=consistency).plan().state  # type: ignore[arg-type]
-            assert [vm.name for vm in state.vms] == ["sql01"]
-            assert state.failed[0].startswith("app01: it is being migrated (StorageMigration")
-        host.collect([moving])
-        assert len(site.backup("Set").plan().state.vms) == 2
-
-
 @pytest.mark.tr("R-6.1-03", "R-12-10", "R-11.3-01")
 def test_mixtures_and_asymmetric_volumes_are_refused(start: Start) -> None:
     """Dedicated with shared VMs, a VM on both, and a shared volume that a node does not see."""

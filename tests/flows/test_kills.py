@@ -114,9 +114,10 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 
 @dataclass(frozen=True)
 class Course:
-    """An undisturbed run: the step of each of its requests, and the site before and after it."""
+    """An undisturbed run: of each of its requests step and whether it changes anything, the site before and after."""
 
     steps: tuple[str, ...]
+    changes: tuple[bool, ...]
     pivot: int
     before: Picture
     after: Picture
@@ -135,7 +136,7 @@ def course(lab: labs.Lab, case: Case) -> Course:
         pivots = {step.name for step in flow.steps() if step.pivot}
         steps = tuple(entry.step for entry in entries)
         pivot = next((i for i, name in enumerate(steps) if name in pivots), len(steps))
-        return Course(steps, pivot, before, picture(site))
+        return Course(steps, tuple(entry.changes for entry in entries), pivot, before, picture(site))
 
 
 def made_ready(lab: labs.Lab, case: Case) -> None:
@@ -216,6 +217,17 @@ def neutral(seen: Picture, *, done: bool) -> Picture:
 def points(run: Course) -> list[tuple[int, Phase]]:
     """Every place where the process can be killed."""
     return [(number, phase) for number in range(len(run.steps)) for phase in (Phase.BEFORE, Phase.AFTER)]
+
+
+def telling_points(run: Course) -> list[tuple[int, Phase]]:
+    """The places of which no two are the same: before the first request of each step, and after each change.
+
+    Nothing differs for those who look later between these: a read leaves no trace, and before a request everything is
+    as after the one before it in the same step.
+    """
+    first = [n for n, name in enumerate(run.steps) if n == 0 or name != run.steps[n - 1]]
+    after = [(n, Phase.AFTER) for n, changes in enumerate(run.changes) if changes]
+    return sorted([*((n, Phase.BEFORE) for n in first), *after], key=lambda point: point[0])
 
 
 @pytest.mark.parametrize("name", CASES)
