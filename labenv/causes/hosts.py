@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from labenv.causes.model import VOLUME, Cause, CauseError, Done, Option, Options, Scene, Undo
+from labenv.causes.model import VOLUME, Apply, Cause, CauseError, Done, Mend, Option, Options, Scene, Undo
 from labenv.windows.vss.model import Context
 from labenv.windows.vss.requestor import BackupComponents
 from labenv.windows.vss.settings import SYSTEMS
@@ -178,6 +178,22 @@ async def _bind(scene: Scene, done: Done) -> None:
     host.cluster.volumes.unbind(host, unbound=False)
 
 
+def _obstacle(what: str) -> Apply:
+    async def apply(scene: Scene, options: Options) -> Undo:
+        host = scene.host(options["host"])
+        host.machines.obstacles[what] = True
+        return {"host": host.name}
+
+    return apply
+
+
+def _no_obstacle(what: str) -> Mend:
+    async def mend(scene: Scene, done: Done) -> None:
+        scene.host(done.undo["host"]).machines.obstacles.pop(what, None)
+
+    return mend
+
+
 CAUSES = (
     Cause(
         "service-stopped",
@@ -232,6 +248,26 @@ CAUSES = (
         },
         apply=_rename_switch,
         mend=_rename_switch_back,
+    ),
+    Cause(
+        "logon-right-missing",
+        "A group policy has taken the right to log on as a service from NT VIRTUAL MACHINE\\Virtual Machines.",
+        "VMs that run go on; whatever starts one fails with 0x80070569 and event 12030.",
+        ("R-9-04",),
+        case=16,
+        options={"host": _HOST},
+        apply=_obstacle("logon right"),
+        mend=_no_obstacle("logon right"),
+    ),
+    Cause(
+        "processor-differs",
+        "The host has another processor than the one on which VMs were saved (restored, or failed over to it).",
+        "A saved VM does not start (event 12030) until its saved state is removed; any other VM does.",
+        ("R-9-04",),
+        case=16,
+        options={"host": _HOST},
+        apply=_obstacle("processor"),
+        mend=_no_obstacle("processor"),
     ),
     Cause(
         "node-lost",

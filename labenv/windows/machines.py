@@ -62,12 +62,14 @@ class Machines(VmRegistry):
         self.running: dict[UUID, Running] = {}
         self._held: set[UUID] = set()
         self._loads = state.table("guest.load", LoadRecord)
+        self.obstacles = state.table(f"windows.{spec.name}.obstacle", bool)
         self.network: Network | None = None
 
     # -- power -------------------------------------------------------------------------------------------------
 
     async def start(self, vm: VmRecord) -> None:
         """Start a VM; raises ``PsError`` if its disks cannot be opened. Takes ``windows.vm.start``."""
+        self._check_start(vm)
         chains = self._open(vm)
         for disk in chains:
             disk.disk.close()
@@ -85,6 +87,23 @@ class Machines(VmRegistry):
         self.configurations.write_runtime(self.vms[str(vm.id)])
         text = f"'{vm.name}' started successfully. (Virtual machine ID {shown_id(vm)})"
         self._events.write(log.WORKER_ADMIN, log.WORKER, 18500, text, values=(vm.name, shown_id(vm)))
+
+    def _check_start(self, vm: VmRecord) -> None:
+        reason = ""
+        if "logon right" in self.obstacles:
+            reason = (
+                "failed to start worker process: Logon failure: the user has not been granted the requested logon type "
+                "at this computer. (0x80070569)"
+            )
+        elif vm.state == "Saved" and "processor" in self.obstacles:
+            reason = (
+                "could not be restored: the saved state is using processor-specific features that are not supported on "
+                "this computer. Delete the saved state to start the virtual machine."
+            )
+        if reason:
+            text = f"'{vm.name}' {reason} (Virtual machine ID {shown_id(vm)})"
+            self._log(12030, text, vm, level=log.ERROR)
+            raise hyperv("OperationFailed", text)
 
     def _open(self, vm: VmRecord, *, starting: bool = False) -> list[VmDisk]:
         disks: list[VmDisk] = []

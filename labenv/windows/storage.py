@@ -18,6 +18,9 @@ from labenv.windows.localdisk import LocalDisk
 from labenv.windows.records import DiskRecord
 from labenv.windows.spec import HostSpec
 
+POLICIES = {"Unknown": 0, "OnlineAll": 1, "OfflineShared": 2, "OfflineAll": 3, "OfflineInternal": 4}
+"""SAN policies. LUNs over iSCSI are on a shared bus."""
+
 POLICY = 1
 """Offline reason: the SAN policy keeps new disks of a shared bus offline."""
 COLLISION = 4
@@ -105,6 +108,7 @@ class Disks:
         self._system = system
         self._events = events
         self.records = state.table(f"windows.{spec.name}.disk", DiskRecord)
+        self._policy = state.table(f"windows.{spec.name}.sanpolicy", str)
         self.changed: Callable[[], None] = lambda: None
         self.leaving: Callable[[DiskRecord], None] = lambda record: None
         self.owner: DiskOwner | None = None
@@ -187,11 +191,20 @@ class Disks:
         self._layouts.pop(record.unique_id, None)
         self.changed()
 
-    def rescan(self) -> list[DiskRecord]:
+    @property
+    def policy(self) -> str:
+        """What becomes of new disks (SAN policy): a name of ``POLICIES``."""
+        return self._policy.get("new", "OfflineShared")
+
+    @policy.setter
+    def policy(self, name: str) -> None:
+        self._policy["new"] = name
+
+    def rescan(self, *, keep_offline: bool = False) -> list[DiskRecord]:
         """Find LUNs that came, went or changed their size; returns the disks that are new to this host.
 
-        A new LUN is offline and read-only by the SAN policy (OfflineShared); one that was seen before comes back with
-        the attributes that it had.
+        The SAN policy says whether a new LUN is offline and read-only (``keep_offline``: it is, whatever that says);
+        one that was seen before comes back with the attributes that it had.
         """
         units = self._initiator.units()
         new = []
@@ -213,6 +226,11 @@ class Disks:
                 )
                 self.records[unique_id] = record
                 new.append(record)
+        online = not keep_offline and self.policy in ("OnlineAll", "OfflineInternal")
+        for record in new if online else ():
+            if not self.held(record):
+                self.records[record.unique_id] = replace(record, read_only=False)
+                self.set_offline(self.records[record.unique_id], False)
         for record in self.present():
             if not record.offline:
                 self._resolve_collision(record)

@@ -1,4 +1,4 @@
-"""Disks: Get-Disk, Set-Disk, Initialize-Disk, Clear-Disk, Update-Disk, Update-HostStorageCache, Get-StorageSetting."""
+"""Disks: Get-Disk, Set-Disk, Initialize-Disk, Clear-Disk, Update-Disk, Update-HostStorageCache, the SAN policy."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from labenv.windows.cmdlets.targets import disks
 from labenv.windows.errors import storage
 from labenv.windows.objects import UInt16
 from labenv.windows.records import DiskRecord
+from labenv.windows.storage import POLICIES
 from labenv.windows.vmconfig import is_active
 
 if TYPE_CHECKING:
@@ -136,10 +137,22 @@ async def update_host_storage_cache(host: Host, _call: Call) -> None:
     host.disks.rescan()
 
 
-def get_storage_setting(_host: Host, _call: Call) -> Sequence[object]:
+def get_storage_setting(host: Host, _call: Call) -> Sequence[object]:
     """Get-StorageSetting: the SAN policy."""
-    properties: dict[str, object] = {"NewDiskPolicy": UInt16(3), "ScrubPolicy": None, "PSComputerName": None}
-    return [shape.cim("MSFT_StorageSetting", properties, {"NewDiskPolicy": "OfflineShared"})]
+    policy = host.disks.policy
+    properties: dict[str, object] = {
+        "NewDiskPolicy": UInt16(POLICIES[policy]),
+        "ScrubPolicy": None,
+        "PSComputerName": None,
+    }
+    return [shape.cim("MSFT_StorageSetting", properties, {"NewDiskPolicy": policy})]
+
+
+async def set_storage_setting(host: Host, call: Call) -> None:
+    """Set-StorageSetting: the SAN policy for disks that this host has not seen before."""
+    await host.spend("windows.disk.set")
+    if "NewDiskPolicy" in call:
+        host.disks.policy = str(call["NewDiskPolicy"])
 
 
 COMMANDS: Mapping[str, Cmdlet] = {
@@ -150,5 +163,6 @@ COMMANDS: Mapping[str, Cmdlet] = {
     "Update-Disk": update_disk,
     "Update-HostStorageCache": update_host_storage_cache,
     "Get-StorageSetting": get_storage_setting,
+    "Set-StorageSetting": set_storage_setting,
 }
 """The cmdlets of this module."""

@@ -66,6 +66,18 @@ async def remove_iscsi_target_portal(host: Host, call: Call) -> None:
             host.initiator.remove_portal(record)
 
 
+async def update_iscsi_target(host: Host, call: Call) -> None:
+    """Update-IscsiTarget and Update-IscsiTargetPortal: ask the portals for their targets again."""
+    await host.spend("windows.iscsi.portal")
+    for address in texts(call.get("TargetPortalAddress")):
+        if address not in {p.address for p in host.initiator.portals.values()}:
+            call.error(cim_not_found("MSFT_iSCSITargetPortal", "TargetPortalAddress", address))
+    known = {name.lower() for name in host.initiator.targets()}
+    for name in texts(call.get("NodeAddress")):
+        if name.lower() not in known:
+            call.error(cim_not_found("MSFT_iSCSITarget", "NodeAddress", name))
+
+
 def get_iscsi_target(host: Host, call: Call) -> Sequence[object]:
     """Get-IscsiTarget: the targets that discovery reports."""
     known = {name.lower(): name for name in host.initiator.targets()}
@@ -170,6 +182,8 @@ COMMANDS: Mapping[str, Cmdlet] = {
     "Get-IscsiTargetPortal": get_iscsi_target_portal,
     "Remove-IscsiTargetPortal": remove_iscsi_target_portal,
     "Get-IscsiTarget": get_iscsi_target,
+    "Update-IscsiTarget": update_iscsi_target,
+    "Update-IscsiTargetPortal": update_iscsi_target,
     "Connect-IscsiTarget": connect_iscsi_target,
     "Disconnect-IscsiTarget": disconnect_iscsi_target,
     "Get-IscsiSession": get_iscsi_session,

@@ -79,7 +79,7 @@ class Arrivals:
                 await host.faults.at("windows.disk", host=host.name, serial=serial, event="arrival")
             except ConnectionDropped:
                 continue  # no path to it is claimed
-            host.disks.rescan()
+            host.disks.rescan(keep_offline=True)
             record = host.disks.records.get(unique_id(serial))
             if record is not None and record.number is not None:
                 return record

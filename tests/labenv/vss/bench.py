@@ -167,6 +167,9 @@ class Bench:
         """Mend a cause, or all."""
         self.go(self.site.causes.mend(name))
 
+    def vm_state(self, vm: str) -> str:
+        return self.site.vm_states()[vm]
+
     def guest(self, vm: str) -> Guest:
         return next(h for h in self.site.hosts if vm in (v.name for v in h.vms.values())).guest(vm)
 

@@ -204,7 +204,7 @@ def test_a_cause_its_effect_and_the_next_backup(bench: Bench, case: Case) -> Non
 OUTSIDE = {
     "rename-overload", "lun-offline", "clone-beside-parent", "backup-mounted", "volume-renamed", "switch-renamed",
     "hotfix-missing", "node-lost", "redirected-access-left", "cluster-network-unbound", "vm-being-restored",
-    "vm-made-anew", "disk-on-share",
+    "vm-made-anew", "logon-right-missing", "processor-differs", "disk-on-share",
 }  # fmt: skip
 """Causes whose effect is not that of one backup on one host: the tests below."""
 

@@ -208,6 +208,29 @@ def test_storage_that_is_lost_at_an_edge(bench: Bench, name: str, edge: str) -> 
     assert again.code == 0, again.text
 
 
+def test_a_vm_that_does_not_start(bench: Bench) -> None:
+    """Without the right to log on nothing starts; on another processor a saved VM needs its saved state removed."""
+    rows = bench.guest("sql01").insert("bb1", 20)
+    bench.cause("logon-right-missing")
+    assert bench.vm_state("sql01") == "Running"
+    assert bench.script(*backup(SQL01)).code == 0
+    bench.run("Stop-VM", Name="sql01", Force=True)
+    with pytest.raises(PsError, match="0x80070569"):
+        bench.run("Start-VM", Name="sql01")
+    assert bench.vm_state("sql01") == "Off"
+    bench.mend()
+    bench.run("Start-VM", Name="sql01")
+    bench.run("Save-VM", Name="sql01")
+    bench.cause("processor-differs")
+    with pytest.raises(PsError, match="processor-specific"):
+        bench.run("Start-VM", Name="sql01")
+    assert [e.id for e in bench.events("Microsoft-Windows-Hyper-V-VMMS", 12030)] == [12030, 12030]
+    assert bench.vm_state("sql01") == "Saved"
+    bench.run("Remove-VMSavedState", VMName="sql01")
+    bench.run("Start-VM", Name="sql01")
+    assert bench.guest("sql01").count("bb1") == rows
+
+
 def test_a_checkpoint_that_was_left(bench: Bench) -> None:
     """The VM writes to leaves and shows a checkpoint of the type Recovery; mending merges it away with all data."""
     bench.cause("checkpoint-left", vm="sql01")

@@ -28,6 +28,33 @@ def test_new_lun_is_offline_by_policy(bench: Bench) -> None:
     asyncio.run(go())
 
 
+def test_the_san_policy_decides_on_new_disks_only(bench: Bench) -> None:
+    """With OnlineAll a new LUN is online and writable, a clone gets GUIDs of its own; known disks stay as they are."""
+
+    async def go() -> None:
+        await bench.connect()
+        unit = await bench.formatted("data", "S")
+        await bench.run("Set-Disk", Number=await bench.number(unit), IsOffline=True)
+        await bench.run("Set-StorageSetting", NewDiskPolicy="OnlineAll")
+        setting = (await bench.run("Get-StorageSetting"))[0]
+        assert bench.value(setting, "NewDiskPolicy") == "OnlineAll"
+        assert setting.properties["NewDiskPolicy"] == 1
+        device = Memory(GIB)
+        device.restore(unit.device.snapshot())  # type: ignore[attr-defined]
+        clone = bench.lun("clone", device=device)
+        await bench.run("Update-HostStorageCache")
+        states = []
+        for each in (unit, clone):
+            disk = (await bench.run("Get-Disk", Number=await bench.number(each)))[0]
+            states.append((bench.value(disk, "IsOffline"), bench.value(disk, "IsReadOnly")))
+        assert states == [(True, False), (False, False)]
+        await bench.run("Update-IscsiTarget")
+        error = await bench.fails("Update-IscsiTargetPortal", TargetPortalAddress="10.9.9.9")
+        assert error.error_id == "CmdletizationQuery_NotFound_TargetPortalAddress"
+
+    asyncio.run(go())
+
+
 def test_disk_keeps_its_attributes_while_it_is_away(bench: Bench) -> None:
     """A LUN that is unmapped vanishes at the rescan; mapped again it is online as it was, with its letter."""
 
