@@ -22,7 +22,7 @@ from smhvlab.dr.images import (
 )
 from smhvlab.dr.landing import Ground, Landing, landing_of
 from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, survey_fence
-from smhvlab.dr.snapinfo import other_name, require_ready
+from smhvlab.dr.snapinfo import cut_question, other_name, require_ready, transfers_cut
 from smhvlab.errors import NotAllowed, PowerShellError
 from smhvlab.flow import CHOSEN
 from smhvlab.record import Confirmation
@@ -51,6 +51,7 @@ class FailoverState:
         backups: names of the backups that are restored, oldest first, and when they were taken.
         landing: where the LUNs are connected and the VMs registered.
         newer: later backups that SnapInfo knows: their data did not arrive whole, or others were chosen.
+        cut: mirrors with a transfer under way whose source is gone.
         unknown: backups whose data arrived and that SnapInfo does not know.
     """
 
@@ -62,6 +63,7 @@ class FailoverState:
     fence: Fence
     newer: tuple[str, ...]
     unknown: tuple[str, ...]
+    cut: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
 
     @property
@@ -155,8 +157,9 @@ class Failover(DrProcedure[FailoverState]):
         known = mirrored_backups(replication, self.snapinfo.backups())
         chosen = choose_backups(known, self.backups)
         volumes = find_volumes(replication, chosen)
+        fence = survey_fence(self.site.partner, [(v.mirror.source.svm, v.mirror.source.volume) for v in volumes])
         for volume in volumes:
-            require_ready(volume.mirror)
+            require_ready(volume.mirror, fence)
         machines = choose_machines(chosen, self.vms)
         self._refuse_present(machines)
         disks = self.nodes.disks()
@@ -178,7 +181,8 @@ class Failover(DrProcedure[FailoverState]):
             volumes=volumes,
             vms=machines,
             landing=landing,
-            fence=survey_fence(self.site.partner, [(v.mirror.source.svm, v.mirror.source.volume) for v in volumes]),
+            fence=fence,
+            cut=transfers_cut(volume.mirror for volume in volumes),
             newer=tuple(backup.name for backup, _ in known if backup.time > oldest and backup not in chosen),
             unknown=self._unknown(volumes),
         )
@@ -210,7 +214,7 @@ class Failover(DrProcedure[FailoverState]):
 
     def confirmations(self, state: FailoverState) -> Sequence[Confirmation]:
         """What is known of the other site, and what is lost."""
-        found = [state.fence.confirmation(other_name(self))]
+        found = [state.fence.confirmation(other_name(self)), *cut_question(state.cut)]
         if state.newer:
             text = (
                 f"newer backups did not arrive here whole or were passed over, and are lost: {', '.join(state.newer)}"

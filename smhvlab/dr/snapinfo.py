@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
@@ -35,6 +35,7 @@ class SnapInfoState:
         landing: where the LUN is connected; contents are merged on the host that has this site's own SnapInfo.
         folder: the SnapInfo folder below the mount.
         own: this site's own SnapInfo folder, "" if it has none.
+        cut: the mirror, if a transfer from a dead source is under way.
         merged: what the copy found, once it was made.
     """
 
@@ -50,6 +51,7 @@ class SnapInfoState:
     fence: Fence
     spot: Spot = field(metadata=CHOSEN)
     stage: str = field(metadata=CHOSEN)
+    cut: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     merged: tuple[str, ...] = field(default=(), metadata=CHOSEN)
 
     @property
@@ -116,7 +118,12 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
         landing = landing_of(self.site, node=self.node)
         replication = self.replication
         mirror = replication.of_source(self.volume)
-        require_ready(mirror)
+        fence = survey_fence(
+            self.site.partner,
+            [(mirror.source.svm, mirror.source.volume)],
+            beside=[(m.source.svm, m.source.volume) for m in replication.mirrors()],
+        )
+        require_ready(mirror, fence)
         volume = self.storage.volume(mirror.destination.volume, svm=mirror.destination.svm)
         luns = [lun for lun in self.storage.luns() if volume is not None and lun.volume.uuid == volume.uuid]
         if volume is None or not luns:
@@ -152,11 +159,8 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
             merge=merge,
             folder=inside,
             own=own,
-            fence=survey_fence(
-                self.site.partner,
-                [(mirror.source.svm, mirror.source.volume)],
-                beside=[(m.source.svm, m.source.volume) for m in replication.mirrors()],
-            ),
+            fence=fence,
+            cut=transfers_cut([mirror]),
             spot=spot,
             stage=f"{own}\\Import_{mark}" if merge else "",
         )
@@ -172,7 +176,7 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
 
     def confirmations(self, state: SnapInfoState) -> Sequence[Confirmation]:
         """What is known of the other site."""
-        return (state.fence.confirmation(other_name(self)),)
+        return (state.fence.confirmation(other_name(self)), *cut_question(state.cut))
 
     @step(
         "Take the LUN from the other site's hosts",
@@ -260,20 +264,32 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
         return SnapInfoConnected(state.snapshot, self.snapinfo.folder(), state.merge, backups, state.merged)
 
 
-def require_ready(mirror: Mirror) -> None:
-    """Raise NotAllowed for a mirror that cannot be broken off now."""
+def require_ready(mirror: Mirror, fence: Fence) -> None:
+    """Raise NotAllowed for a mirror that cannot be broken off now: while its source lives a transfer has to end."""
     if mirror.state == "uninitialized" and not mirror.snapshot and not mirror.total:
         raise NotAllowed(
             f"The mirror {mirror} was never initialised",
             next_action="There are no data to fail over to. Initialise it while its source is there.",
             tr="8",
         )
-    if mirror.transferring:
+    if mirror.transferring and fence.array:
         raise NotAllowed(
             f"A transfer of {mirror} is under way",
-            next_action="Wait for its end, or abort it if its source is gone; then plan again.",
+            why="its source answers: what it brings would be lost",
+            next_action="Wait for its end, then plan again.",
             tr="8",
         )
+
+
+def transfers_cut(mirrors: Iterable[Mirror]) -> tuple[str, ...]:
+    """The mirrors with a transfer under way, whose source is gone: to be confirmed, and ended by the break."""
+    return tuple(str(mirror) for mirror in mirrors if mirror.transferring)
+
+
+def cut_question(cut: Sequence[str]) -> list[Confirmation]:
+    """What ``transfers_cut`` asks."""
+    text = f"transfers that are under way from the dead site are ended, what they bring is lost: {', '.join(cut)}"
+    return [Confirmation(key="transfer-cut", text=text, tr="8")] if cut else []
 
 
 def other_name(flow: DrProcedure[Any]) -> str:
