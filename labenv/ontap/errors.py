@@ -164,11 +164,13 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "918248": (400, '"{field}" cannot be given together with clone.split_initiated.'),
     "918251": (400, '"{field}" cannot be given together with a restore.'),
     "918652": (400, '"{state}" is not a state that can be set: online, offline or restricted.'),
+    "9437886": (409, 'Volume "{name}" has newer Snapshot copies that are locked and have not expired.'),
     "9437885": (409, 'The volume "{name}" is not online.'),
     "13107307": (400, "A volume of this type cannot be created here: its type is rw or dp."),
     "13107405": (409, 'A volume "{name}" is being created in SVM "{svm}" already.'),
     "13107406": (409, 'Another operation is in progress on volume "{name}".'),
     # Snapshot copies
+    "524481": (409, 'The Snapshot copy was not deleted, because volume "{name}" is fenced by a Snapshot operation.'),
     "524479": (409, 'Volume "{name}" is not online or has no space for a Snapshot copy.'),
     "525059": (409, 'A Snapshot copy "{snapshot}" already exists in volume "{volume}".'),
     "525062": (409, "Cannot exceed maximum number of snapshots: volume {volume} has {count}."),
@@ -208,6 +210,7 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "53411918": (409, "A Snapshot operation on the consistency group is not possible now: {reason}"),
     "53411921": (409, "Failed to create a Snapshot copy of the consistency group: {reason}"),
     "53411925": (409, "Failed to find a previously initiated two-phase Snapshot operation for the consistency group."),
+    "53412008": (409, 'The Snapshot copy "{snapshot}" is a reference of a replication relationship.'),
     "53412007": (409, 'The Snapshot copy "{snapshot}" has not expired or is locked.'),
     # schedules and policies
     "459758": (409, 'The schedule "{name}" is in use.'),

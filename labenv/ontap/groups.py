@@ -84,6 +84,8 @@ def delete_group_snapshot(core: Core, args: Mapping[str, Any]) -> None:
         return
     members = [core.snapshots[uuid] for uuid in record.snapshots if uuid in core.snapshots]
     for snapshot in members:
+        if core.replication.holds(snapshot):
+            raise ApiError("53412008", snapshot=snapshot.name)
         if core.snapshot_busy(snapshot):
             raise ApiError("53412007", snapshot=snapshot.name)
     for snapshot in members:

@@ -241,6 +241,8 @@ def restore_volume(core: Core, args: Mapping[str, Any]) -> None:
     held = [s.name for s in newer if core.snapshot_busy(s)]
     if any("snapmirror" in core.snapshot_owners(s) for s in newer):
         raise ApiError("1638480")
+    if any(s.expiry_time is not None and s.expiry_time > core.now for s in newer):
+        raise ApiError("9437886", name=volume.name)
     if held:
         raise ApiError("524511", snapshot=snapshot.name, reason=f"newer copies are busy: {', '.join(held)}")
     core.pool(volume.uuid).restore_snapshot(snapshot.name)

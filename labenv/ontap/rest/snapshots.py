@@ -44,7 +44,7 @@ class Snapshots(Collection):
             "918235", "524479", "525059", "525062", "1520351", "1638461", "1638477", "1638518", "1638532",
         ),
         "PATCH": ("918235", "525059", "1520351", "1638476", "1638477", "1638518", "1638522"),
-        "DELETE": ("918235", "1520351", "1638521", "1638555", "1638600"),
+        "DELETE": ("524481", "918235", "1520351", "1638521", "1638555", "1638600"),
     }  # fmt: skip
     links: ClassVar[Links] = {"volume": "/api/storage/volumes/{volume.uuid}", **SVM_LINK}
     fields = (
@@ -161,4 +161,6 @@ class Snapshots(Collection):
         volume = self.core.volumes[record.volume]
         if volume.type != "rw":
             raise ApiError("1638521")
+        if any(volume.uuid in fence.fenced_volumes for fence in self.core.fences[True]):
+            raise ApiError("524481", name=volume.name)
         return self._job(volume, "snapshot.delete", {"snapshot": record.uuid})

@@ -89,10 +89,13 @@ def test_a_commit_that_has_begun_is_not_cut_off(bench: Bench, group: str) -> Non
 
 def test_nothing_else_is_snapshotted_meanwhile(bench: Bench, group: str) -> None:
     """Snapshot operations and changes of the group's volumes are refused while the fence is there."""
-    uuid = start(bench, group, action_timeout=120)
     volume = bench.one("/storage/volumes", name="data")["uuid"]
+    bench.do("POST", f"/storage/volumes/{volume}/snapshots", {"name": "kept"})
+    uuid = start(bench, group, action_timeout=120)
     answer = bench.call("POST", f"/storage/volumes/{volume}/snapshots", {"name": "other"}, return_timeout=10)
     assert code(answer) == "1520351"
+    kept = bench.one(f"/storage/volumes/{volume}/snapshots", name="kept")["uuid"]
+    assert code(bench.call("DELETE", f"/storage/volumes/{volume}/snapshots/{kept}", return_timeout=10)) == "524481"
     assert code(bench.call("POST", group, {"name": "other"}, return_timeout=10)) == "53411918"
     assert code(bench.call("DELETE", f"/storage/volumes/{volume}", return_timeout=10)) == "13107406"
     bench.do("DELETE", f"{group}/{uuid}")

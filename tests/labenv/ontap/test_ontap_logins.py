@@ -97,7 +97,7 @@ def login(bench: Bench, name: str, word: str = "right-pass1", path: str = "/api/
     return bench.http("GET", path, user=name, password=word)
 
 
-def at_address(bench: Bench, address: str, word: str) -> int:
+def at_address(bench: Bench, address: str, word: str, path: str = "/api/cluster") -> int:
     """The status of a request that arrives at a management interface of the lab's own network."""
     app = bench.array.management(address)
     assert app is not None
@@ -110,7 +110,7 @@ def at_address(bench: Bench, address: str, word: str) -> int:
         sent.append(message)
 
     token = base64.b64encode(word.encode())
-    scope = {"type": "http", "method": "GET", "path": "/api/cluster", "query_string": b""}
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b""}
 
     async def work() -> None:
         with bench.clock.request():
@@ -238,6 +238,23 @@ def test_an_svms_address_knows_the_svms_accounts_only(bench: Bench) -> None:
         for name, password in (("admin", "admin-secret"), ("vsadmin", "vs-secret"), ("vsadmin2", "right-pass1")):
             asked[place, name] = at_address(bench, address, f"{name}:{password}")
     assert [key for key, status in sorted(asked.items()) if status == 200] == [("cluster", "admin"), ("svm", "vsadmin")]
+
+
+@pytest.mark.tr("R-8-16")
+def test_replication_needs_credentials_of_the_cluster_and_of_the_vserver(bench: Bench) -> None:
+    """Either account alone sees half of what a failover needs: the peers, or the LUNs at the Vserver."""
+    shown = {}
+    for place, address in (("cluster", "10.0.0.10"), ("Vserver", "10.0.0.20")):
+        for word in ("admin:admin-secret", "vsadmin:vs-secret"):
+            for path in ("/cluster/peers", "/cluster/nodes", "/storage/luns", "/snapmirror/relationships"):
+                status = at_address(bench, address, word, f"/api{path}")
+                shown.setdefault((place, word.partition(":")[0]), {})[path] = status
+    assert set(shown["cluster", "admin"].values()) == {200}
+    assert set(shown["cluster", "vsadmin"].values()) == {401}
+    assert set(shown["Vserver", "admin"].values()) == {401}
+    assert shown["Vserver", "vsadmin"] == {
+        "/cluster/peers": 403, "/cluster/nodes": 403, "/storage/luns": 200, "/snapmirror/relationships": 200,
+    }  # fmt: skip
 
 
 def test_tunnelling_is_the_clusters(bench: Bench) -> None:

@@ -125,6 +125,19 @@ def test_a_busy_newer_snapshot_blocks_a_volume_restore(bench: Bench) -> None:
     assert bench.do("GET", f"/storage/volumes/{volume}/snapshots")["num_records"] == 2
 
 
+def test_a_locked_newer_snapshot_blocks_a_volume_restore(bench: Bench) -> None:
+    """A newer Snapshot copy that has not expired must not be dropped by a SnapRestore either."""
+    volume = bench.volume(snapshot_policy={"name": "none"})
+    path = f"/storage/volumes/{volume}/snapshots"
+    bench.do("POST", path, {"name": "old"})
+    bench.do("POST", path, {"name": "kept", "expiry_time": "2013-03-04T09:00:00+00:00"})
+    body = {"restore_to": {"snapshot": {"name": "old"}}}
+    assert code(bench.call("PATCH", f"/storage/volumes/{volume}", body, return_timeout=5)) == "9437886"
+    bench.advance(3600)
+    bench.do("PATCH", f"/storage/volumes/{volume}", body)
+    assert [s["name"] for s in bench.do("GET", path)["records"]] == ["old"]
+
+
 def test_restore_is_asked_for_in_body_or_query(bench: Bench) -> None:
     """Ansible sends restore_to in the body, other clients in the query; both restore."""
     volume, _ = prepared(bench)

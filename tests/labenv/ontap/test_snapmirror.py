@@ -162,6 +162,20 @@ def test_the_source_of_a_mirror_takes_254_copies(pair: PairBench) -> None:
     assert answer["error"]["code"] == "525062"
 
 
+def test_a_groups_copy_that_a_mirror_needs_is_not_deleted(pair: PairBench) -> None:
+    """A Snapshot copy of a consistency group is refused while one of its members is a mirror's reference."""
+    uuid = pair.protect("XDPDefault")
+    members = [{"name": "vol1", "provisioning_options": {"action": "add"}}]
+    groups = "/application/consistency-groups"
+    pair.at(1).do("POST", groups, {"svm.name": "svm1", "name": "cg1", "volumes": members})
+    path = f"{groups}/{pair.one(groups)['uuid']}/snapshots"
+    pair.do("POST", path, {"name": "weekly", "snapmirror_label": "weekly"})
+    pair.at(2).mirrored(uuid)
+    copy = pair.at(1).one(path)["uuid"]
+    answer = pair.call("DELETE", f"{path}/{copy}", return_timeout=9)[1]
+    assert answer["error"]["code"] == "53412008"
+
+
 def test_labels_decide_what_a_vault_keeps(pair: PairBench) -> None:
     """A policy of one's own sends copies of its label only and keeps as many as it says."""
     policy = {"name": "two", "retention": [{"label": "daily", "count": 2}]}
