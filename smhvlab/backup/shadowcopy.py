@@ -117,6 +117,10 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
 
     tr = "6.2, 9, 12"
 
+    # Of the class, because a policy's backup is made without __init__ below.
+    _again = False  # whether this goes on with, or takes back, what an earlier try has begun
+    _theirs: frozenset[str] = frozenset()  # shared volumes that another backup has taken over meanwhile
+
     def __init__(
         self, site: object, *, dataset: str, distributed: bool | None = None, allow_saved_state: bool = False
     ) -> None:
@@ -124,8 +128,6 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         self.dataset = dataset
         self.distributed = distributed
         self.allow_saved_state = allow_saved_state
-        self._again = False  # whether this goes on with, or takes back, what an earlier try has begun
-        self._theirs: set[str] = set()  # shared volumes that another backup has taken over meanwhile
 
     # --- before
 
@@ -404,7 +406,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
             return
         now = {volume.resource: volume for volume in self.nodes.shared_volumes()}
         if not self._again:
-            self._theirs = {volume.resource for volume in plan.redirect if now[volume.resource].redirected}
+            self._theirs = frozenset(v.resource for v in plan.redirect if now[v.resource].redirected)
         if self._theirs:
             raise BackupFailed(
                 f"{', '.join(sorted(self._theirs))} has come into redirected access since this backup began",

@@ -244,19 +244,29 @@ def test_policies_are_tasks_of_the_host(apps: Site) -> None:
     assert caught.value.error_id == "HRESULT 0x8004131a"
 
 
-@pytest.mark.tr("R-12-08", "R-6.3-01")
-@pytest.mark.parametrize("era", ["2012", "2022"])
-def test_a_policy_s_backup_is_application_consistent_in_every_era(start: Start, era: str) -> None:
-    """What makes it consistent is chosen by the hosts; name, tag and retention are the policy's."""
-    lab = start(f"standalone-{era}")
-    with smhvlab.site.connect(lab.profile) as site:
-        site.create_dataset("Apps", ["app01"])
+@pytest.mark.tr("R-12-08", "R-6.3-01", "R-6.3-08")
+@pytest.mark.parametrize(
+    ("topology", "vms", "volume", "copies"),
+    [
+        ("two-node-cluster-2008r2", ["sql01", "web01"], "csv1", 4),  # one backup for each of the two nodes
+        ("standalone-2012", ["app01"], "vm_shared", 2),
+        ("standalone-2022", ["app01"], "vm_shared", 1),
+    ],
+)
+def test_a_policy_s_backup_is_application_consistent_in_every_era(
+    start: Start, topology: str, vms: list[str], volume: str, copies: int
+) -> None:
+    """What makes it consistent is chosen by the hosts, and the array holds as many copies of it as the budget says."""
+    with smhvlab.site.connect(start(topology).profile) as site:
+        site.create_dataset("Apps", vms)
         site.set_policy(policy("hourly").replace("crash", "application"))
-        done = site.backup("Apps", policy="hourly").run_sync().result
+        foreseen = site.budget(days=1 / 24).frame().set_index("volume").loc[volume]
+        (run,) = site.run_until_sync(timedelta(hours=1)).runs
         (backup,) = site.tools().snapinfo.backups()
+        assert len(site.snapshots(volume)) == foreseen["at_end"] == foreseen["now"] + copies
     assert (backup.policy, backup.consistency) == ("hourly", "application")
-    assert backup == done.backup.backup
-    assert ("DiskShadow" in backup.engine) == (era == "2012")
+    assert (run.outcome, run.backup) == ("done", backup.name)
+    assert ("DiskShadow" in backup.engine) == ("2022" not in topology)
 
 
 @pytest.mark.tr("R-6.3-09", "R-6.3-04")
