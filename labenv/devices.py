@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
@@ -56,3 +57,36 @@ def data_ranges(device: BlockDevice, offset: int, length: int) -> Iterator[tuple
         yield from device.data_ranges(offset, length)
     elif length > 0:
         yield offset, length
+
+
+class Forwarding(ABC):
+    """A device that is another one, found anew for each access: where it is may change, or it may be gone."""
+
+    @abstractmethod
+    def _device(self) -> BlockDevice:
+        """The device now; raises ``DeviceGone``."""
+
+    @property
+    def size(self) -> int:
+        """Capacity in bytes."""
+        return self._device().size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes at an offset."""
+        return self._device().read(offset, length)
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """The parts of a range that may hold data."""
+        return data_ranges(self._device(), offset, length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Store bytes."""
+        self._device().write(offset, data)
+
+    def unmap(self, offset: int, length: int) -> None:
+        """Give the space of a range back."""
+        self._device().unmap(offset, length)
+
+    def flush(self) -> None:
+        """Flush the device below."""
+        self._device().flush()

@@ -348,10 +348,6 @@ class Guest:
         """Names of the attached databases."""
         return self._engine().names
 
-    def database_files(self, name: str) -> DatabaseFiles:
-        """Where a database is."""
-        return self._engine().files(name)
-
     def database_state(self, name: str) -> tuple[DatabaseState, str]:
         """Whether a database is online, and why not."""
         return self._engine().state(name)

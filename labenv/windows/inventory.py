@@ -19,7 +19,6 @@ EVENT_SOURCES = ("SnapMgrServiceHost", "Navssprv", "SnapDrive", "VSS")
 """Sources that may write to the Application log; the first is SnapManager's."""
 LICENCES = "HKLM:\\SOFTWARE\\NetApp\\SnapDrive\\Licenses"
 """Licences on the host, by name; the place is the lab's choice."""
-VSS_WRITER = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\VSS\\Settings"
 
 
 @dataclass(frozen=True)

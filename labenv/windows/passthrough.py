@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from labenv.devices import BlockDevice, DeviceGone, data_ranges
+from labenv.devices import BlockDevice, DeviceGone, Forwarding
 from labenv.windows.errors import FileProblem
 from labenv.windows.records import DiskRecord, DriveRecord
 from labenv.windows.storage import Disks
 
 
-class PhysicalDisk:
+class PhysicalDisk(Forwarding):
     """The bytes of a host's disk as its VM sees them; gone if the host takes the disk for itself or loses it."""
 
     def __init__(self, disks: Disks, unique_id: str) -> None:
@@ -23,31 +21,6 @@ class PhysicalDisk:
         if self.closed or record is None or record.number is None or not record.offline:
             raise DeviceGone(f"the physical disk {self._unique_id} does not belong to a virtual machine now")
         return self._disks.raw(record)
-
-    @property
-    def size(self) -> int:
-        """Capacity in bytes."""
-        return self._device().size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """The bytes at an offset."""
-        return self._device().read(offset, length)
-
-    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """The parts of a range that may hold data."""
-        return data_ranges(self._device(), offset, length)
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Store bytes."""
-        self._device().write(offset, data)
-
-    def unmap(self, offset: int, length: int) -> None:
-        """Give the space of a range back."""
-        self._device().unmap(offset, length)
-
-    def flush(self) -> None:
-        """Flush the device below."""
-        self._device().flush()
 
 
 class PassThrough:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from labenv.devices import BlockDevice, DeviceError, DeviceGone, data_ranges
+from labenv.devices import BlockDevice, DeviceError, DeviceGone, Forwarding
 from labenv.windows.cluster.errors import ClusterProblem
 from labenv.windows.cluster.records import FAILED, OFFLINE, ONLINE, DiskVolume, ResourceRecord, SharedVolumeRecord
 from labenv.windows.disks import gpt as table
@@ -25,7 +24,7 @@ ROOT = "C:\\ClusterStorage"
 SHARED_GROUP = "ClusterSharedVolume"
 
 
-class SharedDisk:
+class SharedDisk(Forwarding):
     """The bytes of a shared volume's disk, over whichever member has a path to it; the owner is asked first."""
 
     def __init__(self, cluster: FailoverCluster, resource: UUID) -> None:
@@ -51,31 +50,6 @@ class SharedDisk:
             return host.disks.raw(record) if record is not None else None
         except DeviceGone:
             return None
-
-    @property
-    def size(self) -> int:
-        """Capacity in bytes."""
-        return self._device().size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """The bytes at an offset."""
-        return self._device().read(offset, length)
-
-    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """The parts of a range that may hold data."""
-        return data_ranges(self._device(), offset, length)
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Store bytes."""
-        self._device().write(offset, data)
-
-    def unmap(self, offset: int, length: int) -> None:
-        """Give the space of a range back."""
-        self._device().unmap(offset, length)
-
-    def flush(self) -> None:
-        """Flush the device below."""
-        self._device().flush()
 
 
 class NodeVolumes:

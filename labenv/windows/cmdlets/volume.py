@@ -1,4 +1,4 @@
-"""Volumes: Format-Volume, Get-Volume, Write-VolumeCache."""
+"""Volumes: Format-Volume, Get-Volume, Optimize-Volume, Write-VolumeCache."""
 
 from __future__ import annotations
 
@@ -106,9 +106,24 @@ async def write_volume_cache(host: Host, call: Call) -> None:
             call.error(storage(4))
 
 
+async def optimize_volume(host: Host, call: Call) -> None:
+    """Optimize-Volume -ReTrim: what is free on a volume is offered to the array once more. Nothing else is done."""
+    await host.spend("windows.volume.flush")
+    for item in volumes(host, call):
+        if not call.get("ReTrim"):
+            raise storage(1, detail="The lab's volumes need -ReTrim only.")
+        try:
+            host.volumes.file_system(item).reclaim()
+        except DeviceError as error:
+            call.error(io_failed(error))
+        except FileSystemError:
+            call.error(storage(4))
+
+
 COMMANDS: Mapping[str, Cmdlet] = {
     "Get-Volume": get_volume,
     "Format-Volume": format_volume,
     "Write-VolumeCache": write_volume_cache,
+    "Optimize-Volume": optimize_volume,
 }
 """The cmdlets of this module."""

@@ -101,11 +101,6 @@ class Bitmap:
             self._mark(start, length, used=False)
             self._return(start, length)
 
-    def is_used(self, cluster: int) -> bool:
-        """Whether one cluster is marked."""
-        bits = self._load(cluster // (8 * self._piece))
-        return bool(bits[cluster // 8 % self._piece] >> cluster % 8 & 1)
-
     def dump(self) -> bytes:
         """The whole bitmap; bits behind the last cluster are zero."""
         return b"".join(bits.tobytes() for _, bits in self._scan())

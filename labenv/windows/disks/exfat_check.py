@@ -32,11 +32,6 @@ class CheckResult:
         """Whether there is nothing to mend."""
         return not (self.errors or self.lost or self.twins or self.tails)
 
-    @property
-    def lost_clusters(self) -> int:
-        """How many clusters are lost."""
-        return sum(count for _, count in self.lost)
-
 
 def check_volume(volume: Volume, root: Directory) -> CheckResult:
     """Walk the whole tree and hold it against the bitmap."""

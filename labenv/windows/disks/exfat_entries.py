@@ -46,11 +46,6 @@ class Record:
     chained: bool
 
 
-def entry_count(name: str) -> int:
-    """How many 32-byte entries a file of that name needs."""
-    return 2 + -(-len(name.encode("utf-16-le", "surrogatepass")) // 30)
-
-
 def name_entries(name: str) -> bytes:
     """The entries that carry the name."""
     raw = name.encode("utf-16-le", "surrogatepass")

@@ -73,10 +73,6 @@ class Gpt:
         """The same table with another unique GUID on one partition."""
         return self._with(number, guid=guid)
 
-    def with_length(self, number: int, length: int) -> Gpt:
-        """The same table with one partition grown or shrunk to a length in bytes."""
-        return self._with(number, length=length)
-
     def with_disk_guid(self, guid: UUID) -> Gpt:
         """The same table with another disk GUID (what a host does to a disk it knows already)."""
         return replace(self, disk_guid=guid)

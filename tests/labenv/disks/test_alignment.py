@@ -6,10 +6,10 @@ import random
 from uuid import UUID
 
 import pytest
+from alignment import AlignmentCounter
 from exfat_model import NOW, now
 from memory_disk import MemoryDisk
 
-from labenv.windows.disks.alignment import AlignmentCounter
 from labenv.windows.disks.exfat import FileSystem, format_exfat
 from labenv.windows.disks.gpt import PartitionDevice
 from labenv.windows.disks.virtualdisk import VhdFormat, VhdType, create_vhd, open_vhd

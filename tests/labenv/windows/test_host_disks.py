@@ -55,6 +55,29 @@ def test_the_san_policy_decides_on_new_disks_only(bench: Bench) -> None:
     asyncio.run(go())
 
 
+def test_free_space_is_offered_to_the_array_again(bench: Bench) -> None:
+    """What was deleted without a word to the array (a clone of old blocks) is given back by Optimize-Volume -ReTrim."""
+
+    async def go() -> None:
+        await bench.connect()
+        unit = await bench.formatted("data", "S")
+        await bench.run("Set-Content", LiteralPath="S:\\big.txt", Value="x" * (8 << 20), NoNewline=True)
+        await bench.run("Write-VolumeCache", DriveLetter="S")
+        device = unit.device
+        assert isinstance(device, Memory)
+        full = device.snapshot()
+        await bench.run("Remove-Item", LiteralPath="S:\\big.txt")
+        await bench.run("Write-VolumeCache", DriveLetter="S")
+        for index, chunk in full.items():
+            device.chunks.setdefault(index, bytearray(chunk))
+        held = len(device.chunks)
+        await bench.run("Optimize-Volume", DriveLetter="S", ReTrim=True)
+        assert len(device.chunks) < held - 50
+        assert (await bench.fails("Optimize-Volume", DriveLetter="S", Defrag=True)).error_id == "StorageWMI 1"
+
+    asyncio.run(go())
+
+
 def test_disk_keeps_its_attributes_while_it_is_away(bench: Bench) -> None:
     """A LUN that is unmapped vanishes at the rescan; mapped again it is online as it was, with its letter."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from labenv.devices import BlockDevice
+from labenv.devices import BlockDevice, Forwarding
 
 BLOCK = 4096
 _BUCKET = 512
 
 
-class AlignmentCounter:
+class AlignmentCounter(Forwarding):
     """A device that passes everything on and counts, as ONTAP's LUN statistics do.
 
     ``write_align_histo[n]`` counts writes that begin ``n`` times 512 bytes behind a 4 KiB block, ``partial_blocks``
@@ -22,14 +22,8 @@ class AlignmentCounter:
         self.partial_blocks = 0
         self.write_align_histo = [0] * (BLOCK // _BUCKET)
 
-    @property
-    def size(self) -> int:
-        """Capacity in bytes."""
-        return self.device.size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Pass a read on."""
-        return self.device.read(offset, length)
+    def _device(self) -> BlockDevice:
+        return self.device
 
     def write(self, offset: int, data: bytes) -> None:
         """Pass a write on and count it."""
@@ -41,14 +35,6 @@ class AlignmentCounter:
             self.partial_writes += 1
             one = offset // BLOCK == (offset + len(data) - 1) // BLOCK
             self.partial_blocks += 1 if one else bool(start) + bool(end)
-
-    def unmap(self, offset: int, length: int) -> None:
-        """Pass an unmap on."""
-        self.device.unmap(offset, length)
-
-    def flush(self) -> None:
-        """Pass a flush on."""
-        self.device.flush()
 
     def reset(self) -> None:
         """Begin to count anew."""
