@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from smhvlab.storage import VolumeRef
 if TYPE_CHECKING:
     from smhvlab.flow import Flow
     from smhvlab.site import Site
+
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
 class Shell:
@@ -165,6 +169,13 @@ class Shell:
         )
         present = [str(volume) for volume in volumes if tools.storage.snapshot(volume, name) is not None]
         create = line.command.endswith("create")
+        if create and not _NAME.match(name):
+            raise NotAllowed(
+                f"{name!r} is no name for a Snapshot copy",
+                next_action="Use letters, digits, hyphens, underscores and points.",
+                why="names in braces are those that the VSS provider gives while a backup is under way",
+                tr="6.8",
+            )
         if create and present:
             raise NameTaken(f"{present[0]} has a Snapshot copy {name}", next_action="Choose another name.", tr="6.8")
         if not create and owner:

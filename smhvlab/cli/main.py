@@ -132,6 +132,10 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--to-host", default="", help="an alternate host that shall have the VM")
     restore.add_argument("--no-verify-snapshot", action="store_true", help="accept a disk with another GUID")
     restore.add_argument("--safety-backup", action="store_true", help="back the VM up crash-consistent first (TR 10)")
+    restore.add_argument("--script", default="", metavar="CMDLET", help="to run on the host in the end")
+    restore.add_argument(
+        "--script-parameter", type=_pair, action="append", default=[], metavar="NAME=VALUE", help="of that cmdlet"
+    )
     added = images.Verbs(verb, on_site, _connect, _carry_out, _table, _show, _say)
     provisioning.add(added)
     images.add(added)
@@ -264,6 +268,13 @@ def _backup(options: argparse.Namespace) -> int:
         return _carry_out(flow, options)
 
 
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def _restore(options: argparse.Namespace) -> int:
     with _connect(options) as site:
         flow = site.restore(
@@ -272,6 +283,8 @@ def _restore(options: argparse.Namespace) -> int:
             to_host=options.to_host,
             verify_snapshot=not options.no_verify_snapshot,
             safety_backup=options.safety_backup,
+            script=options.script,
+            script_parameters=dict(options.script_parameter),
         )
         return _carry_out(flow, options)
 

@@ -20,7 +20,7 @@ from smhvlab.site import stamp
 from smhvlab.snapinfo import Backup, BackupLun
 from smhvlab.steps import step
 
-_FULL = re.compile(r"[A-Za-z]:\\[^\\]")
+_FULL = re.compile(r"[A-Za-z]:(\\[^\\/:*?\"<>|]+)+\Z")
 
 
 @dataclass(frozen=True)

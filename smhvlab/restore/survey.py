@@ -169,7 +169,7 @@ class RestoreSurvey:
                 "register it again from its configuration file if that still exists.",
                 tr="6.7",
             )
-        if self.request.to_host and self.request.to_host.casefold() != now.host.casefold():
+        if self.request.to_host:
             raise NotAllowed(
                 f"{backup.name} is crash-consistent: {then.name} cannot be restored to an alternate host from it",
                 next_action="Choose an application-consistent backup, or restore it where it is.",

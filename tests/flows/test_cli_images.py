@@ -7,6 +7,8 @@ import json
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
+import pytest
+
 from smhvlab.cli.main import main
 from tests.flows.checks import picture
 from tests.flows.conftest import Stock
@@ -50,3 +52,13 @@ def test_a_file_is_restored_and_a_line_of_the_tr_is_planned(stock: Stock) -> Non
     assert "no undo from here on" in told["text"]
     assert ran(stock, "line", "get-backup -server hv1")[0]["BackupName"] == stock.backup
     assert stock.site.tools().snapinfo.backups() == changes
+
+
+def test_a_restore_runs_a_cmdlet_in_the_end(stock: Stock) -> None:
+    """Its parameters are given one by one; one that is no NAME=VALUE is a usage error."""
+    restore = ("restore", stock.backup, "sql01", "--yes", "--script", "New-Item", "--script-parameter")
+    told = ran(stock, *restore, "Path=C:\\a=b", "--script-parameter", "ItemType=Directory")
+    assert "ran" in told["result"]["script"]
+    assert stock.site.tools().host.run("Test-Path", {"LiteralPath": "C:\\a=b"})[0]
+    with pytest.raises(SystemExit):
+        ran(stock, *restore, "Path")

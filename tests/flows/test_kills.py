@@ -305,7 +305,7 @@ def test_killed_at_every_request(ready: labs.Lab, name: str, prefer: str) -> Non
     case = CASES[name]
     run = course(ready, case)
     missed = 0
-    for request, phase in points(run):
+    for request, phase in telling_points(run):
         if kill_at(ready, case, request, phase):
             mend(ready, case, run, prefer=prefer)
         else:

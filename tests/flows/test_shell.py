@@ -40,6 +40,8 @@ def test_a_restore_by_the_tr_s_line(stock: Stock) -> None:
     assert "sql01 is back" in str(shell.run(f"{line} -verbose -confirm:$false"))
     assert "VERBOSE: Register the VM" in told
     sound(stock.lab, "sql01", rows=dict.fromkeys(stock.databases, 0))
+    with pytest.raises(NotAllowed, match="alternate host"):
+        shell.run(f"{line} -RestoreToAlternateHost -disableverifysnapshot -verbose")
 
 
 @pytest.mark.tr("R-6.8-09")
@@ -53,6 +55,8 @@ def test_sdcli_s_snapshot_copies_and_mounts(stock: Stock) -> None:
         shell.run("sdcli snap create -s by_hand -D V")
     with pytest.raises(NotFound, match="by_hand"):
         shell.run("sdcli snap mount -k V: -s by_hand -d M:")
+    with pytest.raises(NotAllowed, match="no name for a Snapshot copy"):
+        shell.run("sdcli snap create -s {by_hand} -D V")
     shell.run("sdcli snap delete -s by_hand -D V,S")
     with pytest.raises(NotAllowed, match=stock.backup):
         shell.run(f"sdcli snap delete -s {stock.backup} -D V")
