@@ -105,6 +105,10 @@ class Initiator:
                 asked.add(session.target)
                 yield from self._fabric.logical_units(self.spec.iqn, session.target)
 
+    def shown_by(self, target: str) -> set[str]:
+        """Serial numbers of the LUNs that a target shows this host."""
+        return {unit.serial_number for unit in self._fabric.logical_units(self.spec.iqn, target)}
+
     def units(self) -> dict[str, LogicalUnit]:
         """The LUNs that are reachable over any session now, by serial number."""
         units = {unit.serial_number: unit for unit in self._units()}

@@ -103,6 +103,33 @@ class ArraySetup:
         records = self.wire.collect(Igroup, fields="name,svm.name,initiators.name")
         return sorted({r["svm"]["name"] for r in records if wanted & {i["name"] for i in r.get("initiators", ())}})
 
+    def vserver(self, name: str) -> dict[str, str]:
+        """A Vserver in the order and words of ``vserver show`` (appendix, step 3). Raises NotFound."""
+        fields = "uuid,state,subtype,language,comment,snapshot_policy.name,aggregates.name,iscsi.enabled"
+        found = self.wire.collect(Svm, fields=fields, name=name)
+        if not found:
+            raise NotFound(
+                f"There is no SVM {name}", next_action=f"There is {', '.join(self.svms()) or 'none'}.", tr="App/3"
+            )
+        record = found[0]
+        query = {"svm.name": name, "is_svm_root": "true"}
+        roots = self.wire.collect(Volume, fields="name,aggregates.name", **query)
+        root = roots[0] if roots else {}
+        return {
+            "Vserver": name,
+            "Vserver UUID": record["uuid"],
+            "Root Volume": root.get("name", "-"),
+            "Aggregate": ", ".join(one["name"] for one in root.get("aggregates", ())) or "-",
+            "Language": record.get("language", "-"),
+            "Snapshot Policy": record.get("snapshot_policy", {}).get("name", "-"),
+            "Comment": record.get("comment", ""),
+            "List of Aggregates Assigned": ", ".join(one["name"] for one in record.get("aggregates", ())) or "-",
+            "Vserver Admin State": record.get("state", "-"),
+            "Allowed Protocols": "iscsi" if record.get("iscsi", {}).get("enabled") else "-",
+            "iSCSI Target": self.target(name) or "-",
+            "LIFs": ", ".join(str(lif["name"]) for lif in self.lifs() if lif.get("svm", {}).get("name") == name) or "-",
+        }
+
     def target(self, svm: str) -> str:
         """The iSCSI target's qualified name of a Vserver whose service is on, "" without one."""
         fields = "enabled,target.name"

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from smhvlab.frames import frame
 from smhvlab.tables import SiteTables
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from smhvlab.provisioning.array import ArraySetup
     from smhvlab.provisioning.disk import CreateDisk
     from smhvlab.provisioning.golden import BuildGolden
     from smhvlab.provisioning.prepare import PrepareStorage
@@ -15,7 +19,64 @@ if TYPE_CHECKING:
 
 
 class SiteProvisioning(SiteTables):
-    """Flows from bare storage to a running VM."""
+    """Flows from bare storage to a running VM, and tables of what is below its volumes."""
+
+    def _setup(self) -> ArraySetup:
+        from smhvlab.provisioning.array import ArraySetup
+
+        return ArraySetup(self.tools().storage)
+
+    def aggregates(self) -> pd.DataFrame:
+        """Aggregates. Columns: name, node, size, available (bytes). Raises OntapError for the user of an SVM."""
+        types = {"name": "str", "node": "str", "size": "int64", "available": "int64"}
+        return frame([vars(one) for one in self._setup().aggregates()], types)
+
+    def lifs(self) -> pd.DataFrame:
+        """Logical interfaces. Columns: name, svm, address, node, services, state."""
+        columns = ("name", "svm", "address", "node", "services", "state")
+        rows = [
+            {
+                "name": lif["name"],
+                "svm": lif.get("svm", {}).get("name", ""),
+                "address": lif["ip"]["address"],
+                "node": lif.get("location", {}).get("home_node", {}).get("name", ""),
+                "services": ", ".join(lif.get("services", ())),
+                "state": lif.get("state", ""),
+            }
+            for lif in self._setup().lifs()
+        ]
+        return frame(rows, dict.fromkeys(columns, "str"))
+
+    def vserver(self, name: str) -> pd.DataFrame:
+        """A Vserver as ``vserver show`` lists it (appendix). Columns: field, value. Raises NotFound."""
+        shown = self._setup().vserver(name)
+        rows = [{"field": field, "value": value} for field, value in shown.items()]
+        return frame(rows, {"field": "str", "value": "str"})
+
+    def containers(
+        self, size: str, *, at: str, backup: bool = True, checkpoints: bool = False, golden: bool = False
+    ) -> pd.DataFrame:
+        """Which storage container fits a disk of a VM (TR appendix, Table 3). Columns: container, fits, pro, against.
+
+        Args:
+            size: of the disk, e.g. ``40GB``; ``at``: drive letter or folder where it is to lie.
+            backup: SMHV shall back it up; ``checkpoints``: the VM shall have them; ``golden``: it is an image's.
+
+        Raises:
+            NotAllowed: no such size or place.
+        """
+        from smhvlab.mount.image import access_path
+        from smhvlab.provisioning.containers import PROS, weigh
+        from smhvlab.provisioning.sizes import size_of
+
+        wanted = size_of(size, what="a virtual disk")
+        place = {"FilePath": access_path(at)}
+        room = int(self.tools().host.run("Get-Volume", place, select=("SizeRemaining",))[0]["SizeRemaining"])
+        rows = [
+            {"container": one.container.value, "fits": one.fits, "pro": PROS[one.container], "against": one.against}
+            for one in weigh(wanted, room=room, backup=backup, checkpoints=checkpoints, golden=golden)
+        ]
+        return frame(rows, {"container": "str", "fits": "bool", "pro": "str", "against": "str"})
 
     def prepare_storage(
         self,
@@ -27,7 +88,7 @@ class SiteProvisioning(SiteTables):
         disks: int = 0,
         node: str = "",
         svm: str = "",
-        addresses: Sequence[str] | str = (),
+        addresses: Sequence[str] | str = "",
         management: str = "",
         netmask: str = "255.255.255.0",
     ) -> PrepareStorage:

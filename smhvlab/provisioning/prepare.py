@@ -101,7 +101,7 @@ class PrepareStorage(Procedure[PrepareState]):
         disks: int = 0,
         node: str = "",
         svm: str = "",
-        addresses: Sequence[str] | str = (),
+        addresses: Sequence[str] | str = "",
         management: str = "",
         netmask: str = "255.255.255.0",
     ) -> None:

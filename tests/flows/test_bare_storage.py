@@ -95,6 +95,46 @@ def test_a_lun_is_connected_only_over_a_session(site: Site) -> None:
     assert "no iSCSI session" in str(caught.value)
 
 
+@pytest.mark.tr("R-AC-02", "R-T2-01")
+def test_a_vserver_is_shown_as_the_tr_shows_it(site: Site) -> None:
+    """Root volume, aggregates, Snapshot policy, protocols and state come from the array, in the TR's words."""
+    fields = site.vserver("svm1").set_index("field")["value"]
+    assert fields["Root Volume"] == "svm1_root"
+    assert fields["Aggregate"] == "aggr1"
+    assert fields["List of Aggregates Assigned"] == "aggr1, aggr2"
+    assert fields["Snapshot Policy"] == "default"
+    assert fields["Vserver Admin State"] == "running"
+    assert fields["Allowed Protocols"] == "iscsi"
+    assert fields["iSCSI Target"].startswith("iqn.")
+    with pytest.raises(NotFound):
+        site.vserver("nobody")
+    assert list(site.aggregates()["name"]) == ["aggr1", "aggr2"]
+    lifs = site.lifs().set_index("name")
+    assert lifs.loc["svm1_iscsi_2", "node"] == "cluster1-02"
+    assert set(fields["LIFs"].split(", ")) == set(lifs[lifs["svm"] == "svm1"].index)
+
+
+@pytest.mark.tr("R-T3-01", "R-T3-02", "R-T3-03", "R-2.2-07")
+def test_the_container_of_a_disk_is_weighed_by_its_use(site: Site) -> None:
+    """Backup and checkpoints rule out pass-through, room the fixed VHD, 2040 GB every VHD, an image all but fixed."""
+
+    def fitting(size: str, **use: bool) -> list[str]:
+        found = site.containers(size, at="V:", **use)
+        return list(found[found["fits"]]["container"])
+
+    fixed, dynamic, differencing = "fixed VHD", "dynamically expanding VHD", "differencing VHD"
+    assert fitting("20GB") == [fixed, dynamic, differencing]
+    assert fitting("20GB", golden=True) == [fixed]
+    assert fitting("500GB") == [dynamic, differencing]
+    assert fitting("3TB", backup=False) == ["pass-through disk"]
+    assert fitting("20GB", backup=False) == ["pass-through disk", fixed, dynamic, differencing]
+    assert fitting("20GB", backup=False, checkpoints=True) == [fixed, dynamic, differencing]
+    grown = site.containers("500GB", at="V:").set_index("container")["against"]
+    assert "pauses" in grown[dynamic]
+    with pytest.raises(NotAllowed):
+        site.containers("a lot", at="V:")
+
+
 def test_what_exists_is_used_and_told(site: Site) -> None:
     """On a Vserver that serves the host already only the volume is made, on the aggregate with the most room."""
     plan = site.prepare_storage("vmstore", size="60GB").plan()

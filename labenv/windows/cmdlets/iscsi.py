@@ -141,9 +141,9 @@ async def disconnect_iscsi_target(host: Host, call: Call) -> None:
         chosen = [s for s in chosen if s.identifier == call["SessionIdentifier"]]
     if not chosen:
         raise iscsi(TARGET_NOT_FOUND, "The target name is not found or is marked as hidden from login.")
-    left = [s for s in sessions if s not in chosen]
-    online = [d for d in host.disks.present() if d.kind == "iscsi" and not d.offline]
-    if online and any(all(o.target != s.target for o in left) for s in chosen):
+    left = {s.target for s in sessions if s not in chosen}
+    online = {d.serial for d in host.disks.present() if d.kind == "iscsi" and not d.offline}
+    if any(online & host.initiator.shown_by(s.target) for s in chosen if s.target not in left):
         text = "The session cannot be logged out since a device on that session is currently being used."
         raise iscsi(SESSION_BUSY, text)
     for record in chosen:
