@@ -11,7 +11,7 @@ from labenv.clock import Clock
 from labenv.costs import Costs
 from labenv.windows.disks.exfat import Entry, File, FileSystem
 from labenv.windows.errors import FILE_ERRORS, FileProblem, problem, sharing_violation
-from labenv.windows.volumes import Volumes, full_path
+from labenv.windows.volumes import Volume, Volumes, full_path
 
 GIB = 1 << 30
 _PIECE = 1 << 20
@@ -184,6 +184,12 @@ class Files:
         with windows_errors(path):
             file_system.remove(inner)
 
+    def unmount(self, volume: Volume, path: str) -> None:
+        """Take a mount point away; the folder of a shared volume belongs to the cluster."""
+        if volume.shared:
+            raise FileProblem(0x80070005, f"Access to the path '{path}' is denied.")
+        self._volumes.remove_path(volume, path)
+
     def remove_tree(self, path: str) -> None:
         """Delete a directory and everything in it; of a mount point only the mount, never what it leads to."""
         self.guard(path)
@@ -191,7 +197,7 @@ class Files:
             full = ntpath.join(path, entry.name)
             mounted = self._volumes.mounted_at(full)
             if mounted is not None:
-                self._volumes.remove_path(mounted, full)
+                self.unmount(mounted, full)
             if entry.is_directory:
                 self.remove_tree(full)
             else:

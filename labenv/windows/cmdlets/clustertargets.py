@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from labenv.windows.call import Call, PsError
@@ -62,9 +63,10 @@ def _is(item: Any, kind: str) -> bool:
 
 def one_group(made: FailoverCluster, call: Call) -> GroupRecord:
     """Exactly one group; raises PsError."""
-    found = groups(made, call)
+    missing: list[PsError] = []
+    found = groups(made, replace(call, on_error=missing.append))
     if not found:
-        raise not_found("group", call.get("Name") or call.get("VMId") or "")
+        raise missing[0] if missing else not_found("group", call.get("Name") or call.get("VMId") or "")
     return found[0]
 
 
@@ -93,9 +95,11 @@ def resources(made: FailoverCluster, call: Call, *, shared: bool | None = None) 
 
 def one_resource(made: FailoverCluster, call: Call, *, shared: bool | None = None) -> ResourceRecord:
     """Exactly one resource; raises PsError."""
-    found = resources(made, call, shared=shared) if ("Name" in call or call.input or "InputObject" in call) else []
+    missing: list[PsError] = []
+    named = "Name" in call or call.input or "InputObject" in call
+    found = resources(made, replace(call, on_error=missing.append), shared=shared) if named else []
     if not found:
-        raise not_found("resource", call.get("Name") or "")
+        raise missing[0] if missing else not_found("resource", call.get("Name") or "")
     return found[0]
 
 

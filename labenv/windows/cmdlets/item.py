@@ -187,7 +187,7 @@ def _remove(host: Host, call: Call, path: str) -> None:
         return
     mounted = host.volumes.mounted_at(path)
     if mounted is not None:
-        host.volumes.remove_path(mounted, path)
+        host.files.unmount(mounted, path)
         host.files.remove(path)
         return
     if host.files.listdir(path) and not call.get("Recurse"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from labenv.windows.call import PsError
+from labenv.windows.call import Call, PsError
+from labenv.windows.cmdlets import COMMANDS
 from labenv.windows.remoting.engine import Runspace
 
 from .bench import ClusterBench
@@ -216,5 +218,35 @@ def test_credentials_that_stay_at_the_host(bench: ClusterBench, cmdlet: str) -> 
         with bench.clock.request(), bench.clock.parked(), pytest.raises(PsError) as caught:
             await bench.engines["hv1"].run(cmdlet, parameters, runspace=Runspace(can_delegate=False, attended=True))
         assert caught.value.category == "AuthenticationError"
+
+    asyncio.run(go())
+
+
+def test_the_folder_of_a_shared_volume_stays(bench: ClusterBench) -> None:
+    """Nobody removes it, nor the folder above it, and what lies on the volume is still there."""
+
+    async def go() -> None:
+        folder = await bench.standard()
+        await bench.vm("a", folder)
+        for path in (folder, "C:\\ClusterStorage"):
+            error = await bench.fails("hv2", "Remove-Item", LiteralPath=path, Recurse=True)
+            assert "is denied" in error.message
+        assert await bench.run("hv1", "Test-Path", LiteralPath=f"{folder}\\a") == [True]
+
+    asyncio.run(go())
+
+
+def test_what_is_missing_is_told_once(bench: ClusterBench) -> None:
+    """A cmdlet on one role or resource writes one error about a name that is not there, not two."""
+
+    async def go() -> None:
+        await bench.standard()
+        for cmdlet in ("Move-ClusterGroup", "Stop-ClusterResource", "Move-ClusterSharedVolume"):
+            told: list[PsError] = []
+            call = Call(cmdlet, {"Name": "nope"}, on_error=told.append)
+            result: Any = COMMANDS[cmdlet](bench.hosts["hv1"], call)
+            with pytest.raises(PsError) as caught:
+                await result
+            assert (caught.value.error_id, told) == ("ClusterObjectNotFound", [])
 
     asyncio.run(go())
