@@ -12,6 +12,7 @@ PARTS = {
     "array": "the array's API beside a mock server, with many volumes; what a SnapMirror update costs",
     "guest": "databases in a guest, beside SQLite on a plain file",
     "wires": "requests of each flow, and one PowerShell round trip beside one HTTPS request",
+    "backups": "requests of a backup by VMs, volumes and nodes in each era; the flow's own time",
     "advisor": "requests and seconds of the advisor for few and many VMs and volumes",
     "windows": "a PowerShell round trip beside one HTTPS request, and eight nodes with 1,000 VMs",
     "policy": "scheduled backups: requests, CPU, lab time against real time; forecasts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 from smhvlab.errors import BackupFailed, SmhvLabError
 from smhvlab.hyperv import Vm
@@ -76,7 +77,12 @@ class Checkpoints:
         return found
 
     def discard(self, vms: Sequence[BackupVm], name: str) -> None:
-        """No checkpoint of that name is left, and what it held apart is merged.
+        """No checkpoint of that name is left, and what it held apart is merged. Raises as ``merged``."""
+        for _ in self.merged(vms, name):
+            pass
+
+    def merged(self, vms: Sequence[BackupVm], name: str) -> Iterator[BackupVm]:
+        """Take the checkpoints of that name away; yields each VM as soon as its disks are merged.
 
         Raises:
             BackupFailed: after an hour of the site's time it still is not.
@@ -90,8 +96,13 @@ class Checkpoints:
 
         self._wave([vm for vm in self.nodes.vms() if vm.id in present], send)
         before = {vm.id: {disk.path.casefold() for disk in vm.disks} for vm in vms}
-        for _ in range(_LOOKS):
-            left = [vm for vm in self.nodes.vms() if vm.id in before and _split(vm, before[vm.id])]
+        for look in range(_LOOKS):
+            with ExitStack() as polling:
+                for host in self.nodes if look else ():
+                    polling.enter_context(self.nodes[host].host.polling())
+                left = [vm for vm in self.nodes.vms() if vm.id in before and _split(vm, before[vm.id])]
+            yield from (vm for vm in vms if vm.id in before and vm.id not in {one.id for one in left})
+            before = {vm.id: before[vm.id] for vm in left}
             if not left:
                 return
             self.nodes.own().host.sleep(5)

@@ -230,7 +230,11 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
         otherwise="there are none",
     )
     def merge(self, s: CheckpointState) -> None:
-        self._checkpoints.discard(s.online, s.checkpoint)
+        merged = self._checkpoints.merged(s.online, s.checkpoint)
+        for _ in self.track(s.online):
+            next(merged, None)  # whichever VM's disks are merged next
+        for _ in merged:
+            pass
 
     @step(
         "Give the VMs their checkpoint type back",

@@ -47,8 +47,9 @@ CONNECT_SECONDS, READ_SECONDS = 10, 40
 OPEN_SECONDS = 30
 """How long the host may take to answer anything but a poll."""
 
-POLL_SECONDS = 2
-"""How long one look at a running command is parked on the host; cancel is seen between two looks."""
+POLL_SECONDS = 0.5
+"""How long one look at a running command is parked on the host, the least that Windows allows; cancel is seen between
+two looks, and so interrupts the longest command or pause within this time."""
 
 FAULT_TIMED_OUT = 2150858793
 FAULT_NO_SHELL = 2150858843
@@ -238,7 +239,7 @@ class Session:
         self.date = date_of(response) or self.date
 
     @contextmanager
-    def _patience(self, seconds: int) -> Iterator[None]:
+    def _patience(self, seconds: float) -> Iterator[None]:
         before, self._wsman.operation_timeout = self._wsman.operation_timeout, seconds
         try:
             yield

@@ -37,12 +37,6 @@ from smhvlab.wires.records import decode
 from smhvlab.wires.values import Credential
 
 
-@pytest.fixture(autouse=True)
-def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One second, the protocol's shortest: tests that wait for the end of a poll end sooner."""
-    monkeypatch.setattr("smhvlab.wires.session.POLL_SECONDS", 1)
-
-
 def wire(
     remote: RemoteHost, *, endpoint: HostEndpoint | None = None, password: str = PASSWORD, **options: Any
 ) -> PowerShellWire:
