@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from labenv.ontap import records as r
@@ -22,6 +22,7 @@ from labenv.ontap.rest.model import (
     Parameters,
     svm_fields,
 )
+from labenv.ontap.rest.query import Filter
 from labenv.ontap.rest.values import Kind, show_time
 
 
@@ -76,6 +77,11 @@ class Clusters(Collection):
 
     def records(self, call: Call) -> Iterable[str]:
         return (self.core.identity["uuid"],)
+
+    def wanted(self, call: Call, *, instance: bool, filters: Sequence[Filter] = ()) -> dict[str, set[str] | None]:
+        wanted = super().wanted(call, instance=instance, filters=filters)
+        hidden = () if call.svm is None else ("san_optimized", "disaggregated")  # not an SVM's business
+        return {name: inner for name, inner in wanted.items() if name not in hidden}
 
     def href(self, record: Any) -> str:
         return "/api/cluster"

@@ -13,7 +13,7 @@ from labenv.ontap.core import Core
 from labenv.ontap.errors import ERRORS, ApiError
 from labenv.ontap.jobs import Jobs
 from labenv.ontap.records import Job
-from labenv.ontap.rest.call import Call, Reply
+from labenv.ontap.rest.call import Call, Reply, parse_path
 from labenv.ontap.rest.collection import Collection
 from labenv.ontap.rest.model import (
     Access,
@@ -108,11 +108,11 @@ class Dispatcher:
     async def _get(self, call: Call, route: Route) -> Reply:
         collection = route.collection
         if route.keys is None and collection.keys:
-            if collection.polls and self._unfinished(call, route):
+            if self._awaited(collection) or (collection.polls and self._unfinished(call, route)):
                 await self._core.clock.spend(1)
             return collection.listing(call, route.parents)
         record = collection.find(call, route.parents, route.keys or ())
-        if collection.polls and collection.unfinished(record):
+        if self._awaited(collection) or (collection.polls and collection.unfinished(record)):
             await self._core.clock.spend(1)
             record = collection.find(call, route.parents, route.keys or ())
         data = collection.read_data(call, record)
@@ -121,6 +121,14 @@ class Dispatcher:
         collection.parse_filters(call, known=collection.known("GET"))
         wanted = collection.wanted(call, instance=True)
         return Reply(200, collection.show(record, wanted, hal=call.hal))
+
+    def _awaited(self, collection: Collection) -> bool:
+        """Whether a job is under way that a request to this collection began: who polls for its effect must see it."""
+        for job in self._core.unfinished_jobs[True]:
+            route = self.route(parse_path(job.description.partition(" ")[2].encode())[1:])
+            if route is not None and route.collection is collection:
+                return True
+        return False
 
     @staticmethod
     def _unfinished(call: Call, route: Route) -> bool:

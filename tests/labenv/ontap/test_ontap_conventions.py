@@ -21,6 +21,9 @@ def test_an_svm_administrator_is_confined_to_the_svm(bench: Bench) -> None:
     own = {"user": "vsadmin", "password": "vs-secret"}
     other = {"user": "vsadmin", "password": "other-secret"}
     assert bench.http("GET", "/api/cluster?fields=version", **own).json["version"]["generation"] == 9
+    kinds = {"san_optimized", "disaggregated"}
+    assert kinds <= set(bench.http("GET", "/api/cluster?fields=*").json)
+    assert not kinds & set(bench.http("GET", f"/api/cluster?fields={','.join(kinds)}", **own).json)
     for path in ("/cluster/nodes", "/storage/aggregates", "/cluster/licensing/licenses"):
         assert (bench.http("GET", f"/api{path}", **own).status, bench.http("GET", f"/api{path}", **own).code) == (
             403,

@@ -26,12 +26,11 @@ def start(bench: Bench, name: str = "vol1") -> str:
 def test_the_effect_lands_at_the_end_of_the_span(bench: Bench) -> None:
     """A volume that takes 3 s to make is not there before, and is there after."""
     bench.prices["ontap.volume.create"] = 3
-    begun = seconds(bench)
     job = start(bench)
-    assert bench.do("GET", "/storage/volumes", name="vol1")["num_records"] == 0
-    assert seconds(bench) == begun
+    there = bench.array.core.volumes_by_plain_name
+    assert not there["vol1"]
     bench.advance(2.9)
-    assert bench.do("GET", "/storage/volumes", name="vol1")["num_records"] == 0
+    assert not there["vol1"]
     bench.advance(0.1)
     assert bench.do("GET", "/storage/volumes", name="vol1")["num_records"] == 1
     record = bench.do("GET", f"/cluster/jobs/{job}")
@@ -47,6 +46,22 @@ def test_polling_ends(bench: Bench) -> None:
     states = [bench.do("GET", f"/cluster/jobs/{job}", fields="message,state")["state"] for _ in range(4)]
     assert states == ["running", "running", "success", "success"]
     assert seconds(bench) == begun + 3
+
+
+def test_polling_what_a_job_changes_ends_too(bench: Bench) -> None:
+    """Who never asks for the job, but for what it makes or changes, sees it come; elsewhere time stands still."""
+    bench.prices["ontap.volume.create"] = bench.prices["ontap.volume.modify"] = 3
+    start(bench)
+    begun = seconds(bench)
+    bench.do("GET", "/storage/luns")
+    assert seconds(bench) == begun
+    asked = [bench.do("GET", "/storage/volumes", name="vol1")["num_records"] for _ in range(4)]
+    assert (asked, seconds(bench)) == ([0, 0, 1, 1], begun + 3)
+    volume = bench.one("/storage/volumes", name="vol1")["uuid"]
+    assert bench.call("PATCH", f"/storage/volumes/{volume}", {"state": "offline"})[0] == 202
+    states = [bench.do("GET", f"/storage/volumes/{volume}")["state"] for _ in range(4)]
+    assert states == ["online", "online", "offline", "offline"]
+    assert seconds(bench) == begun + 6
 
 
 def test_open_jobs_are_read_in_one_request(bench: Bench) -> None:
