@@ -179,12 +179,18 @@ def test_a_vm_with_a_checkpoint_on_a_shared_lun_is_refused(site: Site) -> None:
 
 
 @pytest.mark.tr("R-6.7-05")
-def test_moved_checkpoints_raise_a_warning(site: Site) -> None:
-    """The folder of the VM's checkpoints is another one than at the time of the backup."""
+def test_moved_checkpoints_and_more_disks_raise_warnings(site: Site) -> None:
+    """The folder of the VM's checkpoints is another one than at the time of the backup; then it gets a fourth VHD."""
     name = backed_up(site, "sql01")
     machine = site.tools().hyperv.vm("sql01")
     site.tools().host.pair(("Get-VM", {"Id": machine.id}), ("Set-VM", {"SnapshotFileLocation": "V:\\checkpoints"}))
     assert [question.key for question in site.restore(name, "sql01").plan().confirmations] == ["location"]
+    host = site.tools().host
+    host.run("New-VHD", {"Path": "C:\\VMs\\sql01\\more.vhd", "SizeBytes": 4 << 20, "Dynamic": True})
+    host.run("Add-VMHardDiskDrive", {"VMName": "sql01", "ControllerType": "SCSI", "Path": "C:\\VMs\\sql01\\more.vhd"})
+    questions = site.restore(name, "sql01").plan().confirmations
+    assert [question.key for question in questions] == ["more-vhds", "location"]
+    assert "4 VHDs now and 3 in the backup" in questions[0].text
 
 
 def test_a_file_of_others_that_ends_like_a_copy_counts(site: Site) -> None:
