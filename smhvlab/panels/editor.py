@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 NEW: Final = "(new)"
+_WIDTH: Final = "30em"
 
 
 class Editor(Panel, Generic[T]):
@@ -60,6 +61,7 @@ class Editor(Panel, Generic[T]):
         self.again_button = self._button("Read again", "Read it from the site again; the form is lost", self.reread)
         self.choice.observe(lambda _: self.relay(self._chosen), names="value")
         for one in self.inputs.values():
+            one.layout.width = _WIDTH
             one.observe(lambda _: self.relay(self._changed), names="value")
         self.choice.options = [NEW, *self._names()]
         self.load(name)

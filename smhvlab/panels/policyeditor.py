@@ -18,7 +18,7 @@ from smhvlab.protection.budget import LIMIT_KEY
 from smhvlab.protection.policy import Level, Policy, Tag, advice, differences, from_document, from_toml
 from smhvlab.protection.schedule import LAST, Repeat, Weekday
 
-_LABEL: Final = {"description_width": "11em"}
+_LABEL: Final = {"description_width": "12em"}
 _ON_DEMAND: Final = "on demand"
 _USUAL_TAG: Final = "(that of the schedule)"
 _OPTIONS: Final = {
@@ -53,7 +53,7 @@ class PolicyEditor(Editor[Policy]):
             value=False, description="save it even if it fills a volume", tooltip="Accept the Snapshot budget's refusal"
         )
         self.text = widgets.Textarea(rows=12, description="TOML", tooltip="The same policy as text", style=_LABEL)
-        self.text.layout.width = "46em"
+        self.text.layout.width, self.anyway.layout.width = "46em", "30em"
         super().__init__(site, name)
         self.text_button = self._button("Take the text", "Read the TOML into the form", self.take_text)
         self.view = self._layout(self.anyway, self.text, self.text_button)
@@ -65,16 +65,20 @@ class PolicyEditor(Editor[Policy]):
 
     def _make_inputs(self) -> dict[str, Any]:
         def text(name: str, tooltip: str) -> Any:
-            return widgets.Text(description=_words(name), tooltip=tooltip, style=_LABEL)
+            return widgets.Text(description=name, tooltip=tooltip, style=_LABEL)
 
         def choice(name: str, options: Sequence[str], tooltip: str) -> Any:
-            return widgets.Dropdown(description=_words(name), options=list(options), tooltip=tooltip, style=_LABEL)
+            return widgets.Dropdown(description=name, options=list(options), tooltip=tooltip, style=_LABEL)
 
         days = widgets.SelectMultiple(
-            description="days", options=[day.value for day in Weekday], rows=7, tooltip="Of the week", style=_LABEL
+            description="schedule.days",
+            options=[day.value for day in Weekday],
+            rows=7,
+            tooltip="Of the week",
+            style=_LABEL,
         )
         zone = widgets.Combobox(
-            description="timezone", options=sorted(available_timezones()), tooltip="IANA name", style=_LABEL
+            description="schedule.timezone", options=sorted(available_timezones()), tooltip="IANA name", style=_LABEL
         )
         made = {
             "name": text("name", "Letters, digits, _ and -"),
@@ -83,7 +87,9 @@ class PolicyEditor(Editor[Policy]):
                 "consistency", ["application", "crash"], "Application-consistent is the TR's default"
             ),
             "description": text("description", "What it is for"),
-            "enabled": widgets.Checkbox(description="runs are due", value=True, tooltip="Its retention stays if not"),
+            "enabled": widgets.Checkbox(
+                description="enabled: its runs are due", value=True, tooltip="Its retention stays if not"
+            ),
             "schedule.repeat": choice("schedule.repeat", [_ON_DEMAND, *(r.value for r in Repeat)], "When it runs"),
             "schedule.every": text("schedule.every", "Hours between two runs"),
             "schedule.at": text("schedule.at", "HH:MM on the wall of the time zone"),
@@ -95,11 +101,11 @@ class PolicyEditor(Editor[Policy]):
             "retention.tag": choice("retention.tag", [_USUAL_TAG, *Tag], "Backups of a tag are counted together"),
         }
         for name, about in _OPTIONS.items():
-            made[f"options.{name}"] = widgets.Checkbox(description=_words(name), tooltip=about, value=False)
+            made[f"options.{name}"] = widgets.Checkbox(description=name, tooltip=about, value=False)
         made["notification.level"] = choice("notification.level", list(Level), "When mail is sent")
         made["notification.to"] = text("notification.to", "Addresses, with commas between them")
         made["notification.autosupport"] = widgets.Checkbox(
-            description="AutoSupport", tooltip="Through the array's log", value=False
+            description="notification.autosupport", tooltip="Through the array's log", value=False
         )
         return made
 
@@ -207,10 +213,6 @@ class PolicyEditor(Editor[Policy]):
         for name, repeats in _OF_REPEAT.items():
             self._display(self.inputs[name], repeat in repeats)
         super().refresh()
-
-
-def _words(name: str) -> str:
-    return name.rpartition(".")[2].replace("_", " ")
 
 
 def _given(name: str, value: Any) -> Any:

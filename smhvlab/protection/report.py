@@ -87,7 +87,8 @@ def write_to_host(site: Site, *, days: float = 30, diary: Diary | None = None) -
     broken = [check for check in check_report_folder(reports) if check.level == "error"]
     if broken:
         raise NotAllowed(
-            f"There is no place for reports: {broken[0].rule}, but {broken[0].finding}",
+            f"There is no place for reports; the rule is: {broken[0].rule}",
+            why=broken[0].finding,
             next_action="Name a folder with site.add_host(...) or site.set_settings(...), or report to this station.",
             tr=broken[0].tr,
         )
