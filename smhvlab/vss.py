@@ -108,6 +108,10 @@ class Vss:
         """What every writer tells of its components; ``script``: where DiskShadow's lines may be put (TR 10)."""
         return self.run_script(script, ["list writers metadata"])
 
+    def components(self, script: str) -> list[Component]:
+        """The VMs that the Hyper-V writer and the CSV writer know; ``script`` as for ``writers_metadata``."""
+        return parse_components(self.writers_metadata(script))
+
     def writers(self) -> list[WriterState]:
         """Every writer with its state."""
         return parse_writers(self.host.native("vssadmin.exe", "list", "writers").lines, host=self.host.endpoint.name)

@@ -24,7 +24,7 @@ from smhvlab.nodes import SharedVolume
 from smhvlab.snapinfo import Backup
 from smhvlab.steps import step
 from smhvlab.storage import VolumeRef
-from smhvlab.vss import CSV_WRITER, HYPERV_WRITER, Component, Vss, backup_script, parse_components, stable
+from smhvlab.vss import CSV_WRITER, HYPERV_WRITER, Component, Vss, backup_script, stable
 
 TRIES, PAUSE = 3, 60
 """How often a set is tried, and the seconds between two tries, if the registry does not say otherwise (TR appendix)."""
@@ -240,7 +240,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         reasons = dict(s.reasons)
         moving = {vm.id for vm in self.nodes.vms() if vm.doing in MOVING}
         for plan in self.track(s.sets):
-            known = parse_components(Vss(self.nodes[plan.host].host).writers_metadata(s.file(plan, "dsh")))
+            known = Vss(self.nodes[plan.host].host).components(s.file(plan, "dsh"))
             if plan.alone:
                 known = [one for one in known if not one.node]
             ours = {one.vm_id: one for one in known if one.vm_id in plan.ids}
