@@ -220,11 +220,13 @@ def test_disks_that_are_no_files_are_left_out_and_listed(start: Start) -> None:
 
 
 @pytest.mark.tr("R-4.1-02", "R-9-05", "R-AX-02")
-def test_disks_of_a_guest_s_own_initiator_are_left_out_and_listed(start: Start) -> None:
+@pytest.mark.parametrize("era", ["2012", pytest.param("2022", marks=pytest.mark.long)])
+def test_disks_of_a_guest_s_own_initiator_are_left_out_and_listed(start: Start, era: str) -> None:
     """A LUN that the guest has connected past its host is in no backup of the VM; the record names the VM."""
-    lab, site = broken(start, "")
+    lab = start(f"standalone-{era}")
     guest = lab.guest("app01")
-    with site:
+    with smhvlab.site.connect(lab.profile) as site:
+        site.create_dataset("Set", ["sql01", "app01"])
         storage = site.tools().storage
         storage.ensure_igroup("app01_guest", [guest.initiator()], svm="svm1")
         inside = storage.ensure_lun_clone("/vol/vm_sql01/inside", source="/vol/vm_sql01/golden", svm="svm1")
