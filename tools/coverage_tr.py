@@ -15,10 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def rows() -> dict[str, tuple[str, str]]:
-    """Section and sentence of each row, by id."""
+BACKGROUND = "background"
+"""Kind of the rows that nothing can show: readers, history, literature."""
+
+
+def rows() -> dict[str, tuple[str, str, str]]:
+    """Section, kind and sentence of each row, by id."""
     with (ROOT / "smhvlab" / "tr4004.csv").open(encoding="utf-8", newline="") as file:
-        return {row["id"]: (row["section"], row["sentence"]) for row in csv.DictReader(file)}
+        return {row["id"]: (row["section"], row["kind"], row["sentence"]) for row in csv.DictReader(file)}
 
 
 def shown() -> dict[str, list[str]]:
@@ -43,13 +47,15 @@ def shown() -> dict[str, list[str]]:
 def main() -> int:
     """Print the matrix; exit code 1 if something names a row that does not exist."""
     known, found = rows(), shown()
-    for row, (section, sentence) in known.items():
+    for row, (section, kind, sentence) in known.items():
         places = found.get(row, [])
-        print(f"{row:<11} {section:<6} {'shown' if places else '-':<6} {sentence}")
+        state = "shown" if places else kind if kind == BACKGROUND else "-"
+        print(f"{row:<11} {section:<6} {state:<10} {sentence}")
         for place in places:
             print(f"{'':<26}{place}")
     unknown = sorted(set(found) - set(known))
-    print(f"{sum(row in found for row in known)} of {len(known)} rows are shown")
+    background = sum(kind == BACKGROUND and row not in found for row, (_, kind, _) in known.items())
+    print(f"{sum(row in found for row in known)} of {len(known)} rows are shown, {background} more are background")
     for row in unknown:
         print(f"unknown row {row}: {', '.join(found[row])}")
     return 1 if unknown else 0

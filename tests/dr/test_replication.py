@@ -23,7 +23,7 @@ def volumes(site: Site, *names: str) -> list[VolumeRef]:
     return [volume for volume in found if volume is not None]
 
 
-@pytest.mark.tr("R-8-05", "R-8-17")
+@pytest.mark.tr("R-8-05", "R-8-17", "R-3.4-03", "R-6.2-09")
 def test_data_and_snapinfo_are_replicated_and_updated_after_a_backup(pair: SitePair, lab: Lab) -> None:
     """Clusters and SVMs are peered, volumes mirrored; an update after a backup carries its copies, SnapInfo's too."""
     site, there = pair.primary, Replication(pair.secondary.tools().storage)

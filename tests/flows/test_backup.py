@@ -14,7 +14,7 @@ from smhvlab.wires.control import Wire
 from tests.flows.checks import blocks_sound, picture
 
 
-@pytest.mark.tr("R-6.2-01", "R-6.2-14", "R-6.2-15", "R-8-03")
+@pytest.mark.tr("R-6.2-01", "R-6.2-14", "R-6.2-15", "R-8-03", "R-1-01", "R-3.4-06")
 def test_one_snapshot_copy_per_volume_whatever_the_number_of_vms(site: Site, lab: Lab) -> None:
     """Two VMs on one LUN cost one Snapshot copy, named after dataset and time, and one of SnapInfo."""
     site.create_dataset("Apps", ["app01", "web01"])
@@ -169,6 +169,7 @@ def test_a_full_snapinfo_lun_fails_the_backup_and_leaves_no_trace(site: Site) ->
     assert picture(site) == before
 
 
+@pytest.mark.tr("R-4.1-04")
 def test_a_full_thin_volume_takes_the_lun_offline_and_the_error_says_so(site: Site, lab: Lab) -> None:
     """The array has no block left for a thin LUN: the VM on it stops, the next backup is refused, others go on."""
     tools = site.tools()

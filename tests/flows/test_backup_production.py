@@ -74,7 +74,7 @@ def test_a_vm_with_a_physical_disk_makes_no_production_checkpoint(start: Start) 
         assert site.backup("Set", consistency="crash").plan().state.excluded
 
 
-@pytest.mark.tr("R-6.2-16", "R-12-09")
+@pytest.mark.tr("R-6.2-16", "R-12-09", "R-3.4-01")
 @pytest.mark.parametrize(
     ("topology", "engine"),
     [

@@ -167,7 +167,7 @@ def test_a_vm_never_starts_from_the_leaf_of_the_backup_s_checkpoint(modern: labs
         assert not [path for path in files if path.endswith((".avhd", ".avhdx"))]
 
 
-@pytest.mark.tr("R-6.7-01", "R-6.7-09", "R-6.7-10", "R-6.7-12")
+@pytest.mark.tr("R-6.7-01", "R-6.7-09", "R-6.7-10", "R-6.7-12", "R-4.1-01")
 def test_clustered_vms_come_back_without_their_roles_and_on_an_alternate_host(
     cluster_site: Site, cluster_lab: labs.Lab
 ) -> None:

@@ -244,7 +244,7 @@ def test_policies_are_tasks_of_the_host(apps: Site) -> None:
     assert caught.value.error_id == "HRESULT 0x8004131a"
 
 
-@pytest.mark.tr("R-12-08", "R-6.3-01", "R-6.3-08")
+@pytest.mark.tr("R-12-08", "R-6.3-01", "R-6.3-08", "R-4-01")
 @pytest.mark.parametrize(
     ("topology", "vms", "volume", "copies"),
     [

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from labenv.windows.cmdlets.targets import prop
 
 from .bench import ClusterBench
 
 
+@pytest.mark.tr("R-T3-01")
 def test_a_disk_for_one_vm(bench: ClusterBench) -> None:
     """An offline disk can be passed through; while the VM runs the host cannot take it, and no checkpoint is made."""
 

@@ -37,6 +37,7 @@ def test_one_of_two_paths(bench: ClusterBench) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.tr("R-7-01", "R-AR-01")
 @pytest.mark.parametrize("owner", ["hv1", "hv2"])
 def test_a_node_without_any_path(bench: ClusterBench, owner: str) -> None:
     """Its I/O goes through the other node, which becomes the owner if it was not: 5121 there, and VMs run on."""

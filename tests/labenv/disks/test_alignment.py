@@ -38,6 +38,7 @@ def partial_blocks(fmt: VhdFormat, kind: VhdType, *, partition: int = MIB) -> tu
     return lun.partial_blocks, lun.write_align_histo
 
 
+@pytest.mark.tr("R-T3-02")
 @pytest.mark.parametrize("fmt", list(VhdFormat))
 def test_fixed_disks_are_aligned(fmt: VhdFormat) -> None:
     """4 KiB writes of the guest are 4 KiB writes of the array: no block is written in part."""
@@ -49,6 +50,7 @@ def test_dynamic_vhdx_is_aligned() -> None:
     assert partial_blocks(VhdFormat.VHDX, VhdType.DYNAMIC) == (0, [WRITES] + [0] * 7)
 
 
+@pytest.mark.tr("R-T3-03")
 def test_dynamic_vhd_costs_two_partial_blocks_for_most_writes() -> None:
     """Sector bitmaps push the data of a dynamic VHD off the 4 KiB grid, block by block another 512 bytes."""
     partial, histogram = partial_blocks(VhdFormat.VHD, VhdType.DYNAMIC)

@@ -420,6 +420,7 @@ def test_copy_converts_between_formats() -> None:
     assert [offset for offset, _ in target.ranges()] == [5 * MIB]
 
 
+@pytest.mark.tr("R-T3-03")
 def test_impossible_disks_are_refused() -> None:
     """Sizes, blocks, parents and files that cannot be are refused with a class of the tree."""
     file = MemoryFile(0)

@@ -131,6 +131,7 @@ def test_one_operation_on_a_volume_at_a_time(bench: Bench) -> None:
     assert bench.call("POST", "/storage/volumes", body)[1]["error"]["code"] == "13107405"
 
 
+@pytest.mark.tr("R-AG-02")
 def test_snapshots_wait_for_lun_clones(bench: Bench) -> None:
     """While a LUN clone is being made, and its blocks shared, every Snapshot operation on the volume fails 1520351."""
     bench.prices["ontap.lun.clone"] = 5

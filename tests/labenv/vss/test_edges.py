@@ -224,6 +224,7 @@ def test_the_second_copy_fails_and_the_first_goes_too(bench: Bench) -> None:
     _again(bench)
 
 
+@pytest.mark.tr("R-AG-02")
 @pytest.mark.parametrize("tries", ["", "1"])
 def test_clones_that_are_still_being_made(bench: Bench, monkeypatch: pytest.MonkeyPatch, tries: str) -> None:
     """The second copy is refused with 1520351 and tried again every ten seconds, as often as the registry says."""

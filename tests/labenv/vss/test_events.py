@@ -92,6 +92,7 @@ def test_the_events_of_a_shared_volume_that_fails(cluster: Bench) -> None:
     assert paused < failed  # type: ignore[operator]
 
 
+@pytest.mark.tr("R-AR-01")
 def test_the_event_of_redirected_access(old_cluster: Bench) -> None:
     """In era 2008r2 a node that does not own a redirected volume warns, and names it."""
     begun = old_cluster.site.clock.time

@@ -10,6 +10,7 @@ import pytest
 from .bench import MIB, Bench
 
 
+@pytest.mark.tr("R-T3-02", "R-T3-03")
 @pytest.mark.parametrize("extension", ["vhd", "vhdx"])
 def test_kinds(bench: Bench, extension: str) -> None:
     """New-VHD makes fixed, dynamic and differencing disks of either format, and Get-VHD tells them apart."""
