@@ -144,6 +144,7 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "524511": (409, 'Failed to restore Snapshot copy "{snapshot}": {reason}'),
     "524601": (404, 'Parent volume "{name}" not found.'),
     "524615": (409, 'Failed to delete volume "{name}" because it has one or more clones.'),
+    "524849": (409, "The FlexClone volume cannot be split from its parent: {reason}"),
     "787141": (400, "aggregates.name and aggregates.uuid refer to different aggregates."),
     "917508": (404, 'The aggregate "{name}" could not be found.'),
     "917526": (409, 'The volume name "{name}" is already in use in SVM "{svm}".'),

@@ -39,7 +39,7 @@ class Volumes(Collection):
             "13107307", "13107405",
         ),
         "PATCH": (
-            "4", "524511", "917526", "917534", "917551", "917617", "917628", "917886", "917887", "917888", "918248",
+            "4", "524511", "524849", "917526", "917534", "917551", "917617", "917628", "917886", "917887", "917888", "918248",
             "918251", "918652", "1638480", "9437885", "9437886",
             "13107406",
         ),
@@ -225,10 +225,20 @@ class Volumes(Collection):
         deduplicate = body.get("efficiency.scanner.state") == "running"
         if not values and not split and not deduplicate:
             return None
+        if split and doomed is None:
+            doomed = self._no_split(record)
         locks = (lock, f"split:{record.uuid}", f"snapshots:{record.uuid}") if split else (lock,)
         arguments = {"volume": record.uuid, "values": values, "split": split, "deduplicate": deduplicate}
         seconds = core.costs["ontap.volume.split"] if split else None
         return Later("volume.modify", arguments, locks=locks, doomed=doomed, seconds=seconds, **common)
+
+    def _no_split(self, record: r.Volume) -> ApiError | None:
+        """Why a FlexClone volume cannot be split now: it is not online, or an end of a mirror."""
+        if record.state != "online":
+            return ApiError("9437885", name=record.name)
+        end = self.core.replication.end_of(record.uuid)
+        reason = f"volume {record.name} is the {end} of a SnapMirror relationship"
+        return ApiError("524849", reason=reason) if end else None
 
     def _restore(
         self, record: r.Volume, body: Body, common: dict[str, Any], lock: str, doomed: ApiError | None

@@ -45,6 +45,10 @@ def test_a_split_blocks_snapshots_and_frees_the_parent(bench: Bench) -> None:
     clone = {"is_flexclone": True, "parent_volume": {"name": "vol1"}, "parent_snapshot": {"name": "base"}}
     bench.do("POST", "/storage/volumes", {"name": "clone1", "svm": SVM, "clone": clone})
     uuid = bench.one("/storage/volumes", name="clone1")["uuid"]
+    bench.do("PATCH", f"/storage/volumes/{uuid}", {"state": "offline"})
+    wanted = {"clone": {"split_initiated": True}}
+    assert code(bench.call("PATCH", f"/storage/volumes/{uuid}", wanted, return_timeout=5)) == "9437885"
+    bench.do("PATCH", f"/storage/volumes/{uuid}", {"state": "online"})
     bench.prices["ontap.volume.split"] = 10
     bench.call("PATCH", f"/storage/volumes/{uuid}", {"clone": {"split_initiated": True}})
     shown = bench.do("GET", f"/storage/volumes/{uuid}", fields="clone")["clone"]

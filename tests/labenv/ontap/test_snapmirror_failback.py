@@ -187,6 +187,24 @@ def test_a_clone_of_the_reference_copy_stops_replication(pair: PairBench) -> Non
     assert pair.at(2).transfer(uuid)["healthy"]
 
 
+def test_a_clone_that_is_mirrored_is_not_split(pair: PairBench) -> None:
+    """A FlexClone volume that is an end of a relationship stays one until the relationship is gone."""
+    pair.make(2, "base")
+    made = clone(pair, 2, "base", "copy")
+    body = {
+        "source": {"path": "svm2:copy"},
+        "destination": {"path": "svm2:far"},
+        "create_destination": {"enabled": True},
+    }
+    pair.at(2).do("POST", RELATIONSHIPS, body)
+    wanted = {"clone": {"split_initiated": True}}
+    refused = pair.call("PATCH", f"/storage/volumes/{made}", wanted, return_timeout=9)[1]["error"]
+    assert (refused["code"], "source of a SnapMirror" in refused["message"]) == ("524849", True)
+    pair.do("DELETE", f"{RELATIONSHIPS}/{pair.one(RELATIONSHIPS)['uuid']}")
+    pair.do("PATCH", f"/storage/volumes/{made}", wanted)
+    assert not pair.do("GET", f"/storage/volumes/{made}", fields="clone")["clone"]["is_flexclone"]
+
+
 def test_newer_copies_of_a_clone_keep_a_resync_from_rolling_back(pair: PairBench) -> None:
     """A resync would drop a copy that backs a FlexClone volume: it is refused, nothing is lost."""
     uuid = pair.protect()
