@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from smhvlab.backup.verify import VerifyBackup
-    from smhvlab.mount.connect import MountBackup, UnmountBackup
+    from smhvlab.mount.connect import MountBackup
+    from smhvlab.mount.disconnect import UnmountBackup
     from smhvlab.mount.files import RestoreFile
     from smhvlab.mount.hotadd import DetachDisks, HotAddDisk
     from smhvlab.panels.filetree import BackupTree
@@ -68,7 +69,7 @@ class SiteImages(SiteTables):
 
     def unmount(self, mount: str) -> UnmountBackup:
         """An unmount, by the mount's name, its path, or its backup (TR 6.8): a Flow; nothing has happened yet."""
-        from smhvlab.mount.connect import UnmountBackup
+        from smhvlab.mount.disconnect import UnmountBackup
 
         return UnmountBackup(self, mount=mount)
 

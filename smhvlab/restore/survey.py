@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from smhvlab.errors import NotAllowed, NotFound, PowerShellError
 from smhvlab.hyperv import Vm, differencing
 from smhvlab.mount.image import FOLDER, Image, Images, clone_name, disk_guid
 from smhvlab.nodes import Node, Nodes
+from smhvlab.restore.changes import folded, need_room, need_unused, owned, places_of, warnings_of
 from smhvlab.restore.selfguard import need_elsewhere
 from smhvlab.restore.state import FileCopy, Method, RestoreLun, RestoreState
 from smhvlab.site import stamp
@@ -66,15 +67,15 @@ class RestoreSurvey:
             if now.has_checkpoints:
                 now = there.hyperv.with_checkpoints(now)
             need_elsewhere(there, now)
-        places = _places(backup, then)
+        places = places_of(backup, then)
         moment = tools.nodes.own().host.now()
         mark = stamp(moment)
         disks = self.nodes.disks()
         live = {lun.unique_id: lun for lun in tools.storage.luns()}
         images = Images(tools.storage, node, self.nodes)
-        luns, warnings = [], dict(_warnings(then, now, node.name))
+        luns, warnings = [], dict(warnings_of(then, now, node.name))
         strangers = [vm for vm in registered if vm.id != then.id]
-        _need_unused((*(disk.path for disk in then.disks), *then.parents), then, strangers)
+        need_unused((*(disk.path for disk in then.disks), *then.parents), then, strangers)
         for number, place in enumerate(places):
             disk, lun = self._home(place, node, disks, live)
             self._need_snapshot(lun.volume, place)
@@ -115,7 +116,7 @@ class RestoreSurvey:
                 next_action="Wait until that has ended, then try again.",
                 tr="6.7",
             )
-        names = _folded((then.name, then.id))
+        names = folded((then.name, then.id))
         for run in self.others:
             what, parameters = run.header.flow.rpartition(":")[2], run.header.parameters
             if what == _RESTORE and str(parameters.get("vm", "")).casefold() in names:
@@ -196,7 +197,7 @@ class RestoreSurvey:
     ) -> tuple[HostDisk, LunRef]:
         """The disk that has the place of the backup's LUN now, and the LUN behind it."""
         path = place.access_path.casefold()
-        mounted = [d for d in disks if path in _folded(d.access_paths) and (place.shared or d.host == node.name)]
+        mounted = [d for d in disks if path in folded(d.access_paths) and (place.shared or d.host == node.name)]
         own = [disk for disk in mounted if disk.unique_id == place.unique_id]
         if not own and self.request.to_host:
             own = mounted  # another site's LUN has another serial number; its disk is told by GUID
@@ -262,7 +263,7 @@ class RestoreSurvey:
         if backup.lun_of(then.configuration_file, then.id) == place:
             wanted.append(then.configuration_file)
         files = tuple(FileCopy(path[len(access) :], path) for path in wanted)
-        known = _owned(then, now) | _folded(file.partial for file in files)
+        known = owned(then, now) | folded(file.partial for file in files)
         starts = tuple(i.casefold() for i in (then.id, then.checkpoint, *(now.checkpoint_ids if now else ())) if i)
         others = [
             path
@@ -375,81 +376,3 @@ class RestoreSurvey:
             excluded=tuple(f"{now.name}: {path} lies elsewhere" for path in outside),
             engine="Snapshot copies",
         )
-
-
-def _places(backup: Backup, vm: BackupVm) -> list[BackupLun]:
-    """The LUNs of the backup that hold something of the VM."""
-    paths = [vm.configuration_file, *vm.parents]
-    if vm.parents:
-        paths.append(vm.checkpoints + "\\")
-    used = {disk.unique_id for disk in vm.disks} | {
-        lun.unique_id for path in paths if (lun := backup.lun_of(path, vm.id))
-    }
-    return [lun for lun in backup.luns_of(vm.id) if lun.unique_id in used]
-
-
-def _owned(then: BackupVm, now: Vm | None) -> set[str]:
-    """Files that are the VM's own, now or then."""
-    found = [*(disk.path for disk in then.disks), *then.parents, *then.leaves.values()]
-    if now is not None:
-        found += [*(disk.path for disk in now.disks if not disk.passthrough), *now.parents]
-    return _folded(found)
-
-
-def _folded(texts: Iterable[str]) -> set[str]:
-    return {text.casefold() for text in texts}
-
-
-def _need_unused(paths: Iterable[str], then: BackupVm, strangers: Iterable[Vm]) -> None:
-    """No other VM runs from a file that comes back, even one of the same name. Raises NotAllowed."""
-    wanted = _folded(paths)
-    for vm in strangers:
-        for disk in vm.disks:
-            if disk.path.casefold() in wanted:
-                raise NotAllowed(
-                    f"{disk.path} belongs to another VM now: {vm.name} ({vm.id}) on {vm.host}",
-                    next_action="Move the disks of that VM elsewhere, or remove it, then restore.",
-                    why=f"the restore of {then.name} ({then.id}) would overwrite it",
-                    tr="6.7",
-                )
-
-
-def need_room(node: Node, lun: RestoreLun, vm: str, needed: int) -> None:
-    """A file copy of so many bytes fits on the LUN beside what is there. Raises NotAllowed."""
-    volumes = node.host.run("Get-Volume", {"FilePath": lun.access_path}, select=("SizeRemaining",))
-    free = int(volumes[0]["SizeRemaining"])
-    if needed > free:
-        raise NotAllowed(
-            f"{lun.access_path} has {free:,} bytes free, the copies of {vm} need {needed:,}",
-            next_action="Grow the LUN, or move the other files away: a LUN that only holds this VM comes back as a "
-            "whole.",
-            why=f"{lun.others} file(s) of others are on it, so the files are copied beside those that they replace",
-            tr="6.7",
-        )
-
-
-def _warnings(then: BackupVm, now: Vm | None, host: str) -> tuple[tuple[str, str], ...]:
-    """The warnings of TR 6.7 by key: each has to be accepted before anything is changed."""
-    if now is None:
-        return (("not-running", f"{then.name} is not registered on the host any more"),)
-    found = []
-    before = _folded(disk.path for disk in then.disks)
-    present = _folded(disk.path for disk in now.disks if not disk.passthrough)
-    if now.host != host:
-        found.append(("not-running", f"{now.name} is not on {host} but on {now.host}: it is taken away there"))
-    elif not now.running:
-        found.append(("not-running", f"{now.name} is not running on this host ({now.state})"))
-    if len(present) > len(before):
-        text = f"{now.name} has {len(present)} VHDs now and {len(before)} in the backup: the others stay unattached"
-        found.append(("more-vhds", text))
-    if len(present) < len(before):
-        text = f"{now.name} has {len(present)} VHDs now and {len(before)} in the backup: all of these come back"
-        found.append(("fewer-vhds", text))
-    if now.configuration.casefold() != then.configuration.casefold():
-        found.append(("location", f"{now.name} has moved from {then.configuration} to {now.configuration}"))
-    elif then.checkpoints and now.checkpoints.casefold() != then.checkpoints.casefold():
-        text = f"the checkpoints of {now.name} have moved from {then.checkpoints} to {now.checkpoints}"
-        found.append(("location", text))
-    if len(present) == len(before) and present != before:
-        found.append(("vhd-paths", f"names or paths of the VHDs of {now.name} have changed since the backup"))
-    return tuple(found)

@@ -14,8 +14,9 @@ from smhvlab.mount.vhdimage import VirtualDisks
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
+from smhvlab.restore.changes import need_room
 from smhvlab.restore.state import FileCopy, Restored, RestoreLun, RestoreState
-from smhvlab.restore.survey import Request, RestoreSurvey, need_room
+from smhvlab.restore.survey import Request, RestoreSurvey
 from smhvlab.steps import step
 
 IN_USE = "RemoveFileSystemItemIOError"
