@@ -391,9 +391,16 @@ class CannotBackUp(NotAllowed):
     """
 
     def __init__(
-        self, message: str, *, next_action: str, vms: Sequence[str], tr: str | None = None, why: str | None = None
+        self,
+        message: str,
+        *,
+        next_action: str,
+        vms: Sequence[str] = (),
+        tr: str | None = None,
+        state: str | None = None,
+        why: str | None = None,
     ) -> None:
-        super().__init__(message, next_action=next_action, tr=tr, why=why)
+        super().__init__(message, next_action=next_action, tr=tr, state=state, why=why)
         self.vms = tuple(vms)
 
 
@@ -410,12 +417,13 @@ class Misfit(NotAllowed):
         message: str,
         *,
         next_action: str,
-        field: str,
+        field: str = "",
         nearest: str = "",
         tr: str | None = None,
+        state: str | None = None,
         why: str | None = None,
     ) -> None:
-        super().__init__(message, next_action=next_action, tr=tr, why=why)
+        super().__init__(message, next_action=next_action, tr=tr, state=state, why=why)
         self.field = field
         self.nearest = nearest
 
@@ -434,10 +442,11 @@ class BackupFailed(SmhvLabError):
         next_action: str,
         code: str | None = None,
         tr: str | None = None,
+        state: str | None = None,
         why: str | None = None,
         vms: Sequence[str] = (),
     ) -> None:
-        super().__init__(message, next_action=next_action, code=code, tr=tr, why=why)
+        super().__init__(message, next_action=next_action, code=code, tr=tr, state=state, why=why)
         self.vms = tuple(vms)
 
 
