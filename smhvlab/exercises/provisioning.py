@@ -54,7 +54,9 @@ def second_department(site: Site, *, svm: str, volume: str, at: str, golden: str
         title="A second department",
         tr="2.2",
         goals=(
-            Goal("No LUN of the volume has a space reservation", thin, "site.mend() lists what a setting mends."),
+            Goal(
+                "No LUN of the volume has a space reservation", thin, "Read the card of site.build_golden(...).plan()."
+            ),
             Goal(f"The golden VM {golden} lies on {drive}", built, f"site.build_golden({golden!r}, at={at!r})."),
             Goal("The volume is deduplicated", saving, "Building the golden VM does it at its end (step 8)."),
             Goal(f"{vm} runs from a clone of it", cloned, f"site.provision({vm!r}, golden={golden!r})."),

@@ -19,7 +19,7 @@ from netapp_ontap.resources.node import Node
 from netapp_ontap.resources.svm import Svm
 from netapp_ontap.resources.volume import Volume
 
-from smhvlab.errors import NameTaken, NotFound
+from smhvlab.errors import NameTaken, NotFound, NotUnique
 from smhvlab.storage import LunRef, Storage, VolumeRef
 
 DATA, MANAGEMENT = "default-data-iscsi", "default-management"
@@ -152,6 +152,23 @@ class ArraySetup:
         records = self.wire.collect(Volume, fields="uuid,name,svm.name", name=name)
         return [VolumeRef(record["uuid"], record["name"], record["svm"]["name"]) for record in records]
 
+    def one_volume(self, name: str, *, svm: str = "") -> VolumeRef:
+        """The volume of a name, of one Vserver or of any. Raises NotFound, NotUnique."""
+        found = [volume for volume in self.volumes_named(name) if svm in ("", volume.svm)]
+        if not found:
+            raise NotFound(
+                f"There is no volume {name}{' in SVM ' + svm if svm else ''}",
+                next_action="List the volumes with site.volumes(), or make one with site.prepare_storage(...).",
+                tr="2.2",
+            )
+        if len(found) > 1:
+            raise NotUnique(
+                f"The SVMs {', '.join(volume.svm for volume in found)} have a volume {name}",
+                next_action="Name the one that is meant: svm=...",
+                tr="2.2",
+            )
+        return found[0]
+
     def reserved(self, volume: VolumeRef) -> list[str]:
         """Names of the LUNs of a volume that have a space reservation (TR 2.2/8)."""
         query = {"svm.name": volume.svm, "location.volume.name": volume.name}
@@ -275,6 +292,14 @@ class ArraySetup:
                 f"The SVM {svm} already has another LUN {name}", next_action="Choose another name.", tr="2.2"
             )
         return found
+
+    def ensure_unreserved(self, volume: VolumeRef) -> list[str]:
+        """No LUN of the volume has a space reservation (TR 2.2/8); returns the names of those that had one."""
+        names = self.reserved(volume)
+        luns = [self.storage.lun(name, svm=volume.svm) for name in names]
+        change = {"space": {"guarantee": {"requested": False}}}
+        self.wire.wait([self.wire.modify(Lun(uuid=lun.uuid), change) for lun in luns])
+        return names
 
     def discard_lun(self, name: str, *, svm: str, mark: str) -> None:
         """The LUN is gone, unless it is somebody else's."""

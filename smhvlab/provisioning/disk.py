@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 
-from smhvlab.errors import NameTaken, NotAllowed, NotFound, NotUnique
+from smhvlab.errors import NameTaken, NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
 from smhvlab.mount.clusterdisk import ClusterDisks
 from smhvlab.mount.image import SHARED_FOLDER, Images, Placement, access_path
@@ -251,20 +251,8 @@ class CreateDisk(Procedure[DiskState]):
 
     def _volume(self, size: int) -> VolumeRef:
         """The volume, with room for the LUN."""
-        found = [v for v in self.setup.volumes_named(self.volume) if self.svm in ("", v.svm)]
-        if not found:
-            raise NotFound(
-                f"There is no volume {self.volume}{' in SVM ' + self.svm if self.svm else ''}",
-                next_action="List the volumes with site.volumes(), or make one with site.prepare_storage(...).",
-                tr="2.2",
-            )
-        if len(found) > 1:
-            raise NotUnique(
-                f"The SVMs {', '.join(v.svm for v in found)} have a volume {self.volume}",
-                next_action="Name the one that is meant: svm=...",
-                tr="2.2",
-            )
-        space = self.storage.volume_details(found[0], "space.size,space.available").get("space", {})
+        volume = self.setup.one_volume(self.volume, svm=self.svm)
+        space = self.storage.volume_details(volume, "space.size,space.available").get("space", {})
         room = int(space.get("available", 0)) if self.thick else int(space.get("size", 0))
         if size > room:
             raise NotAllowed(
@@ -273,7 +261,7 @@ class CreateDisk(Procedure[DiskState]):
                 next_action="Choose a smaller size or another volume, or leave the space reservation out.",
                 tr="2.2",
             )
-        return found[0]
+        return volume
 
     def _home(self, placement: Placement) -> tuple[Node, str]:
         """The node that makes the disk, and the resource that is the quorum witness now."""

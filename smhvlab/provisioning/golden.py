@@ -132,7 +132,7 @@ class BuildGolden(Procedure[GoldenState]):
             raise NotAllowed(
                 f"The LUN {reserved[0]} has a space reservation",
                 why="the volume is to be deduplicated, and the space that this saves would stay reserved",
-                next_action="Take it away first: site.mend('lun-reservation').",
+                next_action=f"Take it away first: site.unreserve({volume.name!r}).",
                 tr="2.2/8",
             )
         folder = f"{place}{name}"

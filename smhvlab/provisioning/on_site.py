@@ -47,6 +47,15 @@ class SiteProvisioning(SiteTables):
         ]
         return frame(rows, dict.fromkeys(columns, "str"))
 
+    def unreserve(self, volume: str, *, svm: str = "") -> list[str]:
+        """Take the space reservation from all LUNs of a volume (TR 2.2/8); returns the names of those that had one.
+
+        Raises:
+            NotFound: no such volume. NotUnique: several Vservers have one.
+        """
+        setup = self._setup()
+        return setup.ensure_unreserved(setup.one_volume(volume, svm=svm))
+
     def vserver(self, name: str) -> pd.DataFrame:
         """A Vserver as ``vserver show`` lists it (appendix). Columns: field, value. Raises NotFound."""
         shown = self._setup().vserver(name)

@@ -84,7 +84,10 @@ def test_a_reserved_lun_is_refused_before_deduplication(site: Site) -> None:
     with pytest.raises(NotAllowed) as caught:
         site.build_golden("image2", at="M:").plan()
     assert "/vol/gold/gold has a space reservation" in str(caught.value)
-    assert "lun-reservation" in caught.value.next_action
+    assert "site.unreserve('gold')" in caught.value.next_action
+    assert site.unreserve("gold") == ["/vol/gold/gold"]
+    assert site.unreserve("gold") == []
+    site.build_golden("image2", at="M:").plan()
 
 
 @pytest.mark.parametrize(
