@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from smhvlab.errors import ConnectionFailed, NotFound, PowerShellError
@@ -156,6 +156,14 @@ class Nodes:
         waves = [(node, node.hyperv.begin_vms()) for node in nodes]
         found = [vm for node, running in waves for vm in node.hyperv.collect_vms(running)]
         return sorted(found, key=lambda vm: (vm.name.casefold(), vm.id))
+
+    def by_node(self, vm_ids: Collection[str]) -> list[tuple[Node, list[str]]]:
+        """The hosts on which VMs are registered now, each with the ids of those; the others are left out."""
+        found: dict[str, list[str]] = {}
+        for vm in self.vms():
+            if vm.id in vm_ids:
+                found.setdefault(vm.host, []).append(vm.id)
+        return [(self[host], some) for host, some in sorted(found.items())]
 
     def of_vm(self, vm_id: str) -> Node | None:
         """The host on which a VM is registered now, or None."""

@@ -7,6 +7,7 @@ of this page are sent; the lab knows the same ones.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smhvlab.errors import NotAllowed, PowerShellError
@@ -77,6 +78,7 @@ INSERT_HELD = INSERT_ROWS.replace("COMMIT TRANSACTION", "WAITFOR DELAY '00:{minu
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
 _PATH = re.compile(r"[A-Za-z]:\\[^'\"*?<>|]+\Z")
 MAX_ROWS = 100_000
+_WAVE = 10  # VMs that are asked at the same time
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,18 @@ class Check:
     """What the engine found of a database; ``finding`` is empty when the database is sound."""
 
     database: str
+    ok: bool
+    finding: str = ""
+
+
+@dataclass(frozen=True)
+class DatabaseFound:
+    """A database of a VM: what its engine calls its state, its rows, and DBCC CHECKDB's finding."""
+
+    vm: str
+    database: str
+    state: str
+    rows: int
     ok: bool
     finding: str = ""
 
@@ -146,6 +160,39 @@ class Sql:
     def checkdb(self, vm: str, database: str) -> Check:
         """DBCC CHECKDB of a database."""
         return self._checking(vm, database, CHECKDB.format(database=_checked(database)))
+
+    def look(self, vms: Sequence[str]) -> dict[str, list[DatabaseFound]]:
+        """State, rows and DBCC CHECKDB of every database of running VMs, by VM, side by side; some have no engine."""
+        found: dict[str, list[DatabaseFound]] = {}
+        for start in range(0, len(vms), _WAVE):
+            part = vms[start : start + _WAVE]
+            listed = self._wave([(vm, LIST_DATABASES) for vm in part])
+            wanted: list[tuple[str, str, str]] = []
+            for vm, rows in zip(part, listed, strict=True):
+                found[vm] = []
+                if isinstance(rows, PowerShellError):
+                    found[vm].append(DatabaseFound(vm, "", "no answer", 0, False, rows.why or rows.message))
+                else:
+                    wanted += [(vm, _checked(str(row["name"])), str(row["state_desc"])) for row in rows]
+            checks = self._wave([(vm, CHECKDB.format(database=name)) for vm, name, _ in wanted])
+            counts = self._wave([(vm, COUNT_ROWS.format(database=name)) for vm, name, _ in wanted])
+            for (vm, name, state), check, count in zip(wanted, checks, counts, strict=True):
+                wrong = next((e for e in (check, count) if isinstance(e, PowerShellError)), None)
+                finding = "" if wrong is None else wrong.why or wrong.message
+                number = 0 if isinstance(count, PowerShellError) else int(count[0]["RowTotal"])
+                found[vm].append(DatabaseFound(vm, name, state, number, wrong is None, finding))
+        return found
+
+    def _wave(self, queries: Sequence[tuple[str, str]]) -> list[list[Record] | PowerShellError]:
+        """What each query answers, or why it failed."""
+        running = [self._host.begin("Invoke-Sqlcmd", self._parameters(vm, text)) for vm, text in queries]
+        answers: list[list[Record] | PowerShellError] = []
+        for one in running:
+            try:
+                answers.append(self._host.collect([one])[0])
+            except PowerShellError as error:
+                answers.append(error)
+        return answers
 
     def _checking(self, vm: str, database: str, text: str) -> Check:
         try:

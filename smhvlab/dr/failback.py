@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from smhvlab.dr.failover import DatabaseFound, FailedOver, check_databases
+from smhvlab.dr.failover import FailedOver
 from smhvlab.dr.landing import SNAPINFO_GROUP, Ground, Landing, Spot, beside_snapinfo, landing_of
 from smhvlab.dr.replication import Mirror
 from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, snapinfo_lun
@@ -17,6 +17,7 @@ from smhvlab.mount.image import Placement
 from smhvlab.record import Confirmation
 from smhvlab.site import stamp
 from smhvlab.snapinfo import SnapInfo
+from smhvlab.sql import DatabaseFound
 from smhvlab.steps import step
 from smhvlab.storage import LunRef
 
@@ -273,22 +274,13 @@ class Failback(DrProcedure[FailbackState]):
         counts=lambda s: {"windows.vm.shutdown": len(s.vms)},
     )
     def stop(self, s: FailbackState) -> None:
-        for node, vms in self._by_node(s):
-            self.other.tools().nodes[node].hyperv.ensure_all_shut_down(vms)
+        for node, vms in self.other.tools().nodes.by_node([vm.id for vm in s.vms]):
+            node.hyperv.ensure_all_shut_down(vms)
 
     @stop.undo
     def start_again(self, s: FailbackState) -> None:
-        ran = {vm.id for vm in s.vms if vm.running}
-        for node, vms in self._by_node(s):
-            self.other.tools().nodes[node].hyperv.ensure_all_running([vm for vm in vms if vm in ran])
-
-    def _by_node(self, s: FailbackState) -> Iterator[tuple[str, list[str]]]:
-        wanted = {vm.id for vm in s.vms}
-        found: dict[str, list[str]] = {}
-        for vm in self.other.tools().nodes.vms():
-            if vm.id in wanted:
-                found.setdefault(vm.host, []).append(vm.id)
-        yield from sorted(found.items())
+        for node, vms in self.other.tools().nodes.by_node([vm.id for vm in s.vms if vm.running]):
+            node.hyperv.ensure_all_running(vms)
 
     @step(
         "One more SnapMirror update of each LUN's volume",
@@ -384,9 +376,8 @@ class Failback(DrProcedure[FailbackState]):
 
     @step("Check the databases", tr="8", items=lambda s: tuple(vm for vm in s.vms if vm.running), changes=False)
     def check(self, s: FailbackState) -> FailbackState:
-        sql = Ground(self.site).node.sql
-        found = [entry for vm in self.track(s.vms) if vm.running for entry in check_databases(sql, vm.name)]
-        return replace(s, found=tuple(found))
+        found = Ground(self.site).check_databases([vm.name for vm in s.vms if vm.running])
+        return replace(s, found=found)
 
     def result(self, state: FailbackState) -> FailedBack:
         """What runs here again."""

@@ -23,24 +23,12 @@ from smhvlab.dr.images import (
 from smhvlab.dr.landing import Ground, Landing, landing_of
 from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, survey_fence
 from smhvlab.dr.snapinfo import cut_question, other_name, require_ready, transfers_cut
-from smhvlab.errors import NotAllowed, PowerShellError
+from smhvlab.errors import NotAllowed
 from smhvlab.flow import CHOSEN
 from smhvlab.record import Confirmation
 from smhvlab.snapinfo import BackupVm
-from smhvlab.sql import Sql
+from smhvlab.sql import DatabaseFound
 from smhvlab.steps import step
-
-
-@dataclass(frozen=True)
-class DatabaseFound:
-    """A database of a VM after a failover: what its engine calls its state, and DBCC CHECKDB's finding."""
-
-    vm: str
-    database: str
-    state: str
-    rows: int
-    ok: bool
-    finding: str = ""
 
 
 @dataclass(frozen=True)
@@ -316,9 +304,8 @@ class Failover(DrProcedure[FailoverState]):
 
     @step("Check the databases", tr="8", items=lambda s: tuple(vm.name for vm in s.started), changes=False)
     def check(self, s: FailoverState) -> FailoverState:
-        sql = Ground(self.site).node.sql
-        found = [entry for vm in self.track(s.started) for entry in check_databases(sql, vm.name)]
-        return replace(s, found=tuple(found))
+        found = Ground(self.site).check_databases([vm.name for vm in s.started])
+        return replace(s, found=found)
 
     def result(self, state: FailoverState) -> FailedOver:
         """What runs here now, and as of when."""
@@ -331,19 +318,3 @@ class Failover(DrProcedure[FailoverState]):
             relationships=tuple(told),
             databases=state.found,
         )
-
-
-def check_databases(sql: Sql, vm: str) -> list[DatabaseFound]:
-    """State, rows and DBCC CHECKDB of every database of a running VM; a VM without an engine has none."""
-    found = []
-    try:
-        databases = sql.databases(vm)
-    except PowerShellError as error:
-        return [DatabaseFound(vm, "", "no answer", 0, False, error.why or error.message)]
-    for name, state in databases.items():
-        try:
-            check, rows = sql.checkdb(vm, name), sql.count(vm, name)
-            found.append(DatabaseFound(vm, name, state, rows, check.ok, check.finding))
-        except PowerShellError as error:
-            found.append(DatabaseFound(vm, name, state, 0, False, error.why or error.message))
-    return found

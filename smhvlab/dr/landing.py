@@ -16,6 +16,7 @@ from smhvlab.nodes import Node
 from smhvlab.site import Site
 from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import BackupVm
+from smhvlab.sql import DatabaseFound
 from smhvlab.storage import LunRef
 
 SNAPINFO_GROUP = "smhv_snapinfo"
@@ -205,6 +206,11 @@ class Ground:
     def ensure_running(self, vms: Sequence[str]) -> None:
         """The VMs of these ids run on this node, and answer their heartbeat."""
         self.node.hyperv.ensure_all_running(vms)
+
+    def check_databases(self, vms: Sequence[str]) -> tuple[DatabaseFound, ...]:
+        """What the databases of running VMs of this node, given by name, are like."""
+        found = self.node.sql.look(vms)
+        return tuple(entry for vm in vms for entry in found[vm])
 
 
 def beside_snapinfo(site: Site) -> tuple[Ground, str]:

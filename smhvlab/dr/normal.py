@@ -108,13 +108,12 @@ class ReturnToNormal(DrProcedure[NormalState]):
         pivot=True,
     )
     def remove(self, s: NormalState) -> None:
-        ground = Ground(self.site)
-        for vm_id, _ in self.track(s.vms):
-            node = self.nodes.of_vm(vm_id)
-            if node is not None:
-                node.hyperv.ensure_off(vm_id)
-                ground.discard_roles([vm_id])
-                node.hyperv.ensure_removed(vm_id)
+        wanted = [vm for vm, _ in s.vms]
+        for node, vms in self.nodes.by_node(wanted):
+            node.hyperv.ensure_all_off(vms)
+        Ground(self.site).discard_roles(wanted)
+        for node, vms in self.nodes.by_node(wanted):
+            node.hyperv.ensure_all_removed(vms)
 
     @step(
         "Disconnect their disks",

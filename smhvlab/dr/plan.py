@@ -61,21 +61,13 @@ class _ShutDown(DrProcedure[Any]):
         counts=lambda s: {"windows.vm.shutdown": sum(vm.state == "Running" for vm in s.vms)},
     )
     def shut_down(self, s: CrashState) -> None:
-        for host, vms in self._by_host(s).items():
-            self.nodes[host].hyperv.ensure_all_shut_down(vms)
+        for node, vms in self.nodes.by_node([vm.id for vm in s.vms]):
+            node.hyperv.ensure_all_shut_down(vms)
 
     @shut_down.undo
     def start_again(self, s: CrashState) -> None:
-        ran = {vm.id for vm in s.vms if vm.state == "Running"}
-        for host, vms in self._by_host(s).items():
-            self.nodes[host].hyperv.ensure_all_running([vm for vm in vms if vm in ran])
-
-    def _by_host(self, s: CrashState) -> dict[str, list[str]]:
-        wanted, found = {vm.id for vm in s.vms}, dict[str, list[str]]()
-        for vm in self.nodes.vms():
-            if vm.id in wanted:
-                found.setdefault(vm.host, []).append(vm.id)
-        return found
+        for node, vms in self.nodes.by_node([vm.id for vm in s.vms if vm.state == "Running"]):
+            node.hyperv.ensure_all_running(vms)
 
 
 class PlannedMigration(CrashConsistentBackup, _ShutDown):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
 
-from smhvlab.dr.failover import DatabaseFound, check_databases
 from smhvlab.dr.images import (
     Image,
     MirroredVolume,
@@ -29,6 +28,7 @@ from smhvlab.flow import CHOSEN
 from smhvlab.nodes import Node
 from smhvlab.site import stamp
 from smhvlab.snapinfo import BackupVm, SnapInfo
+from smhvlab.sql import DatabaseFound
 from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef
 
@@ -266,9 +266,9 @@ class Rehearsal(DrProcedure[RehearsalState]):
     @register.undo
     def unregister(self, s: RehearsalState) -> None:
         node = Ground(self.site).node
-        for vm in s.vms:
-            node.hyperv.ensure_off(vm.id)
-            node.hyperv.ensure_removed(vm.id)
+        wanted = [vm.id for vm in s.vms]
+        node.hyperv.ensure_all_off(wanted)
+        node.hyperv.ensure_all_removed(wanted)
         if s.switch in _switches(node):
             node.host.run("Remove-VMSwitch", {"Name": s.switch, "Force": True})
 
@@ -292,15 +292,13 @@ class Rehearsal(DrProcedure[RehearsalState]):
     def check(self, s: RehearsalState) -> RehearsalState:
         ground = Ground(self.site)
         ground.ensure_running([vm.id for vm in s.vms])
-        found = [entry for vm in self.track(s.vms) for entry in check_databases(ground.node.sql, vm.name)]
+        found = ground.check_databases([vm.name for vm in s.vms])
         seconds = (self.site.now() - datetime.fromisoformat(s.began)).total_seconds()
-        return replace(s, found=tuple(found), seconds=seconds)
+        return replace(s, found=found, seconds=seconds)
 
     @check.undo
     def switch_off(self, s: RehearsalState) -> None:
-        node = Ground(self.site).node
-        for vm in s.vms:
-            node.hyperv.ensure_off(vm.id)
+        Ground(self.site).node.hyperv.ensure_all_off([vm.id for vm in s.vms])
 
     @step("Remove everything that was made", tr="8", items=lambda s: (f"{s.mark}: VMs, switch, disks, clones",))
     def clean_up(self, s: RehearsalState) -> None:

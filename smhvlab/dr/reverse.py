@@ -249,21 +249,15 @@ class ReverseReplication(DrProcedure[ReverseState]):
         otherwise="it has none of them",
     )
     def stop(self, s: ReverseState) -> None:
-        nodes = self.other.tools().nodes
-        for vm in self.track(s.leftovers):
-            node = nodes.of_vm(vm.id)
-            if node is not None:
-                node.hyperv.ensure_off(vm.id)
+        for node, vms in self.other.tools().nodes.by_node([vm.id for vm in s.leftovers]):
+            node.hyperv.ensure_all_off(vms)
         Ground(self.other).discard_roles([vm.id for vm in s.leftovers])
 
     @stop.undo
     def start(self, s: ReverseState) -> None:
         Ground(self.other).ensure_roles([vm.id for vm in s.leftovers if vm.role])
-        nodes = self.other.tools().nodes
-        for vm in s.leftovers:
-            node = nodes.of_vm(vm.id)
-            if node is not None and vm.running:
-                node.hyperv.ensure_running(vm.id)
+        for node, vms in self.other.tools().nodes.by_node([vm.id for vm in s.leftovers if vm.running]):
+            node.hyperv.ensure_all_running(vms)
 
     @step(
         "Disconnect the LUNs from the other site's hosts",
@@ -314,11 +308,8 @@ class ReverseReplication(DrProcedure[ReverseState]):
     )
     def remove(self, s: ReverseState) -> None:
         # Only now: removing a VM deletes its configuration file, if its disk is there.
-        nodes = self.other.tools().nodes
-        for vm in s.leftovers:
-            node = nodes.of_vm(vm.id) if vm.here else None
-            if node is not None:
-                node.hyperv.ensure_removed(vm.id)
+        for node, vms in self.other.tools().nodes.by_node([vm.id for vm in s.leftovers if vm.here]):
+            node.hyperv.ensure_all_removed(vms)
 
     @step(
         "Give up relationships whose source was destroyed",

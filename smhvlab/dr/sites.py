@@ -342,10 +342,8 @@ def put_fence(other: Site, fence: Fence) -> None:
     """Take the LUNs from the other site's hosts; switch off VMs whose storage is gone."""
     for lun, _, _, _ in fence.maps:
         other.tools().storage.discard_map(lun)
-    for vm, _ in fence.vms:
-        node = other.tools().nodes.of_vm(vm)
-        if node is not None:
-            node.hyperv.ensure_off(vm)
+    for node, vms in other.tools().nodes.by_node([vm for vm, _ in fence.vms]) if fence.vms else ():
+        node.hyperv.ensure_all_off(vms)
 
 
 def lift_fence(other: Site, fence: Fence) -> None:
