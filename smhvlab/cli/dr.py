@@ -56,6 +56,9 @@ def add(to: Verbs) -> None:
     rehearse = verb("rehearse", _rehearse, "on the secondary: run a backup's VMs from clones, check, remove all (TR 8)")
     rehearse.add_argument("backup", nargs="*", help="default: the newest of each dataset whose data arrived")
     rehearse.add_argument("--vm", action="append", default=[], help="only this VM; may be repeated")
+    for sub in (info, failover, failback, rehearse):
+        text = "node of a failover cluster to work from; it must own the cluster group (default: the owner)"
+        sub.add_argument("--node", default="", help=text)
     migrate = verb("migrate", _migrate, "on the primary: shut down, last backup, update; then fail over (TR 8)")
     migrate.add_argument("dataset")
     book = to.verb("run", _runbook(to), "execute a notebook as a runbook; keep it with its journals and a report")
@@ -79,11 +82,13 @@ def _protect(site: Site, options: argparse.Namespace) -> Flow[Any]:
 
 
 def _connect_snapinfo(site: Site, options: argparse.Namespace) -> Flow[Any]:
-    return site.dr.connect_snapinfo(volume=options.volume, folder=options.folder, manner=options.manner)
+    return site.dr.connect_snapinfo(
+        volume=options.volume, folder=options.folder, manner=options.manner, node=options.node
+    )
 
 
 def _failover(site: Site, options: argparse.Namespace) -> Flow[Any]:
-    return site.dr.failover(options.backup, vms=options.vm, manner=options.manner)
+    return site.dr.failover(options.backup, vms=options.vm, manner=options.manner, node=options.node)
 
 
 def _reverse(site: Site, _: argparse.Namespace) -> Flow[Any]:
@@ -91,7 +96,7 @@ def _reverse(site: Site, _: argparse.Namespace) -> Flow[Any]:
 
 
 def _failback(site: Site, options: argparse.Namespace) -> Flow[Any]:
-    return site.dr.failback(update=not options.no_update)
+    return site.dr.failback(update=not options.no_update, node=options.node)
 
 
 def _normal(site: Site, _: argparse.Namespace) -> Flow[Any]:
@@ -99,7 +104,7 @@ def _normal(site: Site, _: argparse.Namespace) -> Flow[Any]:
 
 
 def _rehearse(site: Site, options: argparse.Namespace) -> Flow[Any]:
-    return site.dr.rehearse(options.backup, vms=options.vm)
+    return site.dr.rehearse(options.backup, vms=options.vm, node=options.node)
 
 
 def _migrate(site: Site, options: argparse.Namespace) -> Flow[Any]:

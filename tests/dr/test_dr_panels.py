@@ -92,6 +92,8 @@ def test_the_verbs_take_two_sites(pair: SitePair, lab: Lab, tmp_path: Path, caps
     backup(pair)
     kill_primary(lab)
     both = ["--site", f"{lab.profile}#B", "--partner", f"{lab.profile}#A"]
+    assert main(["connect-snapinfo", *both, "--json", "--node", "hv9"]) == 1
+    assert "no host hv9" in json.loads(capsys.readouterr().out)["error"]["message"]
     assert main(["connect-snapinfo", *both, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [question["key"] for question in told["accept"]] == ["primary-down"]
