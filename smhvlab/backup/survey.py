@@ -125,7 +125,8 @@ class BackupProcedure(Procedure[S]):
             raise CannotBackUp(
                 f"{', '.join(missing)} of the dataset {dataset.name} no longer exists on the host",
                 vms=missing,
-                next_action="Take the VM out of the dataset, or restore it; a VM that was created anew has a new id.",
+                next_action="Wait if somebody restores it just now; else take it out of the dataset, or restore it. A VM "
+                "that was created anew has a new id.",
                 tr="5.2",
             )
         found = [by_id[member.id] for member in dataset.members]
