@@ -29,7 +29,7 @@ class VmEvidence:
 
     def __str__(self) -> str:
         if self.frozen is not None:
-            return f"{self.why}; frozen for {self.frozen:g} s"
+            return f"{self.why}; frozen for {f'{self.frozen:g} s' if self.frozen >= 1 else 'less than a second'}"
         if self.frozen_most is not None:
             return f"{self.why}; frozen for {self.frozen_most:g} s at most"
         return self.why if self.downtime is None else f"{self.why}; it did not run for {self.downtime:g} s"

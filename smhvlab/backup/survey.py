@@ -125,7 +125,7 @@ class BackupProcedure(Procedure[S]):
             raise CannotBackUp(
                 f"{', '.join(missing)} of the dataset {dataset.name} no longer exists on the host",
                 vms=missing,
-                next_action="Wait if somebody restores it just now; else take it out of the dataset, or restore it. A VM "
+                next_action="Wait if somebody restores it now; else take it out of the dataset, or restore it. A VM "
                 "that was created anew has a new id.",
                 tr="5.2",
             )
