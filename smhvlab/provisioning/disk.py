@@ -226,11 +226,11 @@ class CreateDisk(Procedure[DiskState]):
                 next_action=f"Make a dedicated disk: leave {' and '.join(wanted)} out.",
                 tr="App/5",
             )
-        if len(wanted) > 1 or (self.csv and self.at):
+        if len(wanted) > 1 or ((self.csv or self.quorum) and self.at):
             raise NotAllowed(
                 f"A disk cannot be all of {', '.join([*wanted, *(['at'] if self.at else [])])}",
-                why="a cluster shared volume has no group and no letter, the witness is in the cluster's own group",
-                next_action="Give one of csv, group and quorum; csv goes without at.",
+                why="a cluster shared volume has no group and no letter; the witness goes to the cluster's own group",
+                next_action="Give one of csv, group and quorum; csv and quorum go without at.",
                 tr="11.2",
             )
         if self.csv:

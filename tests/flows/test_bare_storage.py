@@ -245,6 +245,8 @@ def test_the_disks_of_a_cluster(cluster_site: Site, cluster_lab: Lab) -> None:
     with pytest.raises(NotAllowed) as caught:
         site.create_disk("vmstore", size="30GB", csv="Volume2", host=other).plan()
     assert f"owned by {owner}" in str(caught.value)
+    with pytest.raises(NotAllowed):
+        site.create_disk("vmstore", size="1GB", lun="witness", quorum=True, at="W:").plan()
     shared = site.create_disk("vmstore", size="30GB", csv="Volume2").run_sync().result
     assert shared.host == owner
     assert shared.volume_guid.startswith("\\\\?\\Volume{")
@@ -266,7 +268,7 @@ def test_the_disks_of_a_cluster(cluster_site: Site, cluster_lab: Lab) -> None:
     ("what", "cmdlet"),
     [
         pytest.param({"csv": "Volume2"}, "Get-ClusterSharedVolumeState", marks=pytest.mark.long),
-        ({"quorum": True, "at": "W:"}, "Add-PartitionAccessPath"),
+        ({"quorum": True}, "Set-ClusterQuorum"),
     ],
 )
 def test_a_disk_that_fails_late_leaves_the_cluster_as_it_was(
