@@ -170,12 +170,7 @@ class VerifyBackup(Procedure[VerifyState]):
 
     @show.undo
     def drop_images(self, s: VerifyState) -> None:
-        images = Images(self.storage, self._node(s), self.nodes)
-        for image in s.images:
-            images.discard_disk(image)
-        for image in s.images:
-            images.discard_clone(image)
-            images.discard_igroup(image)
+        Images(self.storage, self._node(s), self.nodes).discard_all(s.images)
 
     @step("Attach each virtual disk, read-only, and read it", tr="6.8", items=lambda s: s.disks)
     def read(self, s: VerifyState) -> VerifyState:

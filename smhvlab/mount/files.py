@@ -199,12 +199,7 @@ class RestoreFile(Procedure[FileState]):
 
     @show.undo
     def drop_images(self, s: FileState) -> None:
-        images = Images(self.storage, self.nodes[s.host], self.nodes)
-        for image in s.images:
-            images.discard_disk(image)
-        for image in s.images:
-            images.discard_clone(image)
-            images.discard_igroup(image)
+        Images(self.storage, self.nodes[s.host], self.nodes).discard_all(s.images)
 
     @step(
         "Attach the virtual disks and look for the file",

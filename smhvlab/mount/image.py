@@ -7,7 +7,7 @@ Mounting, verification and restore of files all go this way. Every name is chose
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID, uuid5
@@ -273,9 +273,15 @@ class Images:
 
     def discard(self, image: Image) -> None:
         """All of it, the other way round."""
-        self.discard_disk(image)
-        self.discard_clone(image)
-        self.discard_igroup(image)
+        self.discard_all((image,))
+
+    def discard_all(self, images: Sequence[Image]) -> None:
+        """All of several: every disk first, for images of one Snapshot copy share its FlexClone volume."""
+        for image in images:
+            self.discard_disk(image)
+        for image in images:
+            self.discard_clone(image)
+            self.discard_igroup(image)
 
     def _lun(self, image: Image) -> LunRef | None:
         try:
