@@ -48,6 +48,8 @@ def check_destination(pair: PairBench, known: dict[str, str]) -> None:
 
 def mend(pair: PairBench, uuid: str) -> None:
     """Let what is under way end, jobs of the last life included, and bring the mirror up to date."""
+    for number in (1, 2):
+        pair.at(number).do("GET", "/cluster")  # a first request wakes the jobs that a cluster still had
     pair.advance(60)
     shown = pair.at(2).settle(uuid)
     if shown["state"] in ("broken_off", "uninitialized", "paused"):
