@@ -191,7 +191,7 @@ def mend(lab: labs.Lab, case: Case, run: Course, *, prefer: str) -> None:
         assert unfinished(site.name, folder=site.journals) == []
         assert neutral(picture(site), done=done) == neutral(run.after if done else run.before, done=done)
         assert leftovers(site.tools(), pending=False) == []
-        disks = sum(len(vm.disks) for vm in site.tools().hyperv.vms() if vm.running)
+        disks = sum(len(vm.disks) for vm in site.tools().nodes.vms() if vm.running)
         assert disks == 3 * running(run, done=done) + case.lent[0 if done else 1]
         sound(lab, case.vm, rows=dict.fromkeys(DATABASES, case.rows[0] if done else case.rows[1]))
     blocks_sound(lab)
