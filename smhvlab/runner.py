@@ -57,8 +57,10 @@ class Runner(Generic[S]):
             if plan is not None:
                 _compare(plan, now)
             if missing := [question.key for question in now.confirmations if question.key not in accept]:
+                unasked = sorted(set(accept) - {question.key for question in now.confirmations})
                 raise ConfirmationNeeded(
                     f"{now.title} asks for {len(missing)} confirmations",
+                    why=f"{', '.join(map(repr, unasked))}: it does not ask for that" if unasked else None,
                     next_action=f"Read the plan, then run(accept={{{', '.join(map(repr, missing))}}}).",
                     needed=missing,
                     tr=flow.tr or None,

@@ -184,8 +184,9 @@ def test_confirmations_are_needed_before_the_first_change(site: ToySite) -> None
     """Each has to be accepted by name; what was accepted is in the record."""
     flow = ToyFlow(site, ask=("stop", "overwrite"))
     with pytest.raises(ConfirmationNeeded) as caught:
-        flow.run_sync(accept={"stop"})
+        flow.run_sync(accept={"stop", "overwrit"})
     assert caught.value.needed == ("overwrite",)
+    assert "'overwrit'" in str(caught.value)
     assert site.world.made == []
     record = flow.run_sync(accept={"stop", "overwrite"})
     assert record.accepted == ("overwrite", "stop")
