@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 from labenv.lab import Lab
-from smhvlab import exercises
+from smhvlab.exercises import first as exercises
 from smhvlab.exercises.first import Reached, Verdict
 from smhvlab.site import Site
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,23 @@ VIEW = {"width": 1300, "height": 5600}
 
 @pytest.fixture(scope="session")
 def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
-    """``smhvlab lab FOLDER`` with a home of its own, on a free port."""
+    """The workbench that the lessons' tests share."""
     if not any(map(shutil.which, BROWSERS)):
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    top = tmp_path_factory.mktemp("workbench")
+    with started(tmp_path_factory.mktemp("workbench")) as made:
+        yield made
+
+
+@pytest.fixture
+def brief_workbench(tmp_path: Path) -> Iterator[Workbench]:
+    """A workbench that a test may stop."""
+    with started(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def started(top: Path) -> Iterator[Workbench]:
+    """``smhvlab lab FOLDER`` with a home of its own, on a free port."""
     folder, settings = top / "lessons", top / "settings"
     settings.mkdir()
     (settings / "jupyter_lab_config.json").write_text(json.dumps({"LabApp": {"expose_app_in_browser": True}}), "utf-8")

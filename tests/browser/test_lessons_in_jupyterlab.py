@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from urllib.parse import urlsplit
+
 import nbformat
 
 from tests.browser.pages import CELLS, FIRST, RUN, Screen, Workbench, assert_readable, cell_with, open_lesson
@@ -51,8 +54,10 @@ def test_the_first_lesson_by_its_buttons(workbench: Workbench, screen: Screen) -
     assert screen.outside == set()
 
 
-def test_ctrl_c_stops_lab_and_jupyterlab(workbench: Workbench) -> None:
+def test_ctrl_c_stops_lab_and_jupyterlab(brief_workbench: Workbench) -> None:
     """One Ctrl-C ends everything, says so, and leaves nothing listening."""
-    code, printed = workbench.interrupt()
+    code, printed = brief_workbench.interrupt()
     assert code == 0
     assert "have stopped" in printed
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", urlsplit(brief_workbench.url).port)) != 0
