@@ -56,6 +56,8 @@ def add(to: Verbs) -> None:
     rehearse = verb("rehearse", _rehearse, "on the secondary: run a backup's VMs from clones, check, remove all (TR 8)")
     rehearse.add_argument("backup", nargs="*", help="default: the newest of each dataset whose data arrived")
     rehearse.add_argument("--vm", action="append", default=[], help="only this VM; may be repeated")
+    rehearse.add_argument("--copies", action="store_true", help="full copies with new ids: where the VMs' ids are here")
+    rehearse.add_argument("--to", default="", metavar="FOLDER", help="of the copies; default: on SnapInfo's disk or C:")
     for sub in (info, failover, failback, rehearse):
         text = "node of a failover cluster to work from; it must own the cluster group (default: the owner)"
         sub.add_argument("--node", default="", help=text)
@@ -104,7 +106,7 @@ def _normal(site: Site, _: argparse.Namespace) -> Flow[Any]:
 
 
 def _rehearse(site: Site, options: argparse.Namespace) -> Flow[Any]:
-    return site.dr.rehearse(options.backup, vms=options.vm, node=options.node)
+    return site.dr.rehearse(options.backup, vms=options.vm, node=options.node, copies=options.copies, to=options.to)
 
 
 def _migrate(site: Site, options: argparse.Namespace) -> Flow[Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from smhvlab.errors import NotAllowed
+
 if TYPE_CHECKING:
     import pandas as pd
 
+    from smhvlab.dr.copies import CopyRehearsal
     from smhvlab.dr.failback import Failback
     from smhvlab.dr.failover import Failover
     from smhvlab.dr.normal import ReturnToNormal
@@ -102,7 +105,9 @@ class DisasterRecovery:
         volume: str = "snapinfo",
         folder: str = "SnapInfo",
         node: str = "",
-    ) -> Rehearsal:
+        copies: bool = False,
+        to: str = "",
+    ) -> Rehearsal | CopyRehearsal:
         """Run the VMs of backups from clones of the mirrors on an isolated switch, check them, remove everything.
 
         Args:
@@ -111,9 +116,24 @@ class DisasterRecovery:
             volume: the other site's SnapInfo volume.
             folder: the SnapInfo folder on that LUN.
             node: as in ``connect_snapinfo``.
+            copies: run full copies with new ids and names instead, where the host has the VMs' ids already.
+            to: folder for these copies; by default on SnapInfo's disk or C:, whichever has more room.
+
+        Raises:
+            NotAllowed: ``to`` without ``copies``.
         """
+        from smhvlab.dr.copies import CopyRehearsal
         from smhvlab.dr.rehearse import Rehearsal
 
+        if copies:
+            return CopyRehearsal(self._site, backups=backups, vms=vms, volume=volume, folder=folder, node=node, to=to)
+        if to:
+            raise NotAllowed(
+                f"Nothing would be copied to {to}",
+                why="a rehearsal registers the VMs in the clones unless copies are asked for",
+                next_action="Add copies=True (--copies), or leave the folder out.",
+                tr="8",
+            )
         return Rehearsal(self._site, backups=backups, vms=vms, volume=volume, folder=folder, node=node)
 
     def migrate(self, dataset: str) -> PlannedMigration:

@@ -1,7 +1,8 @@
 """A rehearsal: the VMs of a backup run from clones of the mirrors, on an isolated switch, and everything goes again.
 
 The mirrors stay what they are and go on being updated: the clones come from backups' Snapshot copies, never from the
-reference copy that the next update needs. VMs are registered in place, with their own ids, so the host must lack them.
+reference copy that the next update needs. VMs are registered in place, with their own ids, so the host must lack them;
+``smhvlab.dr.copies`` rehearses where it has them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from smhvlab.dr.images import (
     mirrored_backups,
 )
 from smhvlab.dr.landing import Ground, Landing, Spot, beside_snapinfo, landing_of
-from smhvlab.dr.replication import Mirror
+from smhvlab.dr.replication import Mirror, Replication
 from smhvlab.dr.sites import DrProcedure
 from smhvlab.dr.snapinfo import BACKUP_COPY
 from smhvlab.errors import NotAllowed, NotFound
@@ -82,6 +83,7 @@ class Rehearsed:
     Attributes:
         seconds: site time from the first clone to the checked databases: what a failover would take at least.
         mirrors: states of the relationships afterwards.
+        copied: bytes that were copied for it; 0: the VMs ran from the clones.
     """
 
     backups: tuple[str, ...]
@@ -89,6 +91,7 @@ class Rehearsed:
     databases: tuple[DatabaseFound, ...]
     seconds: float
     mirrors: tuple[str, ...]
+    copied: int = 0
 
     @property
     def sound(self) -> bool:
@@ -148,25 +151,15 @@ class Rehearsal(DrProcedure[RehearsalState]):
             NotAllowed: the node does not own the cluster group.
         """
         landing = landing_of(self.site, node=self.node)
-        replication = self.replication
-        mirror = replication.of_source(self.volume)
-        volume = self.storage.volume(mirror.destination.volume, svm=mirror.destination.svm)
-        luns = [lun for lun in self.storage.luns() if volume is not None and lun.volume.uuid == volume.uuid]
-        taken = [] if volume is None else [n for n in replication.copies(volume).values() if BACKUP_COPY.match(n)]
-        if volume is None or not luns or not taken:
-            raise NotFound(
-                f"{mirror.destination} has no Snapshot copy that SMHV took of SnapInfo",
-                next_action="Back up once on the primary, and update the mirrors after it.",
-                tr="8",
-            )
+        mirror, volume, path, snapshot = find_catalogue(self.replication, self.volume)
         now = self.site.now()
         return RehearsalState(
             info=mirror,
             info_volume=volume,
-            info_path=luns[0].path,
-            info_snapshot=taken[-1],
+            info_path=path,
+            info_snapshot=snapshot,
             landing=landing,
-            mark="rehearsal_" + stamp(now).replace(".", "_").replace("-", "_"),
+            mark=mark_of(now),
             began=now.isoformat(),
         )
 
@@ -199,7 +192,7 @@ class Rehearsal(DrProcedure[RehearsalState]):
             raise NotAllowed(
                 f"{', '.join(both)} are registered here already",
                 why="a VM is registered in place with its own id, which a host can have once",
-                next_action="Rehearse before a failover, or name other VMs (vms=...).",
+                next_action="Rehearse with copies that have new ids (copies=True, --copies), or name other VMs.",
                 tr="8",
             )
         volumes = find_volumes(self.replication, chosen)
@@ -256,7 +249,7 @@ class Rehearsal(DrProcedure[RehearsalState]):
     )
     def register(self, s: RehearsalState) -> None:
         node = Ground(self.site).node
-        if s.switch not in _switches(node):
+        if s.switch not in switches(node):
             node.host.run("New-VMSwitch", {"Name": s.switch, "SwitchType": "Internal"})
         node.hyperv.ensure_all_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
         for vm in s.vms:
@@ -269,7 +262,7 @@ class Rehearsal(DrProcedure[RehearsalState]):
         wanted = [vm.id for vm in s.vms]
         node.hyperv.ensure_all_off(wanted)
         node.hyperv.ensure_all_removed(wanted)
-        if s.switch in _switches(node):
+        if s.switch in switches(node):
             node.host.run("Remove-VMSwitch", {"Name": s.switch, "Force": True})
 
     @step(
@@ -320,5 +313,30 @@ class Rehearsal(DrProcedure[RehearsalState]):
         return Rehearsed(state.backups, tuple(vm.name for vm in state.vms), state.found, state.seconds, tuple(mirrors))
 
 
-def _switches(node: Node) -> set[str]:
+def find_catalogue(replication: Replication, source: str) -> tuple[Mirror, VolumeRef, str, str]:
+    """The mirror of SnapInfo, its volume, the path of its LUN, and the newest Snapshot copy that SMHV took of it.
+
+    Raises:
+        NotFound: there is no such mirror, or it holds no Snapshot copy that SMHV took.
+    """
+    mirror = replication.of_source(source)
+    volume = replication.storage.volume(mirror.destination.volume, svm=mirror.destination.svm)
+    luns = [lun for lun in replication.storage.luns() if volume is not None and lun.volume.uuid == volume.uuid]
+    taken = [] if volume is None else [n for n in replication.copies(volume).values() if BACKUP_COPY.match(n)]
+    if volume is None or not luns or not taken:
+        raise NotFound(
+            f"{mirror.destination} has no Snapshot copy that SMHV took of SnapInfo",
+            next_action="Back up once on the primary, and update the mirrors after it.",
+            tr="8",
+        )
+    return mirror, volume, luns[0].path, taken[-1]
+
+
+def mark_of(now: datetime) -> str:
+    """What names everything that a rehearsal makes at that time."""
+    return "rehearsal_" + stamp(now).replace(".", "_").replace("-", "_")
+
+
+def switches(node: Node) -> set[str]:
+    """Names of a host's virtual switches."""
     return {str(record["Name"]) for record in node.host.run("Get-VMSwitch", select=("Name",))}

@@ -80,6 +80,7 @@ CASES = {
         _case("migrate", lambda site: site.dr.migrate("All"), (None, 10), (NONE, MIRRORED), site="primary"),
         _case("snapinfo", lambda site: site.dr.connect_snapinfo(), (None, None), (NONE, MIRRORED | BROKEN), *DOWN),
         _case("failover", lambda site: site.dr.failover(), (10, None), (NONE, BROKEN), *DOWN),
+        _case("copies", lambda site: site.dr.rehearse(copies=True), (15, 15), (NONE, BROKEN)),
         _case("reverse", lambda site: site.dr.reverse(), (15, 30), (MIRRORED, BROKEN), *BACK),
         _case("failback", lambda site: site.dr.failback(), (15, 15), (NONE, BROKEN), "downtime", site="primary"),
         _case("normal", lambda site: site.dr.return_to_normal(), (15, None), (NONE, MIRRORED), "give-up"),
@@ -137,6 +138,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
                 lab.checkpoint(name)
                 CASES[name].flow(pair).run_sync(accept=CASES[name].accept)
             pair.secondary.tools().sql.insert(VM, DATABASE, 5)
+            lab.checkpoint("copies")
             revive_primary(lab)
             for name in ("reverse", "failback", "normal"):
                 lab.checkpoint(name)
@@ -300,7 +302,7 @@ def sweep(lab: labs.Lab, case: Case, run: Course, points: Sequence[Point]) -> in
     return missed
 
 
-@pytest.mark.parametrize("name", ["failover", "failback", "rehearse"])
+@pytest.mark.parametrize("name", ["failover", "failback", "rehearse", "copies"])
 def test_killed_at_a_seeded_sample_of_points(ready: labs.Lab, name: str) -> None:
     """Beside the point of no return and at a seeded other place: every ledger is whole, every mirror in its state."""
     case = CASES[name]

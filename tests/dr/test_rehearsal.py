@@ -9,7 +9,7 @@ from smhvlab.dr.replication import Replication
 from smhvlab.dr.sites import SitePair
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.record import Outcome, PlannedStep
-from tests.dr.scene import backup, each, load, prepare, rows
+from tests.dr.scene import DOWN, backup, each, kill_primary, load, prepare, rows
 from tests.flows.checks import picture
 
 
@@ -57,6 +57,57 @@ def test_a_rehearsal_leaves_nothing_and_the_mirrors_go_on(pair: SitePair, lab: L
     )
     assert there.tools().host.run("Get-VMSwitch", select=("Name",)) == []
     assert rows(lab) == each(15)
+    assert lab.inspect.check() == []
+
+
+def test_copies_run_beside_the_vms_that_have_failed_over(pair: SitePair, lab: Lab) -> None:
+    """Where the VMs run, full copies with new ids run and are checked; the originals, their ids and rows stay."""
+    prepare(pair)
+    load(pair, 10)
+    backup(pair)
+    kill_primary(lab)
+    there = pair.secondary
+    there.dr.connect_snapinfo().run_sync(accept=DOWN)
+    there.dr.failover().run_sync(accept=DOWN)
+    load(pair, 7, at="secondary")
+    before = picture(there)
+    ids = {vm.name: vm.id for vm in there.tools().nodes.vms()}
+    with pytest.raises(NotAllowed, match="are registered here already") as caught:
+        there.dr.rehearse().run_sync()
+    assert "copies=True" in caught.value.next_action
+    with pytest.raises(NotFound, match="no folder"):
+        there.dr.rehearse(copies=True, to="Q:\\none").plan()
+    with pytest.raises(NotAllowed, match="Nothing would be copied"):
+        there.dr.rehearse(to="C:\\")
+    with pytest.raises(NotAllowed, match="copies of sql01, app01 need 40 GB"):
+        there.dr.rehearse(copies=True, to="S:\\").run_sync()
+    assert picture(there) == before
+    size = (20 << 30) + 3 * 512  # three fixed disks, each with a footer
+    flow = there.dr.rehearse(vms=["sql01"], copies=True)
+    assert "bytes are copied" in repr(flow.plan())
+    told: list[str] = []
+    beside: dict[str, str] = {}
+
+    def meanwhile(step: PlannedStep) -> bool:
+        if step.name == "copy":
+            told.extend(step.items)
+        if step.name == "clean_up":
+            beside.update({vm.name: vm.id for vm in there.tools().nodes.vms()})
+        return True
+
+    flow.gate = meanwhile
+    done = flow.run_sync().result
+    assert (done.vms, done.sound, done.copied) == (("sql01",), True, size)
+    assert f"{size:,} bytes to" in told[1]
+    assert {f.rows for f in done.databases} == {10}
+    assert beside.items() >= ids.items()
+    assert [name.startswith("sql01_rehearsal_") for name in beside if name not in ids] == [True]
+    assert len(set(beside.values())) == len(beside) == 3
+    assert picture(there) == before
+    assert {vm.name: vm.id for vm in there.tools().nodes.vms()} == ids
+    assert there.tools().host.run("Get-VMSwitch", select=("Name",)) == []
+    assert [r for r in there.tools().host.run("Get-ChildItem", {"LiteralPath": "C:\\"}) if "rehears" in str(r)] == []
+    assert rows(lab) == each(17)
     assert lab.inspect.check() == []
 
 

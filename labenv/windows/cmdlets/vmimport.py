@@ -108,6 +108,8 @@ async def import_vm(host: Host, call: Call) -> Sequence[object]:
     path = full_path(str(call["Path"]))
     vm = _read(host, path)
     copies = bool(call.get("Copy"))
+    if call.get("VhdSourcePath"):
+        vm = _found_in(full_path(str(call["VhdSourcePath"])), vm)
     found = incompatibilities(host, vm, new_id=bool(call.get("GenerateNewId")))
     if found:
         details = " ".join(item.message for item in found)
@@ -123,6 +125,12 @@ async def import_vm(host: Host, call: Call) -> Sequence[object]:
     except FileProblem as error:
         raise hyperv_file(f"Failed to import '{vm.name}'.", error) from error
     return [shape.virtual_machine(host, vm)]
+
+
+def _found_in(folder: str, vm: VmRecord) -> VmRecord:
+    """The VM with its virtual disks, by their file names, in another folder than its configuration says."""
+    drives = (replace(d, path=ntpath.join(folder, ntpath.basename(d.path))) if d.path else d for d in vm.drives)
+    return replace(vm, drives=tuple(drives))
 
 
 async def _copy(host: Host, call: Call, vm: VmRecord) -> VmRecord:

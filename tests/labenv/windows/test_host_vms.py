@@ -113,7 +113,7 @@ def test_hot_add_of_a_differencing_disk(bench: Bench) -> None:
 
 
 def test_import_copy_makes_an_independent_vm(bench: Bench) -> None:
-    """Import-VM -Copy -GenerateNewId copies every byte and registers a VM with another id beside the first."""
+    """Import-VM -Copy -GenerateNewId copies every byte, also of disks in another folder; the VM has another id."""
 
     async def go() -> None:
         await bench.connect()
@@ -132,6 +132,13 @@ def test_import_copy_makes_an_independent_vm(bench: Bench) -> None:
         assert bench.host.guest(copied.id).insert("bb1", 5) == 15
         await bench.pair("Get-VM", {"Id": vm.properties["Id"]}, "Start-VM")
         assert bench.host.guest(vm.properties["Id"]).count("bb1") == 10
+        again = {"VirtualMachinePath": "V:\\again", "VhdDestinationPath": "V:\\again\\disks"}
+        given = {"Path": path, "Copy": True, "GenerateNewId": True, **again}
+        assert "V:\\none\\vhd0.vhd" in str(await bench.fails("Import-VM", **given, VhdSourcePath="V:\\none"))
+        await bench.pair("Get-VM", {"Id": copied.id}, "Stop-VM")
+        other = (await bench.run("Import-VM", **given, VhdSourcePath="V:\\copy\\disks"))[0].properties["Id"]
+        await bench.pair("Get-VM", {"Id": other}, "Start-VM")
+        assert bench.host.guest(other).count("bb1") == 15
 
     asyncio.run(go())
 
