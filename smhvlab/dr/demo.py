@@ -13,6 +13,7 @@ from smhvlab.errors import NotAllowed, SmhvLabError
 from smhvlab.flow import Flow
 from smhvlab.record import Event, StepStarted
 from smhvlab.site import Site
+from smhvlab.sql import Sql
 
 LOADED = 20
 """Transactions per database before the first backup; half as many again before each later stage."""
@@ -139,11 +140,17 @@ class DrDemo:
 
     def _load(self, site: Site, rows: int) -> dict[str, int]:
         """Add rows, each in a transaction of its own; returns what every database then holds."""
-        sql, found = site.tools().sql, {}
-        for vm in self._vms:
+        found = {}
+        for vm, sql in self._engines(site).items():
             for database in sql.databases(vm):
                 found[f"{vm}/{database}"] = sql.insert(vm, database, rows, singly=True)
         return found
+
+    def _engines(self, site: Site) -> dict[str, Sql]:
+        """Where the engine of each VM is asked: on the host that has it, which on a cluster may be any node."""
+        nodes = site.tools().nodes
+        hosts = {vm.name: vm.host for vm in nodes.vms() if vm.running}
+        return {vm: nodes[hosts[vm]].sql for vm in self._vms}
 
     def _backup(self, near: Site, far: Site) -> None:
         self._flow(near.backup("DR"))
@@ -174,8 +181,7 @@ class DrDemo:
         rows: dict[str, int] = {}
         sound: dict[str, bool] = {}
         if at is not None:
-            sql = at.tools().sql
-            for vm in self._vms:
+            for vm, sql in self._engines(at).items():
                 for database in sql.databases(vm):
                     rows[f"{vm}/{database}"] = sql.count(vm, database)
                     sound[f"{vm}/{database}"] = sql.checkdb(vm, database).ok

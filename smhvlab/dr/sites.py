@@ -44,11 +44,15 @@ class SitePair:
     ) -> None:
         self.close()
 
-    def panel(self) -> SitesPanel:
-        """Both sites and their relationships, as a picture that can be looked at again."""
+    def panel(self, *, every: float = 10) -> SitesPanel:
+        """Both sites and their relationships; looked at again without blocking the kernel.
+
+        Args:
+            every: seconds between two looks while "Keep looking" is on.
+        """
         from smhvlab.panels.sites import SitesPanel
 
-        return SitesPanel(self)
+        return SitesPanel(self, every=every)
 
     def close(self) -> None:
         """Close both sites, and end a lab that was started for them."""

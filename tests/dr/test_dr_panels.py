@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from pathlib import Path
 
 import nbformat
@@ -10,10 +12,12 @@ import pytest
 
 from labenv.lab import Lab
 from smhvlab.cli.main import main
+from smhvlab.dr import sites
 from smhvlab.dr.sites import SitePair
 from smhvlab.errors import NotFound, SmhvLabError
 from smhvlab.panels.runbook import Part, RunbookPanel
 from smhvlab.runbook import RunbookFailed, run
+from smhvlab.site import Site
 from tests.dr.scene import backup, kill_primary, prepare
 
 DOWN = frozenset({"primary-down"})
@@ -29,6 +33,7 @@ def test_sites_and_a_runbook_are_shown_and_printed(pair: SitePair, lab: Lab, tmp
     assert "snapmirrored" in panel.render()
     kill_primary(lab)
     panel.look()
+    panel.wait()
     assert "dr-pair-A: does not answer; runs no VM" in panel.describe()
     there = pair.secondary
     parts = [Part("operator of B", there.dr.connect_snapinfo(), DOWN), Part("operator of B", there.dr.failover(), DOWN)]
@@ -50,6 +55,49 @@ def test_sites_and_a_runbook_are_shown_and_printed(pair: SitePair, lab: Lab, tmp
     strict.wait()
     assert (strict.position, type(strict.error).__name__) == (0, "ConfirmationNeeded")
     assert not strict.next_button.disabled
+
+
+def test_the_sites_are_read_again_and_again_until_somebody_stops(
+    pair: SitePair, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In threads of their own, which leave no connection; an error is shown above what was known; it goes on."""
+    looks: list[str] = []
+    real = sites.life_of
+
+    def life_of(site: Site | None) -> sites.Life:
+        looks.append(threading.current_thread().name)
+        if len(looks) == 5:  # the first site at the third look
+            raise ConnectionError("torn <wire>")
+        return real(site)
+
+    monkeypatch.setattr(sites, "life_of", life_of)
+
+    async def scene() -> None:
+        panel = pair.panel(every=0.01)
+        pictures: list[str] = []
+        panel.picture.observe(lambda change: pictures.append(change["new"]), names="value")
+        panel.keep.value = True
+        async with asyncio.timeout(60):
+            while len(looks) < 8 or panel.look_button.disabled:  # noqa: ASYNC110 # other threads append to it
+                await asyncio.sleep(0.01)
+        kill_primary(lab)
+        async with asyncio.timeout(60):
+            while "does not answer" not in panel.describe():  # noqa: ASYNC110 # as above
+                await asyncio.sleep(0.01)
+        panel.close()
+        await panel.settled()
+        count = len(looks)
+        await asyncio.sleep(0.1)
+        assert len(looks) == count
+        torn = [text for text in pictures if "torn &lt;wire&gt;" in text]
+        assert torn
+        assert all("sql01" in text for text in torn)
+        assert panel.error is None
+        assert any("Reading both sites" in text for text in pictures)
+
+    asyncio.run(scene())
+    here = threading.current_thread().name
+    assert [name == here for name in looks[:3]] == [True, True, False]
 
 
 def notebook(path: Path, *cells: str) -> None:
