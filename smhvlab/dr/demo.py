@@ -11,6 +11,7 @@ from smhvlab.dr.replication import Replication
 from smhvlab.dr.sites import SitePair
 from smhvlab.errors import NotAllowed, SmhvLabError
 from smhvlab.flow import Flow
+from smhvlab.hyperv import one_named
 from smhvlab.record import Event, StepStarted
 from smhvlab.site import Site
 from smhvlab.sql import Sql
@@ -149,8 +150,8 @@ class DrDemo:
     def _engines(self, site: Site) -> dict[str, Sql]:
         """Where the engine of each VM is asked: on the host that has it, which on a cluster may be any node."""
         nodes = site.tools().nodes
-        hosts = {vm.name: vm.host for vm in nodes.vms() if vm.running}
-        return {vm: nodes[hosts[vm]].sql for vm in self._vms}
+        vms = nodes.vms()
+        return {name: nodes[one_named(name, vms).host].sql for name in self._vms}
 
     def _backup(self, near: Site, far: Site) -> None:
         self._flow(near.backup("DR"))

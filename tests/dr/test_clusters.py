@@ -74,6 +74,33 @@ def test_vms_become_roles_on_the_node_that_owns_the_cluster_group(clusters: Lab)
         assert {disk.host for disk in there.tools().nodes.disks() if "V:\\" in disk.access_paths} == {"hv4"}
 
 
+def test_roles_are_rehearsed_as_copies_beside_them(clusters: Lab) -> None:
+    """VMs of a shared volume and of a disk of their own are copied with new ids; roles, disks and rows stay."""
+    with connect_pair(clusters.profile) as pair:
+        there = pair.secondary
+        there.dr.connect_snapinfo().run_sync(accept=DOWN)
+        there.dr.failover().run_sync(accept=DOWN)
+        load(pair, 3, at="secondary", vms=CLUSTERED)
+        before = picture(there), roles(there), there.tools().nodes.shared_volumes()
+        with pytest.raises(NotAllowed, match="hv4 does not have SnapInfo's disk"):
+            there.dr.rehearse(copies=True, node="hv4").plan()
+        done = there.dr.rehearse(copies=True, vms=["app01", "file01"]).run_sync().result
+        assert (sorted(done.vms), done.sound, {f.rows for f in done.databases}) == (["app01", "file01"], True, {10})
+        assert (picture(there), roles(there), there.tools().nodes.shared_volumes()) == before
+        assert rows(clusters, vms=CLUSTERED) == each(13, vms=CLUSTERED)
+        assert clusters.inspect.check() == []
+
+
+def test_what_a_disaster_would_cost_clusters(replicated: Lab) -> None:
+    """Each VM of each dataset has its newest backup that arrived, whatever node and type of disk it is on."""
+    with connect_pair(replicated.profile) as pair:
+        table = pair.primary.dr.what_if().set_index("vm")
+        assert list(table.index) == list(CLUSTERED)
+        assert [name.partition("_")[0] for name in table["backup"]] == ["All", "All", "Files"]
+        assert (table["rpo"] > 0).all()
+        assert set(table["finding"]) == {""}
+
+
 @pytest.mark.long
 @pytest.mark.tr("R-8-10", "R-8-14", "R-8-15")
 @pytest.mark.parametrize("own_snapinfo", [True, False])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from labenv import lab as labs
 from labenv.lab import Lab
 from smhvlab.dr.demo import DrDemo, disaster_of
-from smhvlab.dr.sites import SitePair
+from smhvlab.dr.sites import SitePair, connect_pair
 from smhvlab.errors import NotAllowed
 
 
@@ -35,3 +38,14 @@ def test_every_stage_is_measured(pair: SitePair, lab: Lab) -> None:
     assert any(line.startswith("== failed over: 160 rows, 40 transactions lost") for line in told)
     with pytest.raises(NotAllowed, match="Only a lab"):
         disaster_of(None)
+
+
+@pytest.mark.long
+def test_the_same_disaster_on_failover_clusters(tmp_path: Path) -> None:
+    """VMs on several nodes are asked where they are; rows survive both ways."""
+    with labs.start("dr-pair-cluster", state=tmp_path / "lab") as lab, connect_pair(lab.profile) as pair:
+        result = DrDemo(pair, disaster_of(lab), tell=lambda _: None).run()
+        lost = {stage.name: stage.lost for stage in result.stages}
+        assert lost.pop("failed over") == 40
+        assert set(lost.values()) == {0}
+        assert set(result.stages[-1].databases.values()) == {29}
