@@ -174,11 +174,11 @@ class CopyRehearsal(DrProcedure[CopyState]):
         volumes = find_volumes(self.replication, chosen)
         images: dict[str, Image] = {}
         for number, (volume, found) in enumerate(((v, i) for v in volumes for i in v.images), start=1):
-            clone = clone_name(s.mark, 1 + volumes.index(volume))
+            clone = volume.clones(clone_name(s.mark, 1 + volumes.index(volume)))[found.snapshot]
             images[found.access_path] = replace(
                 s.catalogue,
                 parent=volume.volume,
-                snapshot=volume.snapshot,
+                snapshot=found.snapshot,
                 path=found.path,
                 clone=clone,
                 access_path=f"{FOLDER}{s.mark}_{number}\\",
@@ -193,7 +193,10 @@ class CopyRehearsal(DrProcedure[CopyState]):
         "Clone the mirrors and connect the clones beside the originals",
         tr="8",
         items=lambda s: tuple(f"{path}: {image}" for path, image in s.images.items()),
-        counts=lambda s: {"ontap.volume.clone": len(s.volumes), "windows.rescan": len(s.images)},
+        counts=lambda s: {
+            "ontap.volume.clone": len({i.clone for i in s.images.values()}),
+            "windows.rescan": len(s.images),
+        },
     )
     def show(self, s: CopyState) -> None:
         for image in self.track(tuple(s.images.values())):

@@ -77,6 +77,11 @@ class MirroredVolume:
     def __str__(self) -> str:
         return f"{self.mirror} to {self.snapshot}"
 
+    def clones(self, name: str) -> dict[str, str]:
+        """Names of the clones that show all images, by the Snapshot copy: images of two backups may need two."""
+        others = sorted({image.snapshot for image in self.images} - {self.snapshot})
+        return {self.snapshot: name} | {other: f"{name}__{number}" for number, other in enumerate(others, start=2)}
+
     def end_state(self, manner: Manner) -> str:
         """What the relationship is called afterwards."""
         if manner is Manner.TR and self.luns == 1:

@@ -71,6 +71,13 @@ class RehearsalState:
         return f"{self.mark}_{volume.name}"
 
     @property
+    def clones(self) -> tuple[tuple[MirroredVolume, str, str], ...]:
+        """Every clone for the VMs: its volume, the Snapshot copy that it shows, its name."""
+        return tuple(
+            (v, snapshot, name) for v in self.volumes for snapshot, name in v.clones(self.clone(v.volume)).items()
+        )
+
+    @property
     def images(self) -> tuple[tuple[MirroredVolume, Image], ...]:
         """Every LUN that is connected, with its volume."""
         return tuple((volume, image) for volume in self.volumes for image in volume.images)
@@ -178,7 +185,7 @@ class Rehearsal(DrProcedure[RehearsalState]):
     @open_catalogue.undo
     def close_catalogue(self, s: RehearsalState) -> None:
         ground, igroup = beside_snapinfo(self.site)
-        ground.discard(self._lun(s, s.info_volume, s.info_path), Spot(s.mount, ""), igroup=igroup)
+        ground.discard(self._lun(s.clone(s.info_volume), s.info_volume, s.info_path), Spot(s.mount, ""), igroup=igroup)
         self.storage.discard_volume(s.clone(s.info_volume), svm=s.info_volume.svm)
 
     @step("Read which backups and VMs there are", tr="8", changes=False)
@@ -210,17 +217,17 @@ class Rehearsal(DrProcedure[RehearsalState]):
     @step(
         "Clone the mirrors at the backups' Snapshot copies",
         tr="8",
-        items=lambda s: tuple(f"{s.clone(v.volume)} from {v.snapshot}" for v in s.volumes),
-        counts=lambda s: {"ontap.volume.clone": len(s.volumes)},
+        items=lambda s: tuple(f"{name} from {snapshot}" for _, snapshot, name in s.clones),
+        counts=lambda s: {"ontap.volume.clone": len(s.clones)},
     )
     def clone(self, s: RehearsalState) -> None:
-        for volume in self.track(s.volumes):
-            self.storage.ensure_volume_clone(s.clone(volume.volume), parent=volume.volume, snapshot=volume.snapshot)
+        for volume, snapshot, name in self.track(s.clones):
+            self.storage.ensure_volume_clone(name, parent=volume.volume, snapshot=snapshot)
 
     @clone.undo
     def discard_clones(self, s: RehearsalState) -> None:
-        for volume in s.volumes:
-            self.storage.discard_volume(s.clone(volume.volume), svm=volume.volume.svm)
+        for volume, _, name in s.clones:
+            self.storage.discard_volume(name, svm=volume.volume.svm)
 
     @step(
         "Connect the clones at the VMs' mount points",
@@ -231,14 +238,16 @@ class Rehearsal(DrProcedure[RehearsalState]):
     def connect(self, s: RehearsalState) -> None:
         ground = Ground(self.site)
         for volume, image in self.track(s.images):
-            lun = self.storage.lun(f"/vol/{s.clone(volume.volume)}{image.path}", svm=volume.volume.svm)
+            name = volume.clones(s.clone(volume.volume))[image.snapshot]
+            lun = self.storage.lun(f"/vol/{name}{image.path}", svm=volume.volume.svm)
             ground.ensure_connected(lun, image.spot(s.landing), igroup=s.landing.igroup)
 
     @connect.undo
     def disconnect(self, s: RehearsalState) -> None:
         ground = Ground(self.site)
         for volume, image in s.images:
-            lun = self._lun(s, volume.volume, image.path)
+            name = volume.clones(s.clone(volume.volume))[image.snapshot]
+            lun = self._lun(name, volume.volume, image.path)
             ground.discard(lun, image.spot(s.landing), igroup=s.landing.igroup)
 
     @step(
@@ -300,9 +309,9 @@ class Rehearsal(DrProcedure[RehearsalState]):
         self.discard_clones(s)
         self.close_catalogue(s)
 
-    def _lun(self, s: RehearsalState, volume: VolumeRef, path: str) -> LunRef | None:
+    def _lun(self, clone: str, volume: VolumeRef, path: str) -> LunRef | None:
         try:
-            return self.storage.lun(f"/vol/{s.clone(volume)}{path}", svm=volume.svm)
+            return self.storage.lun(f"/vol/{clone}{path}", svm=volume.svm)
         except NotFound:
             return None
 

@@ -111,6 +111,27 @@ def test_copies_run_beside_the_vms_that_have_failed_over(pair: SitePair, lab: La
     assert lab.inspect.check() == []
 
 
+@pytest.mark.filterwarnings("ignore::marshmallow.warnings.ChangedInMarshmallow4Warning")  # netapp-ontap's
+def test_two_backups_of_one_volume_are_shown_each_at_its_own_time(pair: SitePair, lab: Lab) -> None:
+    """Datasets on two LUNs of a volume: each VM runs with the rows of its own backup, in place and as a copy."""
+    first, there = pair.primary, pair.secondary
+    first.create_disk("vm_sql01", lun="other", size="25GB", at="W:").run_sync()
+    first.tools().host.run("Move-VMStorage", {"Name": "app01", "DestinationStoragePath": "W:\\app01"})
+    for name, vm in (("One", "sql01"), ("Two", "app01")):
+        first.create_dataset(name, [vm])
+    first.dr.protect().run_sync()
+    load(pair, 5)
+    backup(pair, update=False, dataset="One")
+    load(pair, 3)
+    backup(pair, dataset="Two")
+    before = picture(there)
+    for copies in (False, True):
+        done = there.dr.rehearse(copies=copies).run_sync().result
+        assert done.sound
+        assert {f.vm: f.rows for f in done.databases} == {"sql01": 5, "app01": 8}
+        assert picture(there) == before
+
+
 def test_a_planned_migration_loses_nothing(pair: SitePair, lab: Lab) -> None:
     """VMs are shut down, backed up once more and carried over; the failover on the other site has every row."""
     first, second = pair.primary, pair.secondary
