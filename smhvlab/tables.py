@@ -140,6 +140,28 @@ class SiteTables:
         ]
         return frame(rows, types)
 
+    def lun_traffic(self) -> pd.DataFrame:
+        """What hosts have moved over the network, by LUN, since the array began to count (TR 3).
+
+        Columns: name, reads, writes (operations), read_bytes, written_bytes. The array's own copies are not in it.
+        """
+        from netapp_ontap.resources.lun import Lun
+
+        types = {"name": "str", "reads": "int64", "writes": "int64", "read_bytes": "int64", "written_bytes": "int64"}
+        rows = []
+        for record in self.tools().rest.collect(Lun, fields="name,statistics", order_by="name"):
+            operations, moved = record["statistics"]["iops_raw"], record["statistics"]["throughput_raw"]
+            rows.append(
+                {
+                    "name": record["name"],
+                    "reads": operations["read"],
+                    "writes": operations["write"],
+                    "read_bytes": moved["read"],
+                    "written_bytes": moved["write"],
+                }
+            )
+        return frame(rows, types)
+
     def snapshots(self, volume: str | None = None) -> pd.DataFrame:
         """Snapshot copies of one volume or of all. Columns: volume, snapshot, create_time, size, owners."""
         from netapp_ontap.resources.volume import Volume

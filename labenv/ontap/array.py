@@ -265,6 +265,7 @@ class LunDevice:
     def __init__(self, core: Core, uuid: str) -> None:
         self._core = core
         self._uuid = uuid
+        self._traffic = core.traffic[uuid]
         self._topology = -1
         self._file: PoolFile | None = None
         self._size = 0
@@ -305,7 +306,10 @@ class LunDevice:
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes at an offset."""
-        return self._look().read(offset, length)
+        file = self._look()
+        self._traffic.reads += 1
+        self._traffic.read_bytes += length
+        return file.read(offset, length)
 
     def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """The parts of a range that may hold data (what a host asks with Get LBA Status)."""
@@ -319,10 +323,13 @@ class LunDevice:
         except OutOfSpace:
             self._out_of_space()
             raise
+        self._traffic.writes += 1
+        self._traffic.written_bytes += len(data)
 
     def unmap(self, offset: int, length: int) -> None:
         """Give the space of a range back."""
         self._writable().unmap(offset, length)
+        self._traffic.others += 1
 
     def flush(self) -> None:
         """Nothing to do: the array answers a write when it is safe."""

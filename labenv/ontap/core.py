@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -15,6 +16,7 @@ from labenv.ontap.errors import ApiError
 from labenv.ontap.pool import Pool, PoolVolume
 from labenv.ontap.snapmirror_records import Replication
 from labenv.ontap.spec import ClusterSpec
+from labenv.ontap.traffic import Traffic
 from labenv.state import State, Table
 
 R = TypeVar("R")
@@ -63,6 +65,7 @@ class Core:
         self.topology = 0  # grows with every change that can move a LUN's blocks; device caches compare it
         self.before_snapshot: Callable[[str], None] | None = None
         self.logins: Callable[[], Iterable[Login]] | None = None  # the hosts' iSCSI sessions
+        self.traffic: defaultdict[str, Traffic] = defaultdict(Traffic)  # of each LUN; starts anew with the array
         self.trusts: Callable[[str], None] = lambda pem: None  # told of each authority of client certificates
         self.nodes = self._table("node", r.Node)
         self.aggregates = self._table("aggregate", r.Aggregate)

@@ -39,7 +39,7 @@ from smhvlab.site import Site
 from tests.flows.checks import Picture, picture
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TABLES = ("vms", "volumes", "luns", "snapshots", "disks", "storage_map", "datasets", "backups")
+TABLES = ("vms", "volumes", "luns", "lun_traffic", "snapshots", "disks", "storage_map", "datasets", "backups")
 
 
 @pytest.fixture
@@ -294,6 +294,23 @@ def test_the_tables_agree_with_each_other(site: Site) -> None:
         assert volumes.loc[row.volume, "aggregate"] == row.aggregate
         assert luns.loc[row.lun, "disk"] in set(disks["unique_id"])
     assert volumes.loc["vm_sql01", "parent"] == "golden"
+
+
+@pytest.mark.tr("R-3-01")
+def test_a_backup_moves_less_than_a_stream(site: Site) -> None:
+    """A Snapshot copy costs the hosts next to nothing, a file copy of a disk reads and writes all that it holds."""
+
+    def moved() -> int:
+        return int(site.lun_traffic()[["read_bytes", "written_bytes"]].to_numpy().sum())
+
+    host, golden = site.tools().host, site.vms().set_index("name").loc["golden", "id"]
+    site.create_dataset("Web", ["web01"])
+    start = moved()
+    site.backup("Web").run_sync()
+    backup = moved() - start
+    host.run("Copy-Item", {"LiteralPath": host.run("Get-VHD", {"VMId": golden})[0]["Path"], "Destination": r"V:\s.vhd"})
+    stream = moved() - start - backup
+    assert 0 < backup < stream / 5
 
 
 def test_waiting_is_in_lab_time(site: Site) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from labenv.devices import DeviceError
@@ -25,6 +25,7 @@ from labenv.ontap.rest.model import (
     svm_fields,
 )
 from labenv.ontap.rest.values import Kind, show_time
+from labenv.ontap.traffic import Traffic
 
 OS_TYPES = (
     "aix", "hpux", "hyper_v", "linux", "netware", "openvms", "solaris", "solaris_efi", "vmware", "windows",
@@ -58,6 +59,23 @@ def lun_maps(core: Core, lun: r.Lun) -> list[dict[str, Any]] | None:
         {"logical_unit_number": m.number, "igroup.uuid": m.igroup, "igroup.name": core.igroups[m.igroup].name}
         for m in core.maps_of(lun.uuid)
     ] or None
+
+
+def _counters() -> Iterable[Field]:
+    """What hosts have done to a LUN: operations and bytes that only grow."""
+    kinds: dict[str, tuple[Callable[[Traffic], int], Callable[[Traffic], int]]] = {
+        "read": (lambda t: t.reads, lambda t: t.read_bytes),
+        "write": (lambda t: t.writes, lambda t: t.written_bytes),
+        "other": (lambda t: t.others, lambda t: 0),
+        "total": (lambda t: t.reads + t.writes + t.others, lambda t: t.read_bytes + t.written_bytes),
+    }
+    for kind, both in kinds.items():
+        for name, of in zip(("iops_raw", "throughput_raw"), both, strict=True):
+
+            def read(core: Core, lun: r.Lun, of: Callable[[Traffic], int] = of) -> int:
+                return of(core.traffic[lun.uuid])
+
+            yield Field(f"statistics.{name}.{kind}", Kind.INTEGER, read=read, expensive=True)
 
 
 class Luns(Collection):
@@ -132,6 +150,9 @@ class Luns(Collection):
             read=lun_maps,
             items=(Field("logical_unit_number", Kind.INTEGER), Field("igroup.uuid"), Field("igroup.name")),
         ),
+        Field("statistics.timestamp", Kind.TIME, read=lambda core, x: show_time(core.now), expensive=True),
+        Field("statistics.status", read=lambda core, x: "ok", expensive=True),
+        *_counters(),
         Field("qos_policy.name"),
         Field("qos_policy.uuid"),
         Field("clone.source.name", create=True, modify=True),

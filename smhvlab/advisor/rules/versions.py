@@ -77,11 +77,11 @@ def snapdrive_for_crash(facts: Facts) -> Iterator[Hit]:
 @rule(
     "smhv-version",
     section="11",
-    rows=("R-11-01", "R-5.4-04", "R-3.4-06"),
+    rows=("R-11-01", "R-5.4-04", "R-3.4-06", "R-8-01"),
     severity=Severity.ERROR,
     eras=_OLD,
     looks_at=_SOFTWARE,
-    why="SMHV 1.1 P1 is the release for clustered Data ONTAP, 1.2 the first for Windows Server 2012.",
+    why="SMHV fails over from 1.0 P1 on, and by PowerShell only; 1.1 P1 knows clustered Data ONTAP, 1.2 Windows 2012.",
     fix="Upgrade SnapManager for Hyper-V.",
 )
 def smhv_version(facts: Facts) -> Iterator[Hit]:

@@ -59,6 +59,25 @@ def test_the_iscsi_service_can_be_stopped(bench: Bench) -> None:
     assert bench.array.targets("10.0.1.21")
 
 
+def test_a_luns_statistics_count_what_hosts_move(bench: Bench) -> None:
+    """Reads and writes of an initiator are counted with their bytes; Snapshot copies of the array are not."""
+    volume = bench.volume()
+    lun = bench.lun()
+    bench.igroup()
+    bench.map()
+    device = bench.units()[0].device
+    device.write(0, bytes(3 * MIB))
+    device.read(0, MIB)
+    device.read(MIB, 4096)
+    bench.do("POST", f"/storage/volumes/{volume}/snapshots", {"name": "s1"})
+    assert "statistics" not in bench.do("GET", f"/storage/luns/{lun}")
+    found = bench.do("GET", f"/storage/luns/{lun}", fields="statistics")["statistics"]
+    assert found["status"] == "ok"
+    assert found["iops_raw"] == {"read": 2, "write": 1, "other": 0, "total": 3}
+    moved = {"read": MIB + 4096, "write": 3 * MIB, "other": 0, "total": 4 * MIB + 4096}
+    assert found["throughput_raw"] == moved
+
+
 @pytest.mark.parametrize("space_allocation", [False, True])
 def test_a_thin_lun_in_a_full_volume(bench: Bench, *, space_allocation: bool) -> None:
     """A thin LUN whose volume is full goes offline; with space allocation it stays and serves reads."""

@@ -39,7 +39,7 @@ def test_a_column_of_the_tables_fits(stack: Stack) -> None:
 
 
 @pytest.mark.tr("R-5.1-01", "R-5.4-03", "R-5.4-04", "R-5.4-05", "R-5.4-06", "R-7.2-02", "R-11-01", "R-AH-03")
-@pytest.mark.tr("R-11.1-01", "R-11.1-03")
+@pytest.mark.tr("R-11.1-01", "R-11.1-03", "R-8-01")
 @pytest.mark.parametrize(
     ("stack", "item"),
     [
