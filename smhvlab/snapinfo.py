@@ -231,6 +231,7 @@ class SnapInfo:
         self._folder = folder
         self._stamps: dict[str, str] = {}  # length and time of the files that were listed
         self._texts: dict[tuple[str, str], str] = {}
+        self._folders: set[str] = set()  # that files were written to
 
     @property
     def host(self) -> PowerShellWire:
@@ -328,9 +329,7 @@ class SnapInfo:
 
     def mark_verified(self, backup: Backup, evidence: str = "") -> None:
         """Record that a backup was verified: retention keeps at least one such backup (TR 6.3)."""
-        leaf = f"{backup.name}.verified"
-        if not self.host.run("Test-Path", {"LiteralPath": f"{self._home(backup)}\\{leaf}"})[0]:
-            self.write_once(self._home(backup), leaf, evidence, "#")
+        self._write(self._home(backup), f"{backup.name}.verified", evidence, "#")
 
     def mark_deleted(self, backups: Sequence[Backup]) -> None:
         """The backups are not offered any more; their Snapshot copies may still be there."""
@@ -379,16 +378,10 @@ class SnapInfo:
                 return backup
         raise NotFound(f"There is no backup {name}", next_action="List the backups with site.backups().", tr="6.7")
 
-    def has_backup(self, dataset: str, name: str) -> bool:
-        """Whether a backup's file is there."""
-        path = f"{self.folder()}\\Backups\\{dataset}\\{name}.json"
-        return bool(self.host.run("Test-Path", {"LiteralPath": path})[0])
-
     def ensure_backup(self, backup: Backup) -> None:
         """The backup's file is there, with these contents."""
-        if not self.has_backup(backup.dataset, backup.name):
-            text = msgspec.json.format(msgspec.json.encode(backup), indent=1).decode()
-            self.write_once(f"{self.folder()}\\Backups\\{backup.dataset}", f"{backup.name}.json", text, "//")
+        text = msgspec.json.format(msgspec.json.encode(backup), indent=1).decode()
+        self._write(self._home(backup), f"{backup.name}.json", text, "//")
 
     def discard_backup(self, dataset: str, name: str, *, hosts: Iterable[str] = ()) -> None:
         """The files of a backup that was never finished are gone; ``hosts``: those whose metadata may be there."""
@@ -400,9 +393,7 @@ class SnapInfo:
 
     def ensure_writers(self, dataset: str, name: str, host: str, lines: Sequence[str]) -> None:
         """What the writers of a host have told of their VMs is kept with a backup (TR 6.2, 10)."""
-        folder, leaf = f"{self.folder()}\\Backups\\{dataset}", f"{name}.{host}.txt"
-        if not self.host.run("Test-Path", {"LiteralPath": f"{folder}\\{leaf}"})[0]:
-            self.write_once(folder, leaf, "\r\n".join(lines), "#")
+        self._write(f"{self.folder()}\\Backups\\{dataset}", f"{name}.{host}.txt", "\r\n".join(lines), "#")
 
     def ensure_metadata(self, dataset: str, name: str, host: str, metadata: bytes) -> None:
         """What VSS on a host told of a backup - writers' metadata and components document - is kept with it (TR 12)."""
@@ -437,21 +428,40 @@ class SnapInfo:
 
     def write_once(self, folder: str, leaf: str, text: str, comment: str) -> None:
         """Write a new file with its checksum. Raises NameTaken if it is there already."""
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        if not self._write(folder, leaf, text, comment):
+            raise NameTaken(
+                f"{folder}\\{leaf} is there already: somebody else wrote it meanwhile",
+                next_action="Read it again and repeat the change.",
+                tr="5.2",
+            )
+
+    def _write(self, folder: str, leaf: str, text: str, comment: str) -> bool:
+        """Write a new file with its checksum; False if it is there already, and stays as it is."""
         target = f"{folder}\\{leaf}"
-        has_folder, has_target = self.host.run("Test-Path", {"LiteralPath": [folder, target]})
-        if has_target:
-            raise _written_by_somebody(target)
-        if not has_folder:
-            self.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
-        value = f"{comment} sha256 {digest}\r\n{text}"
-        self.host.run("Set-Content", {"LiteralPath": f"{target}.new", "Value": value, "NoNewline": True, **_ENCODING})
+        if folder not in self._folders:
+            has_folder, has_target = self.host.run("Test-Path", {"LiteralPath": [folder, target]})
+            if has_target:
+                return False
+            if not has_folder:
+                self.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
+        value = f"{comment} sha256 {hashlib.sha256(text.encode()).hexdigest()}\r\n{text}"
+        new = {"LiteralPath": f"{target}.new"}
         try:
-            self.host.run("Move-Item", {"LiteralPath": f"{target}.new", "Destination": target})
-        except PowerShellError as error:
-            if self.host.run("Test-Path", {"LiteralPath": target})[0]:
-                raise _written_by_somebody(target) from error
-            raise
+            self.host.run("Set-Content", {**new, "Value": value, "NoNewline": True, **_ENCODING})
+        except PowerShellError:
+            if folder not in self._folders:
+                raise
+            self._folders.discard(folder)  # somebody has taken it away, or the disk is another one now
+            return self._write(folder, leaf, text, comment)
+        try:
+            self.host.run("Move-Item", {**new, "Destination": target})
+        except PowerShellError:
+            if not self.host.run("Test-Path", {"LiteralPath": target})[0]:
+                raise
+            self._gone([f"{target}.new"])
+            return False
+        self._folders.add(folder)
+        return True
 
     def read_all(self, paths: list[str], comment: str) -> list[str]:
         """Contents of listed files in their order, in one request, each held against its checksum.
@@ -474,14 +484,6 @@ class SnapInfo:
                 if stamp := self._stamps.get(path):
                     self._texts[path, stamp] = text
         return [known[path] or "" for path in paths]
-
-
-def _written_by_somebody(target: str) -> NameTaken:
-    return NameTaken(
-        f"{target} is there already: somebody else wrote it meanwhile",
-        next_action="Read it again and repeat the change.",
-        tr="5.2",
-    )
 
 
 def _dataset(text: str, version: int) -> Dataset:

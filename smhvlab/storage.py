@@ -21,7 +21,7 @@ from netapp_ontap.resources.lun_map import LunMap
 from netapp_ontap.resources.snapshot import Snapshot
 from netapp_ontap.resources.volume import Volume
 
-from smhvlab.errors import NameTaken, NotFound, NotUnique, OntapError
+from smhvlab.errors import NameTaken, NotFound, NotUnique, OntapError, UnknownOutcome
 from smhvlab.wires.ontap import OntapWire, Pending
 
 NAA_PREFIX = "600A0980"
@@ -225,14 +225,21 @@ class Storage:
     # --- Snapshot copies
 
     def ensure_snapshots(self, volumes: Sequence[VolumeRef], name: str, *, comment: str = "") -> None:
-        """A Snapshot copy of this name in each volume, all in one wave."""
-        existing = {v.uuid for v in volumes if self.snapshot(v, name) is not None}
+        """A Snapshot copy of this name in each volume, all in one wave; only where it is refused is it looked for."""
         pending: list[Pending] = []
+        refused: dict[VolumeRef, Exception] = {}
         for volume in volumes:
-            if volume.uuid not in existing:
-                body = {"volume": {"uuid": volume.uuid}, "name": name, "comment": comment}
+            body = {"volume": {"uuid": volume.uuid}, "name": name, "comment": comment}
+            try:
                 pending.append(self.wire.create(Snapshot, body))
-        self.wire.wait(pending)
+            except OntapError as error:
+                refused[volume] = error
+        sent = [volume for volume in volumes if volume not in refused]
+        failures = dict(zip(sent, self.wire.settle(pending), strict=True))
+        for volume in volumes:
+            failure = refused.get(volume) or failures[volume]
+            if failure is not None and (isinstance(failure, UnknownOutcome) or self.snapshot(volume, name) is None):
+                raise failure
 
     def snapshot(self, volume: VolumeRef, name: str) -> str | None:
         """UUID of a volume's Snapshot copy of this name, or None."""
@@ -252,34 +259,32 @@ class Storage:
 
     # --- one point in time over several volumes
 
-    def group_over(self, volumes: Sequence[VolumeRef]) -> str | None:
-        """UUID of an existing consistency group that holds exactly these volumes, or None."""
-        wanted = {v.uuid for v in volumes}
-        for record in self.wire.collect(ConsistencyGroup, fields="uuid,name,volumes.uuid"):
-            if {v["uuid"] for v in record.get("volumes", [])} == wanted:
-                uuid: str = record["uuid"]
-                return uuid
-        return None
+    def groups(self) -> dict[str, frozenset[str]]:
+        """UUIDs of the volumes in each consistency group, by the group's UUID."""
+        records = self.wire.collect(ConsistencyGroup, fields="uuid,volumes.uuid")
+        return {record["uuid"]: frozenset(v["uuid"] for v in record.get("volumes", ())) for record in records}
 
     def grouped_volumes(self) -> set[str]:
         """UUIDs of all volumes that are in some consistency group already."""
-        records = self.wire.collect(ConsistencyGroup, fields="volumes.uuid")
-        return {v["uuid"] for record in records for v in record.get("volumes", [])}
+        return {volume for volumes in self.groups().values() for volume in volumes}
 
     def ensure_group(self, name: str, volumes: Sequence[VolumeRef]) -> str:
         """A consistency group of this name over the volumes; returns its UUID."""
-        found = self._group(name)
-        if found is not None:
-            return found
         body = {
             "name": name,
             "svm": {"name": volumes[0].svm},
             "volumes": [{"name": v.name, "provisioning_options": {"action": "add"}} for v in volumes],
         }
-        self.wire.wait([self.wire.create(ConsistencyGroup, body)])
+        refusal: OntapError | None = None
+        try:
+            self.wire.wait([self.wire.create(ConsistencyGroup, body)])
+        except OntapError as error:  # an earlier try may have got through
+            refusal = error
         found = self._group(name)
         if found is None:
-            raise NotFound(f"The consistency group {name} did not appear", next_action="Look at the array's jobs.")
+            raise refusal or NotFound(
+                f"The consistency group {name} did not appear", next_action="Look at the array's jobs."
+            )
         return found
 
     def _group(self, name: str) -> str | None:
@@ -290,17 +295,23 @@ class Storage:
 
     def ensure_group_snapshot(self, group: str, volumes: Sequence[VolumeRef], name: str, *, comment: str = "") -> None:
         """One crash-consistent Snapshot copy over a consistency group: the same instant in every volume."""
-        missing = [v for v in volumes if self.snapshot(v, name) is None]
-        if not missing:
-            return
         body = {"consistency_group": {"uuid": group}, "name": name, "comment": comment, "consistency_type": "crash"}
-        self.wire.wait([self.wire.create(ConsistencyGroupSnapshot, body)])
+        try:
+            self.wire.wait([self.wire.create(ConsistencyGroupSnapshot, body)])
+        except OntapError:  # an earlier try may have got through
+            if any(self.snapshot(volume, name) is None for volume in volumes):
+                raise
 
-    def discard_group(self, name: str) -> None:
-        """No consistency group of this name; its volumes and their Snapshot copies stay."""
-        uuid = self._group(name)
-        if uuid is not None:
-            self.wire.wait([self.wire.remove(ConsistencyGroup, {"uuid": uuid})])
+    def discard_group(self, name: str, *, uuid: str = "") -> None:
+        """No consistency group of this name; its volumes and their Snapshot copies stay. ``uuid``: if it is known."""
+        known = uuid or self._group(name)
+        if known is None:
+            return
+        try:
+            self.wire.wait([self.wire.remove(ConsistencyGroup, {"uuid": known})])
+        except OntapError as error:
+            if error.code != GONE:
+                raise
 
     # --- volumes
 

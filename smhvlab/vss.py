@@ -184,9 +184,10 @@ class Vss:
 
     def discard_files(self, paths: Iterable[str]) -> None:
         """No file of these paths is left."""
-        for path in paths:
-            if self.host.run("Test-Path", {"LiteralPath": path})[0]:
-                self.host.run("Remove-Item", {"LiteralPath": path, "Force": True})
+        tried = self.host.run("Remove-Item", {"LiteralPath": list(paths), "Force": True}, error_action="Continue")
+        for error in tried.errors:
+            if error.error_id != "PathNotFound":
+                raise error
 
 
 def backup_script(

@@ -131,8 +131,8 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
         when=lambda s: bool(s.group),
         otherwise="one volume needs none, or the array offers no common point",
     )
-    def group(self, s: CrashState) -> None:
-        self.storage.ensure_group(s.group, s.volumes)
+    def group(self, s: CrashState) -> CrashState:
+        return replace(s, made_group=self.storage.ensure_group(s.group, s.volumes))
 
     @group.undo
     def drop_group(self, s: CrashState) -> None:
@@ -160,7 +160,7 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
         otherwise="none was made for this backup",
     )
     def ungroup(self, s: CrashState) -> None:
-        self.storage.discard_group(s.group)
+        self.storage.discard_group(s.group, uuid=s.made_group)
 
     @step("Register the backup in SnapInfo", tr="6.2/4", items=lambda s: (f"{s.name}.json",))
     def register(self, s: CrashState) -> None:

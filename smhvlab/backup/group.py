@@ -29,11 +29,13 @@ class GroupedState(BackupState):
     Attributes:
         group: name of the consistency group made for this backup, "" if none is.
         existing_group: UUID of a consistency group that already holds exactly these volumes, "" if none does.
+        made_group: UUID of that which was made for this backup, "" before.
     """
 
     existing_group: str
     common_point: bool
     group: str = field(metadata=CHOSEN)
+    made_group: str = field(default="", metadata=CHOSEN)
 
     @property
     def point(self) -> str:
@@ -55,17 +57,18 @@ class GroupedBackup(BackupProcedure[S]):
         """Existing group, name of a group to make, and whether there will be one point in time."""
         if len(volumes) == 1:
             return Point(existing_group="", group="", common_point=True)
-        existing = self.storage.group_over(volumes)
+        known, wanted = self.storage.groups(), {v.uuid for v in volumes}
+        existing = next((uuid for uuid, held in known.items() if held == wanted), None)
         if existing is not None:
             return Point(existing_group=existing, group="", common_point=True)
-        if self.storage.grouped_volumes() & {v.uuid for v in volumes} or len({v.svm for v in volumes}) > 1:
+        if any(held & wanted for held in known.values()) or len({v.svm for v in volumes}) > 1:
             return Point(existing_group="", group="", common_point=False)  # a volume can be in one group only
         return Point(existing_group="", group=f"smhvlab_{name}".replace(".", "_"), common_point=True)
 
     def take(self, s: GroupedState, *, comment: str) -> None:
         """A Snapshot copy of every volume, in the group if there is one."""
         if s.group or s.existing_group:
-            group = s.existing_group or self.storage.ensure_group(s.group, s.volumes)
+            group = s.existing_group or s.made_group or self.storage.ensure_group(s.group, s.volumes)
             self.patiently(lambda: self.storage.ensure_group_snapshot(group, s.volumes, s.name, comment=comment))
         else:
             self.patiently(lambda: self.storage.ensure_snapshots(s.volumes, s.name, comment=comment))

@@ -60,7 +60,7 @@ def test_an_existing_group_over_exactly_these_volumes_is_used(site: Site) -> Non
     group = storage.ensure_group("ours", volumes)
     site.create_dataset("Mixed", ["sql01", "app01"])
     assert site.backup("Mixed", consistency="crash").run_sync().result.backup.common_point
-    assert storage.group_over(volumes) == group
+    assert storage.groups() == {group: frozenset(volume.uuid for volume in volumes)}
 
 
 def test_array_requests_depend_on_volumes_not_on_vms(site: Site) -> None:
