@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -241,7 +240,3 @@ def _coverage(options: argparse.Namespace) -> int:
 def _done(options: argparse.Namespace, answer: dict[str, Any], text: str) -> int:
     say(json.dumps(answer) if options.json else text)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -454,7 +454,3 @@ def _mend_all(site: Site, chosen: Mapping[str, str], options: argparse.Namespace
     elif not chosen:
         _say("No run can be mended.")
     return worst
-
-
-if __name__ == "__main__":
-    sys.exit(main())

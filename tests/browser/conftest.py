@@ -66,7 +66,7 @@ def started(top: Path) -> Iterator[Workbench]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "smhvlab.cli.main", "lab", str(folder), "--no-browser", "--port", str(port)]
+    command = [sys.executable, "-m", "smhvlab", "lab", str(folder), "--no-browser", "--port", str(port)]
     with (top / "errors.txt").open("w") as errors:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None

@@ -60,7 +60,7 @@ def inside(*arguments: str | Path) -> Ran:
 
 def labenv(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> Ran:
     """Run ``labenv`` to its end."""
-    return run("labenv.cli", *arguments, environment=environment)
+    return run("labenv", *arguments, environment=environment)
 
 
 def copied(source: Path, target: Path) -> Path:

@@ -296,7 +296,7 @@ def test_down_and_up_again(state: Path, lab: Lab) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_foreground_stays_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
     """``--foreground`` says the same as ``up``, and Ctrl-C or a service manager's signal stops it cleanly."""
-    command = [sys.executable, "-m", "labenv.cli", "up", "standalone", "--foreground", "--state", str(tmp_path / "lab")]
+    command = [sys.executable, "-m", "labenv", "up", "standalone", "--foreground", "--state", str(tmp_path / "lab")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = []

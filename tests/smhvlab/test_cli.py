@@ -255,7 +255,7 @@ def test_check_exits_with_1_when_something_is_wrong(command: Command, lab: Lab, 
 def test_the_demo_as_a_command_of_its_own(tmp_path: Path) -> None:
     """The demo as a command of its own, with --json: the story on standard error, one object as result."""
     done = subprocess.run(
-        [sys.executable, "-m", "smhvlab.cli.main", "demo", "--json"],
+        [sys.executable, "-m", "smhvlab", "demo", "--json"],
         capture_output=True,
         text=True,
         cwd=ROOT,

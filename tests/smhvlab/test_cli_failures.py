@@ -36,7 +36,7 @@ def backup(site: Site) -> str:
 
 def shell(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own; it must not show a traceback."""
-    command = [sys.executable, "-m", "smhvlab.cli.main", *arguments]
+    command = [sys.executable, "-m", "smhvlab", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -130,7 +130,7 @@ def test_a_cancelled_demo_exits_with_130(
 
 def test_a_reader_that_goes_away_does_not_stop_a_run(lab: Lab, site: Site) -> None:
     """``smhvlab ... | head -1``: the run goes on to its end, without a traceback."""
-    command = [sys.executable, "-m", "smhvlab.cli.main", "provision", "web02", "--yes", "--site", str(lab.profile)]
+    command = [sys.executable, "-m", "smhvlab", "provision", "web02", "--yes", "--site", str(lab.profile)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -168,7 +168,7 @@ def test_the_workbench_refuses_before_it_writes(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to catch")
 def test_the_workbench_ends_its_jupyterlab_when_it_is_told_to_end(tmp_path: Path) -> None:
     """SIGTERM is as good as Ctrl-C: no JupyterLab and no lab stay behind. --json tells where it is."""
-    command = [sys.executable, "-m", "smhvlab.cli.main", "lab", str(tmp_path / "mine"), "--no-browser", "--json"]
+    command = [sys.executable, "-m", "smhvlab", "lab", str(tmp_path / "mine"), "--no-browser", "--json"]
     with subprocess.Popen(
         [*command, "--port", "18994"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
