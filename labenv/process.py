@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import gc
 import json
 import logging
 import os
@@ -160,12 +161,19 @@ async def _open(
             await asyncio.sleep(0.005)
         if not serving.done():
             write_private(folder / "endpoints.json", json.dumps(endpoints, indent=1).encode())
+            _collect_seldom()
             say({"ready": True, "state": str(folder)})
         await serving
     finally:
         if trace is not None:
             trace.close()
         await site.close()
+
+
+def _collect_seldom() -> None:
+    """Requests leave hardly any cycles, and the tables stay: do not look through them every few requests."""
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def _trace(path: Path, site: LabSite) -> Trace:

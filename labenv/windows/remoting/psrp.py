@@ -6,8 +6,8 @@ import asyncio
 import struct
 import xml.etree.ElementTree as ET
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -30,10 +30,11 @@ from psrpcore.types import PSInvocationState, PSObject, PSRPMessageType, PSVersi
 from labenv.clock import Signal
 from labenv.faults import ConnectionDropped
 from labenv.windows.call import PsError
-from labenv.windows.remoting import clixml, metadata, records
+from labenv.windows.remoting import clixml, description, metadata, records
+from labenv.windows.remoting.description import Description
 from labenv.windows.remoting.engine import Engine, Runspace, Terminated
 from labenv.windows.remoting.outbox import Outbox
-from labenv.windows.remoting.values import Command, plain
+from labenv.windows.remoting.values import Command
 
 LARGEST_INPUT = 64 << 20
 """More bytes than this in unfinished messages end the request with a fault."""
@@ -54,6 +55,7 @@ class _Pool(ServerRunspacePool):
     ) -> None:
         self._put = put
         self._begin = begin
+        self.described: dict[UUID | None, Description] = {}
         super().__init__(application_private_data=private_data)
 
     def prepare_message(
@@ -82,9 +84,23 @@ class _Pool(ServerRunspacePool):
         if message.message_type in (PSRPMessageType.SetMaxRunspaces, PSRPMessageType.SetMinRunspaces):
             # Windows and its clients take either spelling, psrpcore only its own
             message._data = bytearray(message.data.replace(b'N="CI"', b'N="ci"'))
-        elif message.message_type in (PSRPMessageType.CreatePipeline, PSRPMessageType.GetCommandMetadata):
+        elif message.message_type is PSRPMessageType.CreatePipeline:
+            return self._create_pipeline(message)
+        elif message.message_type is PSRPMessageType.GetCommandMetadata:
             self._begin(message.pipeline_id)
         return super()._process_message(message)
+
+    def _create_pipeline(self, message: Any) -> PSRPEvent[Any, Any]:
+        """A pipeline that begins; its description is kept until it is asked for."""
+        self._begin(message.pipeline_id)
+        described = description.read(message.data)
+        if described is None:
+            event = super()._process_message(message)
+            described = description.understood(self.pipeline_table[message.pipeline_id].metadata)
+        else:
+            event = PSRPEvent.create(message.message_type, None, message.runspace_pool_id, message.pipeline_id)
+        self.described[message.pipeline_id] = described
+        return event
 
     @property
     def waiting_bytes(self) -> int:
@@ -110,7 +126,7 @@ class Pipe:
     reported: bool = False  # the Done state has left
     inner: UUID | None = None
     dropped: bool = False  # a fault wants the next answer to be lost
-    statements: list[list[Command]] = field(default_factory=list)
+    statements: Sequence[Sequence[Command]] = ()
     metadata: list[str] | None = None
 
 
@@ -195,17 +211,9 @@ class Pool:
             raise ProtocolError("input for a pipeline that does not exist")
 
     def _start(self, inner: UUID | None) -> None:
-        pipe, described = self._described(inner)
-        pipe.takes_input = not described.no_input
-        statement: list[Command] = []
-        for command in described.commands:
-            arguments = tuple((None if n is None else str(n), plain(v)) for n, v in command.parameters)
-            statement.append(Command(str(command.command_text), arguments, bool(command.is_script)))
-            if command.end_of_statement:
-                pipe.statements.append(statement)
-                statement = []
-        if statement:
-            pipe.statements.append(statement)
+        pipe, _ = self._described(inner)
+        described = self._pool.described.pop(inner)
+        pipe.takes_input, pipe.statements = described.takes_input, described.statements
         self._enqueue(pipe)
 
     def _describe(self, event: GetCommandMetadataEvent) -> None:
