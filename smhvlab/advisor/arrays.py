@@ -44,6 +44,11 @@ def read_array(wire: OntapWire) -> f.Array:
             return []
 
     version = wire.read(Cluster(), fields="name,version")
+    peers = tuple(r["name"] for r in allowed("peers", ClusterPeer, "name"))
+    ends = "source.path,source.cluster.name,destination.path,destination.cluster.name"
+    begins: list[dict[str, Any]] = []
+    if peers:  # mirrors to another cluster are managed there; here they are only listed
+        begins = wire.collect(SnapmirrorRelationship, fields=ends, list_destinations_only=True)
     release = version["version"]
     maps: dict[str, list[str]] = {}
     for record in wire.collect(LunMap, fields="lun.uuid,igroup.name"):
@@ -86,10 +91,11 @@ def read_array(wire: OntapWire) -> f.Array:
             _mirror(r)
             for r in wire.collect(
                 SnapmirrorRelationship,
-                fields="source.path,source.cluster.name,destination.path,destination.cluster.name,state,healthy,lag_time",
+                fields=f"{ends},state,healthy,lag_time",
             )
         ),
-        peers=tuple(r["name"] for r in allowed("peers", ClusterPeer, "name")),
+        outgoing=tuple(_mirror({**r, "state": "", "healthy": True}) for r in begins),
+        peers=peers,
         unknown=unknown,
     )
 

@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING
 
 from smhvlab.advisor import contradictions
 from smhvlab.advisor.rule import Finding, Rule, Severity
-from smhvlab.advisor.rules import array, clusters, datasets, hosts, policies, settings, storage, versions, vms
+from smhvlab.advisor.rules import (
+    array,
+    clusters,
+    datasets,
+    hosts,
+    policies,
+    settings,
+    sites,
+    storage,
+    versions,
+    vms,
+)
 from smhvlab.advisor.site_facts import Facts
 from smhvlab.frames import frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_MODULES = (hosts, versions, storage, settings, vms, datasets, policies, clusters, array)
+_MODULES = (hosts, versions, storage, settings, vms, datasets, policies, clusters, array, sites)
 _WEIGHT = {severity: number for number, severity in enumerate(Severity)}
 
 COLUMNS = dict.fromkeys(("id", "section", "severity", "era", "object", "message", "fix"), "str")

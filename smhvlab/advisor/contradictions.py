@@ -93,7 +93,7 @@ def _distributed(facts: Facts) -> list[str]:
 def _intra(facts: Facts) -> list[str]:
     return [
         mirror.destination
-        for mirror in facts.array.mirrors
+        for mirror in facts.mirrors
         if mirror.source_cluster == mirror.destination_cluster or not mirror.source_cluster
     ]
 
@@ -239,7 +239,7 @@ CONTRADICTIONS: Final = (
         'The steps of 8 refer to "step 5", "step 6" and "step 3".',
         "The numbers are off by one or more.",
         "The meaning: VM ids from Get-VMsFromBackup, names from Get-Backup, LUNs connected in step 5.",
-        lambda facts: [mirror.destination for mirror in facts.array.mirrors],
+        lambda facts: [mirror.destination for mirror in facts.mirrors],
     ),
     Contradiction(
         "C11",

@@ -140,6 +140,7 @@ class Vm:
         status: what Hyper-V does with it beside running it (``StorageMigrationPhaseOne``, ...).
         fibre_channel: number of its virtual Fibre Channel adapters.
         guest_os, integration: what the guest tells of itself, "" if it does not.
+        switches: names of the virtual switches that its adapters are connected to; only read to compare two sites.
     """
 
     id: str
@@ -160,6 +161,7 @@ class Vm:
     fibre_channel: int = 0
     guest_os: str = ""
     integration: str = ""
+    switches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +177,7 @@ class Host:
         encrypted: mount points under BitLocker.
         exports: files in the folder of SMHV's installation that look like an exported configuration.
         credentials: names of the storage systems for which SnapDrive has credentials.
+        switches: names of its virtual switches; only read to compare two sites.
         unknown: parts that could not be read, and why.
     """
 
@@ -200,6 +203,7 @@ class Host:
     encrypted: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
     credentials: frozenset[str] = frozenset()
+    switches: frozenset[str] = frozenset()
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -368,7 +372,10 @@ class StorageNode:
 
 @dataclass(frozen=True, kw_only=True)
 class Mirror:
-    """A SnapMirror relationship, ``svm:volume`` at both ends; ``lag`` in seconds, None if unknown."""
+    """A SnapMirror relationship, ``svm:volume`` at both ends; ``lag`` in seconds, None if unknown.
+
+    ``state`` is "" where only the source tells of it: the destination's cluster knows.
+    """
 
     source: str
     destination: str
@@ -381,7 +388,11 @@ class Mirror:
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """The storage cluster; ``unknown``: parts that could not be read, and why."""
+    """The storage cluster; ``unknown``: parts that could not be read, and why.
+
+    Attributes:
+        mirrors: relationships that end here; those that begin here and end elsewhere are ``outgoing``.
+    """
 
     name: str = "cluster1"
     version: tuple[int, int, int] = (8, 2, 0)
@@ -393,5 +404,6 @@ class Array:
     igroups: tuple[Igroup, ...] = ()
     lifs: tuple[Lif, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
+    outgoing: tuple[Mirror, ...] = ()
     peers: tuple[str, ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)

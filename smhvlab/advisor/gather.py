@@ -32,8 +32,11 @@ _SHORTEST = 15
 """Minutes that a backup is given at least: Table 6 is about hundreds of VMs; verification and mirrors come after."""
 
 
-def gather(site: Protection) -> Facts:
+def gather(site: Protection, *, networks: bool = False) -> Facts:
     """Look at the whole site; nothing is changed. The number of requests grows with hosts and volumes alone.
+
+    Args:
+        networks: look at virtual switches and the VMs' connections to them too.
 
     Raises:
         ConnectionFailed: neither host answers, or the array does not.
@@ -46,7 +49,7 @@ def gather(site: Protection) -> Facts:
     for name in tools.nodes:
         wire = tools.nodes[name].host
         cluster_name = wire.endpoint.cluster or ""
-        reader = HostReader(wire, cluster=cluster_name)
+        reader = HostReader(wire, cluster=cluster_name, networks=networks)
         if not _answers(reader, reader.first, silent):
             continue
         readers.append(reader)

@@ -48,12 +48,13 @@ _GUID = re.compile(r"\{[0-9a-fA-F-]{36}\}")
 
 
 class HostReader:
-    """Reads one host: ``first``, ``second``, and then ``host`` and ``vms``."""
+    """Reads one host: ``first``, ``second``, and then ``host`` and ``vms``; ``networks``: virtual switches too."""
 
-    def __init__(self, wire: PowerShellWire, *, cluster: str = "") -> None:
+    def __init__(self, wire: PowerShellWire, *, cluster: str = "", networks: bool = False) -> None:
         self.wire = wire
         self.name = wire.endpoint.name
         self.cluster = cluster
+        self.networks = networks
         self.wave = Wave(wire)
         self._native: dict[str, tuple[str, ...]] = {}
 
@@ -94,6 +95,9 @@ class HostReader:
         read("drives", "Get-VMHardDiskDrive", {"VMName": "*"}, select=("VMId", "Path", "DiskNumber"))
         read("checkpoints", "Get-VMSnapshot", {"VMName": "*"}, select=("VMId",))
         read("integration", "Get-VMIntegrationService", {"VMName": "*"}, select=("VMId", "Id", "Enabled"))
+        if self.networks:
+            read("switches", "Get-VMSwitch", select=("Name",))
+            read("adapters", "Get-VMNetworkAdapter", {"VMName": "*"}, select=("VMId", "SwitchName"))
 
     def second(self) -> None:
         """Begin the reads that need what the first ones found."""
@@ -147,6 +151,7 @@ class HostReader:
             encrypted=tuple(str(r["MountPoint"]) for r in wave["encrypted"] if str(r["ProtectionStatus"]) == "On"),
             exports=tuple(p for r in wave["exports"] if _EXPORT.search(p := str(r["FullName"]))),
             credentials=frozenset(str(r["PSChildName"]) for r in wave["credentials"]),
+            switches=frozenset(str(r["Name"]) for r in wave["switches"]),
             unknown=dict(wave.unknown),
         )
 
@@ -155,7 +160,7 @@ class HostReader:
         vhds = {str(r["Path"]).casefold(): r for r in self.wave["vhds"]}
         drives = _by_vm(self.wave["drives"])
         checkpoints = _by_vm(self.wave["checkpoints"])
-        services = _by_vm(self.wave["integration"])
+        services, adapters = _by_vm(self.wave["integration"]), _by_vm(self.wave["adapters"])
         found = []
         for record in self.wave["vms"]:
             identity = str(record["Id"])
@@ -179,6 +184,7 @@ class HostReader:
                     disabled=tuple(name for key, name in _SERVICES.items() if enabled.get(key) is False),
                     vss=enabled.get(_VSS_SERVICE) if enabled else None,
                     fibre_channel=len(record["FibreChannelHostBusAdapters"] or ()),
+                    switches=tuple(str(r["SwitchName"]) for r in adapters.get(identity, ()) if r["SwitchName"]),
                 )
             )
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from smhvlab.advisor.compatibility import resolve, stack_of
 from smhvlab.frames import frame
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from smhvlab.advisor.rule import Finding
     from smhvlab.advisor.site_facts import Facts
     from smhvlab.panels.advisor import AdvisorPanel
+    from smhvlab.site import Site
 
 
 class Advised(Protection):
@@ -24,12 +25,14 @@ class Advised(Protection):
     def facts(self) -> Facts:
         """One look at the whole site: hosts, cluster, array, VMs, datasets, policies and backups.
 
+        A site that is coupled with another one (``smhvlab.dr.sites.couple``) looks at that one too, to compare them.
+
         Raises:
             ConnectionFailed: no host answers, or the array does not. OntapError: the array refuses a read.
         """
-        from smhvlab.advisor.gather import gather
+        from smhvlab.advisor.partner import gather_pair
 
-        return gather(self)
+        return gather_pair(cast("Site", self))
 
     def findings(self, facts: Facts | None = None) -> list[Finding]:
         """What breaks which rule of the TR: errors first, then by section. Raises as ``facts``.

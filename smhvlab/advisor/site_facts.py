@@ -39,6 +39,10 @@ class Facts:
         plans: whether datasets and their policies could be read.
         reports: folder for reports that the site's settings name, "" if they name none.
         notified: whether somebody hears of events, by mail or AutoSupport.
+        name: the site's profile.
+        partner: the other site of a pair, as it looked at the same time; None if it was not looked at.
+        apart: why it was not.
+        refused: logins of this site that updates of its mirrors need and that are missing or refused (TR 8).
     """
 
     now: datetime
@@ -53,6 +57,10 @@ class Facts:
     plans: bool = True
     reports: str = ""
     notified: bool = False
+    name: str = ""
+    partner: Facts | None = None
+    apart: str = "no other site is connected"
+    refused: tuple[str, ...] = ()
 
     # --- eras and limits
 
@@ -65,6 +73,18 @@ class Facts:
     def snapshot_limit(self) -> int:
         """Snapshot copies that a volume may hold: 255 for SMHV and its SnapDrive, else what ONTAP allows."""
         return 1023 if self.era == "2022" and self.array.version >= (9, 4, 0) else 255
+
+    # --- mirrors
+
+    @cached_property
+    def mirrors(self) -> tuple[f.Mirror, ...]:
+        """Relationships that end or begin at this array; of those that begin here the other site tells their state."""
+        theirs = self.partner.array.mirrors if self.partner is not None else ()
+        coming = (m for m in theirs if m.source_cluster == self.array.name)
+        found: dict[tuple[str, str, str], f.Mirror] = {}
+        for mirror in (*self.array.mirrors, *coming, *self.array.outgoing):
+            found.setdefault((mirror.source, mirror.destination_cluster, mirror.destination), mirror)
+        return tuple(found.values())
 
     # --- lookups
 

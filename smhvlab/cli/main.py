@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--consistency", default="crash", choices=["application", "crash"])
     demo.add_argument("--era", default="", choices=["2008r2", "2012", "2022"], help="of a fresh lab's hosts")
     on_site(verb("check", _check, "what of a site is reachable and permitted"))
-    on_site(verb("advise", _advise, "hold the site against the rules of the TR; exit code 1 if there are errors"))
+    advise = on_site(verb("advise", _advise, "hold the site against the rules of the TR; exit code 1: errors found"))
+    advise.add_argument("--partner", default="", help="the other site, as --site: what would make a failover fail")
     for table in ("vms", "volumes", "luns", "snapshots", "datasets", "backups", "disks", "mirrors"):
         on_site(verb(table, _table(table), f"list the {table} of a site"))
     provision = on_site(verb("provision", _provision, "a new VM from the golden image (TR 2.2)"), changes=True)
@@ -214,7 +216,13 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _advise(options: argparse.Namespace) -> int:
-    with _connect(options, read_only=True) as site:
+    with ExitStack() as stack:
+        site = stack.enter_context(_connect(options, read_only=True))
+        if options.partner:
+            from smhvlab.dr.sites import couple
+
+            other = argparse.Namespace(site=options.partner)
+            couple(site, stack.enter_context(_connect(other, read_only=True)))
         found = site.findings()
     if options.json:
         _say(json.dumps([finding.record() for finding in found]))

@@ -16,6 +16,8 @@ _LICENCES = {
 }
 _GUID = re.compile(r"\{[0-9a-fA-F-]{36}\}(_backup)?\Z")
 _LATE = 24 * 60 * 60
+MIRRORED = ("snapmirrored", "in_sync", "synchronizing")
+"""States of a relationship that brings data."""
 
 
 @rule(
@@ -47,7 +49,7 @@ def licences(facts: Facts) -> Iterator[Hit]:
     fix="Add the licence snapmirror.",
 )
 def mirror_licence(facts: Facts) -> Iterator[Hit]:
-    wanted = bool(facts.array.mirrors) or any(p.replicate for d in facts.datasets for p in d.policies)
+    wanted = bool(facts.mirrors) or any(p.replicate for d in facts.datasets for p in d.policies)
     if wanted and facts.array.licences and "snapmirror" not in facts.array.licences:
         yield Hit(facts.array.name, "The licence snapmirror is missing.")
 
@@ -128,12 +130,11 @@ def svm_management(facts: Facts) -> Iterator[Hit]:
     fix="Create one on a data port or on a port of its own.",
 )
 def intercluster_lifs(facts: Facts) -> Iterator[Hit]:
-    if not facts.array.peers:
-        return
-    having = {lif.node for lif in facts.array.lifs if lif.up and any("intercluster" in s for s in lif.services)}
-    missing = [node.name for node in facts.array.nodes if node.name not in having]
-    if missing:
-        yield Hit(facts.array.name, f"No intercluster interface on {listed(missing)}.")
+    for array in (facts.array, *([facts.partner.array] if facts.partner is not None else [])):
+        having = {lif.node for lif in array.lifs if lif.up and any("intercluster" in s for s in lif.services)}
+        missing = [node.name for node in array.nodes if node.name not in having]
+        if array.peers and missing and "lifs" not in array.unknown:
+            yield Hit(array.name, f"No intercluster interface on {listed(missing)}.")
 
 
 @rule(
@@ -223,9 +224,9 @@ def backup_complete(facts: Facts) -> Iterator[Hit]:
 
 def mirrors_of(facts: Facts) -> Iterator[tuple[f.Mirror, str]]:
     """Mirrors of this array's volumes, with ``svm:volume``."""
-    for mirror in facts.array.mirrors:
+    for mirror in facts.mirrors:
         svm, _, name = mirror.source.partition(":")
-        if (svm, name) in facts.volume:
+        if (svm, name) in facts.volume and mirror.source_cluster in ("", facts.array.name):
             yield mirror, mirror.source
 
 
@@ -239,8 +240,8 @@ def mirrors_of(facts: Facts) -> Iterator[tuple[f.Mirror, str]]:
     fix="Resynchronise or mend the relationship.",
 )
 def mirror_healthy(facts: Facts) -> Iterator[Hit]:
-    for mirror in facts.array.mirrors:
-        if not mirror.healthy or mirror.state not in ("snapmirrored", "in_sync", "synchronizing"):
+    for mirror in facts.mirrors:
+        if mirror.state and (not mirror.healthy or mirror.state not in MIRRORED):
             health = "" if mirror.healthy else ", unhealthy"
             yield Hit(mirror.destination, f"Mirror of {mirror.source}: {mirror.state}{health}.")
 
@@ -255,7 +256,7 @@ def mirror_healthy(facts: Facts) -> Iterator[Hit]:
     fix="Update mirrors after each backup.",
 )
 def mirror_late(facts: Facts) -> Iterator[Hit]:
-    for mirror in facts.array.mirrors:
+    for mirror in facts.mirrors:
         if mirror.lag is not None and mirror.lag > _LATE and mirror.state == "snapmirrored":
             yield Hit(mirror.destination, f"{mirror.lag // 3600} hours behind {mirror.source}.")
 

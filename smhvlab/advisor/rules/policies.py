@@ -327,7 +327,7 @@ def snapinfo_variable(facts: Facts) -> Iterator[Hit]:
     fix="Create a SnapMirror relationship for the volume, and for that of SnapInfo.",
 )
 def mirror_to_update(facts: Facts) -> Iterator[Hit]:
-    mirrored = {mirror.source for mirror in facts.array.mirrors}
+    mirrored = {mirror.source for mirror in facts.mirrors}
     for dataset, policy in policies(facts):
         missing = [name for svm, name in sorted(facts.volumes_of(dataset)) if f"{svm}:{name}" not in mirrored]
         if policy.replicate and missing:

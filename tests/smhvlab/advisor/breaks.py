@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import healthy as h
+from breaks_sites import of_sites
 
 from smhvlab.advisor import facts as f
 from smhvlab.advisor.site_facts import Facts
@@ -432,6 +433,6 @@ def of_clusters() -> Mapping[str, Pair]:
 def breaks() -> dict[str, Pair]:
     """All of them: rule -> (broken, mended)."""
     found: dict[str, Pair] = {}
-    for part in (of_hosts, of_storage, of_vms, of_settings, of_datasets, of_policies, of_clusters):
+    for part in (of_hosts, of_storage, of_vms, of_settings, of_datasets, of_policies, of_clusters, of_sites):
         found |= part()
     return found
