@@ -1,8 +1,10 @@
 """The journal of a run: what lets a later process resume, or undo, a run whose process was killed.
 
-One file of JSON lines per run in ``<state folder>/journals/<site>/``. Every line is on disk (fsync) before the run goes
-on. The file is locked by the operating system while its owner lives, so a stale lock cannot exist. To give a run up
-for good (its site is gone), delete its file.
+One file of JSON lines per run in ``<state folder>/journals/<site>/``. What a change depends on is on disk (fsync)
+before the change is made: that a step has ended is written at once, and on disk with the start of the next or the end
+of the run. After a power cut in between the step counts as interrupted, and steps can be repeated. The file is locked
+by the operating system while its owner lives, so a stale lock cannot exist. To give a run up for good (its site is
+gone), delete its file.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,6 +39,10 @@ class Mark(StrEnum):
     UNDO = "undo"
     UNDONE = "undone"
     CLOSE = "close"
+
+
+_LATER = frozenset({Mark.END, Mark.SKIP})
+"""Marks after which nothing is changed before another line is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +163,17 @@ class Journal:
         return "" if version in (None, self.header.format) else f"its journal has format {self.header.format}"
 
     def write(self, mark: Mark, step: str = "", *, state: Any = None, **more: Any) -> None:
-        """Append a line (``more``: its other fields). When this returns it is on disk; OSError: it may not be."""
+        """Append a line (``more``: its other fields). OSError: it may not be there.
+
+        When this returns it is on disk with all before it, unless it says that a step has ended or is skipped.
+        """
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = Line(mark=mark, at=at, step=step, state=state, **more)
         data = msgspec.json.encode(line) + b"\n"
         while data:  # an unbuffered file may take less than it was given
             data = data[self._file.write(data) :]
-        os.fsync(self._file.fileno())
+        if mark not in _LATER:
+            os.fsync(self._file.fileno())
         self.lines.append(line)
 
     def close(self) -> None:
@@ -193,8 +204,14 @@ def _number(path: Path) -> int:
 
 def is_closed(path: Path) -> bool:
     """Whether the last line of a journal says that its run has ended; only the end of the file is read."""
+    return _ends_closed(path, path.stat().st_size)
+
+
+@lru_cache(maxsize=10_000)
+def _ends_closed(path: Path, size: int) -> bool:
+    """As ``is_closed``, of a file of this size, which only grows: a scheduler asks before each of its runs."""
     with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        file.seek(max(0, size - _TAIL))
         _, _, last = file.read().rstrip(b"\n").rpartition(b"\n")
     return last.startswith(b'{"mark":"close"') and last.endswith(b"}")
 

@@ -26,8 +26,8 @@ class Some:
 HEADER = Header(site="lab/one", flow="smhvlab.backup.crash:Backup", format=1, parameters={"label": "x"})
 
 
-def test_every_line_is_on_disk_when_write_returns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync follows each write, before anything else happens."""
+def test_every_line_is_on_disk_before_the_next_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsync follows what a change may come after; the end of a step is on disk with the next such line."""
     synced: list[int] = []
     real = os.fsync
 
@@ -39,10 +39,14 @@ def test_every_line_is_on_disk_when_write_returns(monkeypatch: pytest.MonkeyPatc
     journal = Journal.create(HEADER, {})
     before = len(synced)
     journal.write(Mark.START, "one")
+    assert len(synced) == before + 1
     journal.write(Mark.END, "one", state={"a": 1})
+    assert len(synced) == before + 1
+    journal.write(Mark.START, "two")
     assert len(synced) == before + 2
     lines = [msgspec.json.decode(line) for line in journal.path.read_bytes().splitlines()]
-    assert [(line["mark"], line["step"]) for line in lines] == [("begin", ""), ("start", "one"), ("end", "one")]
+    marks = [("begin", ""), ("start", "one"), ("end", "one"), ("start", "two")]
+    assert [(line["mark"], line["step"]) for line in lines] == marks
     assert lines[0]["header"]["parameters"] == {"label": "x"}
     journal.close()
 
