@@ -12,11 +12,11 @@ from smhvlab.wires.powershell import PowerShellWire, Record, Running
 _ATTEMPTS = 60  # looks, five seconds apart, until a VM has reached a state
 
 _WAVE = 10  # commands for different VMs that run on a host at the same time
-_DOING = frozenset(
+MOVING = frozenset({"MigratingVirtualMachine", "StorageMigrationPhaseOne", "StorageMigrationPhaseTwo"})
+"""What ``Vm.doing`` is while the VM, or its storage, is being migrated."""
+
+_DOING = MOVING | frozenset(
     {
-        "MigratingVirtualMachine",
-        "StorageMigrationPhaseOne",
-        "StorageMigrationPhaseTwo",
         "CreatingSnapshot",
         "ApplyingSnapshot",
         "MergingDisks",

@@ -331,6 +331,10 @@ class SnapInfo:
         """Record that a backup was verified: retention keeps at least one such backup (TR 6.3)."""
         self._write(self._home(backup), f"{backup.name}.verified", evidence, "#")
 
+    def discard_verified_draft(self, dataset: str, name: str) -> None:
+        """A mark of verification that was not finished is gone; a finished one stays."""
+        self._gone([f"{self.folder()}\\Backups\\{dataset}\\{name}.verified.new"])
+
     def mark_deleted(self, backups: Sequence[Backup]) -> None:
         """The backups are not offered any more; their Snapshot copies may still be there."""
         marks = [f"{self._home(backup)}\\{backup.name}.deleted" for backup in backups]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from smhvlab.errors import BackupFailed, SmhvLabError
-from smhvlab.hyperv import Vm
+from smhvlab.hyperv import MOVING, Vm
 from smhvlab.nodes import Node, Nodes
 from smhvlab.snapinfo import BackupVm
 from smhvlab.wires.powershell import Output, PowerShellWire, Running
@@ -84,18 +85,21 @@ class Checkpoints:
     def merged(self, vms: Sequence[BackupVm], name: str) -> Iterator[BackupVm]:
         """Take the checkpoints of that name away; yields each VM as soon as its disks are merged.
 
+        A VM that is being migrated is waited for: Hyper-V takes no checkpoint away from it.
+
         Raises:
             BackupFailed: after an hour of the site's time it still is not.
         """
         present = self.present(vms, name)
+        resting = self._resting(present)
 
         def send(host: PowerShellWire, chosen: Sequence[Vm]) -> Sequence[Running]:
             return [
                 host.begin_pair(("Get-VMSnapshot", {"Id": present[vm.id]}), ("Remove-VMSnapshot", {})) for vm in chosen
             ]
 
-        self._wave([vm for vm in self.nodes.vms() if vm.id in present], send)
-        before = {vm.id: {disk.path.casefold() for disk in vm.disks} for vm in vms}
+        self._wave(resting, send)
+        before = {vm.id: _leaves(disk.path for disk in vm.disks) for vm in vms}
         for look in range(_LOOKS):
             with ExitStack() as polling:
                 for host in self.nodes if look else ():
@@ -110,6 +114,24 @@ class Checkpoints:
             f"The checkpoint of {left[0].name} is not merged away",
             next_action="Look at Get-VMSnapshot and at the free space of its volume; never begin with Merge-VHD.",
             tr="6.2",
+        )
+
+    def _resting(self, wanted: Collection[str]) -> list[Vm]:
+        """The VMs of these ids, none of which is being migrated. Raises BackupFailed, as ``merged``."""
+        for look in range(_LOOKS):
+            with ExitStack() as polling:
+                for host in self.nodes if look else ():
+                    polling.enter_context(self.nodes[host].host.polling())
+                found = [vm for vm in self.nodes.vms() if vm.id in wanted]
+            moving = [vm for vm in found if vm.doing in MOVING]
+            if not moving:
+                return found
+            self.nodes.own().host.sleep(5)
+        raise BackupFailed(
+            f"The checkpoint of {moving[0].name} cannot be taken away: it is being migrated ({moving[0].doing})",
+            vms=[vm.name for vm in moving],
+            next_action="Wait until the migration has ended, then undo this run: smhvlab doctor.",
+            tr="6.6",
         )
 
     # --- waves over the hosts
@@ -152,7 +174,12 @@ def _batch(host: PowerShellWire, vms: Sequence[Vm], name: str, parameters: Mappi
     ]
 
 
-def _split(vm: Vm, before: set[str]) -> bool:
+def _split(vm: Vm, before: Counter[str]) -> bool:
     """Whether a VM still is what a checkpoint has made of it."""
-    now = {disk.path.casefold() for disk in vm.disks if not disk.passthrough}
-    return vm.doing == "MergingDisks" or not before <= now
+    now = _leaves(disk.path for disk in vm.disks if not disk.passthrough)
+    return vm.doing == "MergingDisks" or bool(before - now)
+
+
+def _leaves(paths: Iterable[str]) -> Counter[str]:
+    """The files' names without their folders: a storage migration changes these."""
+    return Counter(path.casefold().rpartition("\\")[2] for path in paths)

@@ -41,12 +41,12 @@ class CrashState(GroupedState):
             consistency="crash",
             common_point=self.common_point,
             host=self.host,
-            vms=tuple(replace(vm, evidence=VmEvidence("crash", why, frozen=0.0)) for vm in self.vms),
+            vms=tuple(replace(vm, evidence=VmEvidence("crash", why, frozen=0.0)) for vm in self.kept),
             luns=named(self.luns, self.name),
             evidence=("Crash-consistent: no guest was quiesced; its state is that after a loss of power.", self.point),
             excluded=self.excluded,
             engine="Snapshot copies",
-            failed=self.failed,
+            failed=self.not_kept,
             warnings=self.warnings,
             writers=self.writers,
         )
@@ -144,9 +144,9 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
         items=lambda s: tuple(f"{v}: {s.name}" for v in s.volumes),
         counts=lambda s: {"ontap.snapshot.create": len(s.volumes)},
     )
-    def snapshots(self, s: CrashState) -> None:
+    def snapshots(self, s: CrashState) -> CrashState:
         self.take(s, comment=f"crash-consistent backup of {s.dataset}")
-        self.need_untouched(s, files=True)
+        return self.untouched(s, files=True)
 
     @snapshots.undo
     def drop_snapshots(self, s: CrashState) -> None:

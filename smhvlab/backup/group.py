@@ -73,8 +73,10 @@ class GroupedBackup(BackupProcedure[S]):
         else:
             self.patiently(lambda: self.storage.ensure_snapshots(s.volumes, s.name, comment=comment))
 
-    def need_untouched(self, s: GroupedState, *, files: bool) -> None:
+    def untouched(self, s: S, *, files: bool) -> S:
         """The VMs are still what the survey has found, now that the Snapshot copies are there.
+
+        One whose migration has begun meanwhile is left out of the backup: see ``without_moving``.
 
         A restore that has begun meanwhile, from this station or another, takes a VM's configuration away: the backup
         would lack it, and nobody would notice before it is needed (TR 6.7).
@@ -83,10 +85,11 @@ class GroupedBackup(BackupProcedure[S]):
             files: whether the virtual disks must be the same too.
 
         Raises:
-            BackupFailed: a VM is gone, or has other files.
+            BackupFailed: a VM is gone, or has other files; or all are being migrated.
         """
         now = {vm.id: vm for vm in self.nodes.vms()}
-        for vm in s.vms:
+        s = self.without_moving(s, now.values())
+        for vm in s.kept:
             seen = now.get(vm.id)
             if seen is None or seen.configuration != vm.configuration or (files and _files(seen) != _files(vm)):
                 raise BackupFailed(
@@ -96,6 +99,7 @@ class GroupedBackup(BackupProcedure[S]):
                     next_action="Wait for the end of what else is done to the VM (a restore, a move, a backup).",
                     tr="6.7",
                 )
+        return s
 
 
 def _files(vm: Vm | BackupVm) -> list[str]:

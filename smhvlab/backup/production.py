@@ -60,13 +60,13 @@ class CheckpointState(GroupedState):
             consistency="application",
             common_point=self.common_point,
             host=self.host,
-            vms=tuple(self._vm(vm) for vm in self.vms),
+            vms=tuple(self._vm(vm) for vm in self.kept),
             luns=named(self.luns, self.name),
             evidence=(
                 "Application-consistent: each guest's writers took part in a checkpoint; the disks below it are the "
                 "images, the leaves beside them are not.",
                 self.point,
-                *(f"{vm.name}: {self._vm_evidence(vm)}" for vm in self.vms),
+                *(f"{vm.name}: {self._vm_evidence(vm)}" for vm in self.kept),
             ),
             excluded=self.excluded,
             engine="ProductionOnly checkpoints and Snapshot copies",
@@ -74,7 +74,7 @@ class CheckpointState(GroupedState):
                 SetEvidence(self.checkpoint, host, snapshots=tuple(f"{v}: {self.name}" for v in self.volumes))
                 for host in dict.fromkeys(vm.host for vm in self.online)
             ),
-            failed=self.failed,
+            failed=self.not_kept,
             warnings=self.warnings,
         )
 
@@ -207,9 +207,9 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
         items=lambda s: tuple(f"{v}: {s.name}" for v in s.volumes),
         counts=lambda s: {"ontap.snapshot.create": len(s.volumes)},
     )
-    def snapshots(self, s: CheckpointState) -> None:
+    def snapshots(self, s: CheckpointState) -> CheckpointState:
         self.take(s, comment=f"application-consistent backup of {s.dataset}")
-        self.need_untouched(s, files=False)
+        s = self.untouched(s, files=False)
         if self._checkpoints.present(s.online, s.checkpoint) != s.cut:
             raise BackupFailed(
                 f"The checkpoints {s.checkpoint} are not those that were made",
@@ -217,6 +217,7 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
                 next_action="Look at the VMs' checkpoints; then try again.",
                 tr="6.2/3",
             )
+        return s
 
     @snapshots.undo
     def drop_snapshots(self, s: CheckpointState) -> None:

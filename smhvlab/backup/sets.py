@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from smhvlab.backup.evidence import SetEvidence, VmEvidence
@@ -56,6 +56,10 @@ class SetPlan:
     def ids(self) -> tuple[str, ...]:
         """Ids of the dataset's VMs in it."""
         return tuple(vm_id for _, vm_id in self.vms)
+
+    def without(self, vm_ids: Collection[str]) -> SetPlan:
+        """The same set without these VMs."""
+        return replace(self, vms=tuple((host, vm_id) for host, vm_id in self.vms if vm_id not in vm_ids))
 
     @property
     def hosts(self) -> tuple[str, ...]:

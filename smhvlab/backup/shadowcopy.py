@@ -17,9 +17,10 @@ from smhvlab.backup.crash import BackupDone
 from smhvlab.backup.proof import Problem, Proof
 from smhvlab.backup.refusals import need_known, refuse_redirected
 from smhvlab.backup.sets import CSVFS_BUILD, Made, SetPlan, plan_sets
-from smhvlab.backup.survey import MOVING, BackupProcedure, BackupState
+from smhvlab.backup.survey import BackupProcedure, BackupState
 from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed
 from smhvlab.flow import CHOSEN
+from smhvlab.hyperv import MOVING
 from smhvlab.nodes import SharedVolume
 from smhvlab.snapinfo import Backup
 from smhvlab.steps import step
@@ -70,7 +71,7 @@ class SetsState(BackupState):
 
     def file(self, plan: SetPlan, ending: str) -> str:
         """A temporary file of one set on its host."""
-        return f"C:\\Windows\\Temp\\smhvlab_{self.name}_{self.sets.index(plan)}.{ending}"
+        return f"C:\\Windows\\Temp\\smhvlab_{self.name}_{plan.host}.{ending}"
 
     @property
     def record(self) -> Backup:
@@ -87,19 +88,19 @@ class SetsState(BackupState):
             consistency="application",
             common_point=not several,
             host=self.host,
-            vms=tuple(replace(vm, evidence=vms[vm.id]) for vm in self.vms),
+            vms=tuple(replace(vm, evidence=vms[vm.id]) for vm in self.kept),
             luns=tuple(lun for made in self.made for lun in made.images(self.name, shared=several)),
             evidence=(
                 "Application-consistent: the guests' writers took part, and the images were recovered to their freeze.",
                 point,
                 *(_sentence(made) for made in self.made),
-                *(f"{vm.name}: {vms[vm.id]}" for vm in self.vms),
+                *(f"{vm.name}: {vms[vm.id]}" for vm in self.kept),
             ),
             excluded=(*self.excluded, *self._unseen()),
             warnings=self.warnings,
             engine="DiskShadow with the Data ONTAP VSS hardware provider",
             sets=tuple(made.evidence for made in self.made),
-            failed=self.failed,
+            failed=self.not_kept,
         )
 
     def _unseen(self) -> list[str]:
@@ -233,18 +234,21 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         counts=lambda s: {"windows.vss.identify": len(s.sets)},
     )
     def preflight(self, s: SetsState) -> SetsState:
-        """The writers must know every VM, and say how they would back it up."""
+        """The writers must know every VM, and say how they would back it up; one that moves by now is left out."""
         parts: dict[str, str] = {}
         others: dict[str, tuple[str, ...]] = {}
         left_out: dict[str, tuple[str, ...]] = {}
         reasons = dict(s.reasons)
-        moving = {vm.id for vm in self.nodes.vms() if vm.doing in MOVING}
+        now = self.nodes.vms()
+        moving = {vm.id for vm in now if vm.doing in MOVING}
+        s = self.without_moving(s, now)
+        s = replace(s, sets=tuple(left for plan in s.sets if (left := plan.without(s.moved)).vms))
         for plan in self.track(s.sets):
             known = Vss(self.nodes[plan.host].host).components(s.file(plan, "dsh"))
             if plan.alone:
                 known = [one for one in known if not one.node]
             ours = {one.vm_id: one for one in known if one.vm_id in plan.ids}
-            need_known([vm for vm in s.vms if vm.id in plan.ids], set(ours), host=plan.host)
+            need_known([vm for vm in s.kept if vm.id in plan.ids], set(ours), host=plan.host)
             parts.update({vm_id: one.logical for vm_id, one in ours.items()})
             reasons.update(
                 {i: "its writer can only save it" for i, one in ours.items() if not one.online and i not in reasons}
@@ -253,7 +257,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
             frozen = [one for one in strangers if one.online and one.vm_id not in moving]
             others[plan.host] = tuple(one.vm for one in frozen)
             left_out[plan.host] = tuple(one.logical for one in strangers if one not in frozen)
-        fresh = [vm.name for vm in s.vms if vm.id in reasons and vm.id not in s.reasons]
+        fresh = [vm.name for vm in s.kept if vm.id in reasons and vm.id not in s.reasons]
         if fresh and not s.allow_saved_state:
             raise CannotBackUp(
                 f"{', '.join(fresh)} cannot be backed up online",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, TypeVar
 
@@ -14,7 +14,7 @@ from smhvlab.backup.unsupported import features_in_use, refuse_features
 from smhvlab.doctor import unfinished
 from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, OntapError
 from smhvlab.flow import CHOSEN
-from smhvlab.hyperv import Vm
+from smhvlab.hyperv import MOVING, Vm
 from smhvlab.nodes import Node, home_of
 from smhvlab.procedure import Procedure
 from smhvlab.site import stamp
@@ -28,8 +28,6 @@ _BUSY_CLONES = "1520351"
 _BUSY_TRIES, _BUSY_PAUSE = 100, 10
 """and SnapDrive tries again so often, with such a pause in seconds (TR appendix)."""
 
-MOVING = ("MigratingVirtualMachine", "StorageMigrationPhaseOne", "StorageMigrationPhaseTwo")
-
 
 @dataclass(frozen=True, kw_only=True)
 class BackupState:
@@ -42,6 +40,7 @@ class BackupState:
         failed: VMs of the dataset that are not in the backup, with the reason (TR 6.6).
         warnings: what else the record should tell: features that are not supported, other backups at work.
         name: ``<Dataset>_MM-dd-yyyy_HH.mm.ss``; the Snapshot copies have the same name.
+        moved: VMs whose migration has begun since the survey, by id, with the reason: they are not in the backup.
     """
 
     dataset: str
@@ -56,6 +55,17 @@ class BackupState:
     name: str = field(metadata=CHOSEN)
     time: str = field(metadata=CHOSEN)
     warnings: tuple[str, ...] = field(default=(), metadata=CHOSEN)
+    moved: dict[str, str] = field(default_factory=dict, metadata=CHOSEN)
+
+    @property
+    def kept(self) -> tuple[BackupVm, ...]:
+        """The VMs that the backup holds."""
+        return tuple(vm for vm in self.vms if vm.id not in self.moved)
+
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """The VMs of the dataset that it does not hold, with the reason (TR 6.6)."""
+        return (*self.failed, *self.moved.values())
 
 
 S = TypeVar("S", bound=BackupState)
@@ -143,6 +153,27 @@ class BackupProcedure(Procedure[S]):
         return tuple(
             self.nodes[vm.host].hyperv.with_checkpoints(vm) if vm.has_checkpoints else vm for vm in left
         ), failed
+
+    def without_moving(self, s: S, now: Iterable[Vm]) -> S:
+        """The state without VMs whose migration has begun since the survey; the others go on (TR 6.6).
+
+        Raises BackupFailed if there are no others.
+        """
+        doing = {vm.id: vm.doing for vm in now if vm.doing in MOVING}
+        moved = {
+            vm.id: f"{vm.name}: its migration began during the backup ({doing[vm.id]}); it is not backed up"
+            for vm in s.kept
+            if vm.id in doing
+        }
+        if moved and len(moved) == len(s.kept):
+            raise BackupFailed(
+                f"The migration of every VM of the dataset {s.dataset} began during the backup",
+                vms=[vm.name for vm in s.kept],
+                next_action="Wait until the migration has ended, then try again.",
+                why="; ".join(moved.values()),
+                tr="6.6",
+            )
+        return replace(s, moved={**s.moved, **moved})
 
     # --- whether they can take part
 

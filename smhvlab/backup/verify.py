@@ -68,6 +68,7 @@ class VerifyState:
     files: int = 0
     databases: tuple[FoundDatabase, ...] = ()
     findings: tuple[Finding, ...] = ()
+    dataset: str = ""
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -129,6 +130,7 @@ class VerifyBackup(Procedure[VerifyState]):
             sources=tuple(f"{image.parent}/{image.snapshot}{image.path}" for image in shown),
             images=shown,
             disks=tuple(disk_images(backup, backup.vms, shown, places)),
+            dataset=backup.dataset,
         )
 
     def _server(self, node: Node, backup: Backup) -> Vm:
@@ -175,6 +177,7 @@ class VerifyBackup(Procedure[VerifyState]):
     @step("Attach each virtual disk, read-only, and read it", tr="6.8", items=lambda s: s.disks)
     def read(self, s: VerifyState) -> VerifyState:
         virtual = self._virtual(s)
+        virtual.discard_attached(*(disk.shown for disk in s.disks))  # of an interrupted try: two may have one signature
         found: list[GuestFile] = []
         for number, disk in enumerate(self.track(s.disks)):
             virtual.need_chain(disk.shown, s.roots)
@@ -192,9 +195,7 @@ class VerifyBackup(Procedure[VerifyState]):
 
     @read.undo
     def drop_attached(self, s: VerifyState) -> None:
-        virtual = self._virtual(s)
-        for disk in s.disks:
-            virtual.discard_attached(disk.shown)
+        self._virtual(s).discard_attached(*(disk.shown for disk in s.disks))
 
     @step(
         "Check the databases in a VM that has their engine",
@@ -284,6 +285,11 @@ class VerifyBackup(Procedure[VerifyState]):
                 tr="6.3",
             )
         self.snapinfo.mark_verified(self.snapinfo.backup(s.backup), "\n".join(_evidence(s)))
+
+    @mark.undo
+    def drop_draft(self, s: VerifyState) -> None:
+        # A finished mark stays: what it says is true, and it may be that of an earlier verification.
+        self.snapinfo.discard_verified_draft(s.dataset, s.backup)
 
     def result(self, state: VerifyState) -> Verified:
         """What was looked at."""

@@ -116,19 +116,49 @@ class VirtualDisks:
             self.host.run("Set-Disk", {"Number": number, "IsOffline": False})
         return number
 
-    def discard_attached(self, path: str) -> None:
-        """The host does not show the file as a disk."""
-        if self.number(path) is not None:
-            self.host.run("Dismount-VHD", {"Path": path})
+    def discard_attached(self, *paths: str) -> None:
+        """The host does not show the files as disks."""
+        shown = {str(r["Location"] or "").casefold() for r in self.host.run("Get-Disk", select=("Number", "Location"))}
+        for path in paths:
+            if path.casefold() in shown:
+                self.host.run("Dismount-VHD", {"Path": path})
 
-    def partitions(self, number: int) -> list[tuple[int, list[str]]]:
-        """Number and access paths of each data partition of a disk."""
+    def partitions(self, number: int, *, shown: bool = True) -> list[tuple[int, list[str]]]:
+        """Number and access paths of each data partition of a disk.
+
+        ``shown``: whether the disk must be online; else one that is offline has none. Raises NotAllowed: it stays
+        offline beside another one with its signature.
+        """
         select = ("PartitionNumber", "GptType", "AccessPaths")
+        try:
+            records = self.host.run("Get-Partition", {"DiskNumber": number}, select=select)
+        except PowerShellError as error:
+            if (twin := self._twin(number)) is None:
+                raise
+            if not shown:
+                return []
+            raise twin from error
         return [
             (int(record["PartitionNumber"]), [str(path) for path in record["AccessPaths"] or ()])
-            for record in self.host.run("Get-Partition", {"DiskNumber": number}, select=select)
+            for record in records
             if str(record["GptType"] or BASIC_DATA).casefold() == BASIC_DATA
         ]
+
+    def _twin(self, number: int) -> NotAllowed | None:
+        """That a disk is offline beside another: copies of one have one signature, and a host shows one at a time."""
+        disks = {
+            int(r["Number"]): r for r in self.host.run("Get-Disk", select=("Number", "Location", "Guid", "IsOffline"))
+        }
+        disk = disks.get(number)
+        twins = [r for n, r in disks.items() if disk is not None and n != number and r["Guid"] == disk["Guid"]]
+        if disk is None or not disk["IsOffline"] or not twins:
+            return None
+        return NotAllowed(
+            f"{disk['Location']} cannot be read while {twins[0]['Location']} is attached to the host",
+            next_action=f"Detach that one first: Dismount-VHD -Path '{twins[0]['Location']}'; then try again.",
+            why=f"both have the disk signature {disk['Guid']}, so Windows keeps disk {number} offline",
+            tr="6.8",
+        )
 
     def volumes(self, number: int) -> list[str]:
         """``\\\\?\\Volume{...}\\`` of each data partition of a disk."""

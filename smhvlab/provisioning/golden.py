@@ -221,7 +221,7 @@ class BuildGolden(Procedure[GoldenState]):
         virtual = VirtualDisks(node.host)
         number = virtual.number(s.system)
         if number is not None:
-            for partition, paths in virtual.partitions(number):
+            for partition, paths in virtual.partitions(number, shown=False):
                 if s.look.casefold() in {path.casefold() for path in paths}:
                     where = {"DiskNumber": number, "PartitionNumber": partition, "AccessPath": s.look}
                     node.host.run("Remove-PartitionAccessPath", where)

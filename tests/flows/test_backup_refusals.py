@@ -285,22 +285,6 @@ def test_a_vm_is_in_one_application_consistent_backup_at_a_time(start: Start) ->
         assert other.backup("Also").plan()
 
 
-@pytest.mark.tr("R-6.6-01", "R-11.6-01")
-def test_a_vm_that_migrates_is_left_out_and_the_others_go_on(start: Start) -> None:
-    """The VM in migration is not backed up and is named; if it is the only one there is no backup."""
-    lab = start("two-node-cluster-2012")
-    with smhvlab.site.connect(lab.profile) as site:
-        site.create_dataset("Set", ["sql01", "web01"])
-        site.create_dataset("One", ["web01"])
-        site.tools().host.run("Move-ClusterVirtualMachineRole", {"Name": "web01", "Node": "hv1", "Wait": 0})
-        with pytest.raises(NotAllowed) as caught:
-            site.backup("One").plan()
-        assert caught.value.tr == "6.6"
-        backup = site.backup("Set").run_sync().result.backup
-        assert [vm.name for vm in backup.vms] == ["sql01"]
-        assert backup.failed[0].startswith("web01: it is being migrated")
-
-
 @pytest.mark.tr("R-6.1-03", "R-12-10", "R-11.3-01")
 def test_mixtures_and_asymmetric_volumes_are_refused(start: Start) -> None:
     """Dedicated with shared VMs, a VM on both, and a shared volume that a node does not see."""

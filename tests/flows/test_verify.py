@@ -60,6 +60,20 @@ def test_without_an_engine_the_disks_are_only_read(stock: Stock) -> None:
     assert site.tools().snapinfo.catalogue().verified == frozenset()
 
 
+def test_a_disk_beside_one_with_its_signature_is_named(stock: Stock) -> None:
+    """Somebody has attached the disk that all VMs were cloned from: verification says which is to be detached."""
+    site, host = stock.site, stock.site.tools().host
+    before = picture(site)
+    (other,) = [disk.path for disk in site.tools().hyperv.vm("golden").disks if disk.path.endswith("vhd0.vhd")]
+    host.run("Mount-VHD", {"Path": other, "ReadOnly": True, "NoDriveLetter": True})
+    with pytest.raises(NotAllowed, match=r"vhd0\.vhd cannot be read while") as caught:
+        site.verify(stock.backup).run_sync()
+    assert caught.value.next_action.startswith(f"Detach that one first: Dismount-VHD -Path '{other}'")
+    host.run("Dismount-VHD", {"Path": other})
+    assert picture(site) == before
+    assert site.verify(stock.backup).run_sync().result.marked
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("cmdlet", ["Remove-VMHardDiskDrive", "Get-ChildItem", "New-VHD", "Remove-PartitionAccessPath"])
 def test_a_verification_that_fails_leaves_nothing(stock: Stock, cmdlet: str) -> None:

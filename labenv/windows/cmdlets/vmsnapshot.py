@@ -11,6 +11,7 @@ from labenv.windows.cmdlets.item import matches
 from labenv.windows.cmdlets.targets import snapshots, texts, vms
 from labenv.windows.errors import FileProblem, hyperv, hyperv_file
 from labenv.windows.records import SnapshotRecord
+from labenv.windows.vmconfig import is_moving
 
 if TYPE_CHECKING:
     from labenv.windows.host import Host
@@ -85,6 +86,11 @@ async def remove_vm_snapshot(host: Host, call: Call) -> None:
     """Remove-VMSnapshot; the disks merge afterwards, while the VM shows ``MergingDisks``."""
     await host.spend("windows.vm.checkpoint")
     for record in _chosen(host, call):
+        vm = host.machines.vms[str(record.vm)]
+        if is_moving(vm):
+            text = f"Failed to delete checkpoint '{record.name}': the virtual machine '{vm.name}' is being moved."
+            call.error(hyperv("InvalidState", text, target=vm.name))
+            continue
         doomed = [record]
         if call.get("IncludeAllChildSnapshots"):
             doomed = [*reversed(_below(host, record)), record]
