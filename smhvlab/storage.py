@@ -28,6 +28,10 @@ NAA_PREFIX = "600A0980"
 """Registered identifier of ONTAP's LUNs: a host's UniqueId is this and the hexadecimal form of the serial number."""
 
 GONE = "4"  # ONTAP: entry doesn't exist
+_VOLUMES_AT_ONCE = 50
+"""Volumes asked for in one GET; more would make the address too long."""
+_PATIENCE = 10
+"""Seconds that ONTAP may take over a single change before it answers that a job goes on with it."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,17 @@ class Storage:
     def snapshots(self, volume: VolumeRef) -> list[dict[str, Any]]:
         """Snapshot copies of a volume: uuid, name, create_time, size, owners (absent when nobody holds it)."""
         return self.wire.collect(Snapshot, volume.uuid, fields="uuid,name,create_time,size,owners")
+
+    def snapshots_of(self, volumes: Iterable[VolumeRef]) -> dict[str, list[dict[str, Any]]]:
+        """As ``snapshots``, by the volume's UUID; nothing for one that is gone. One request for fifty volumes."""
+        found: dict[str, list[dict[str, Any]]] = {volume.uuid: [] for volume in volumes}
+        uuids = list(found)
+        fields = "uuid,name,create_time,size,owners,volume.uuid"
+        for start in range(0, len(uuids), _VOLUMES_AT_ONCE):
+            query = {"volume.uuid": uuids[start : start + _VOLUMES_AT_ONCE]}
+            for record in self.wire.collect(Snapshot, "*", fields=fields, **query):
+                found[record["volume"]["uuid"]].append(record)
+        return found
 
     def igroup_for(self, initiators: Collection[str], *, svm: str = "") -> tuple[str, str]:
         """Name and SVM of the initiator group of these initiators together; others beside them do only if it must be.
@@ -227,11 +242,13 @@ class Storage:
     def ensure_snapshots(self, volumes: Sequence[VolumeRef], name: str, *, comment: str = "") -> None:
         """A Snapshot copy of this name in each volume, all in one wave; only where it is refused is it looked for."""
         pending: list[Pending] = []
+        # Of a wave all are sent before the first is waited for.
+        patience = {"return_timeout": _PATIENCE} if len(volumes) == 1 else {}
         refused: dict[VolumeRef, Exception] = {}
         for volume in volumes:
             body = {"volume": {"uuid": volume.uuid}, "name": name, "comment": comment}
             try:
-                pending.append(self.wire.create(Snapshot, body))
+                pending.append(self.wire.create(Snapshot, body, **patience))
             except OntapError as error:
                 refused[volume] = error
         sent = [volume for volume in volumes if volume not in refused]
@@ -277,7 +294,7 @@ class Storage:
         }
         refusal: OntapError | None = None
         try:
-            self.wire.wait([self.wire.create(ConsistencyGroup, body)])
+            self.wire.wait([self.wire.create(ConsistencyGroup, body, return_timeout=_PATIENCE)])
         except OntapError as error:  # an earlier try may have got through
             refusal = error
         found = self._group(name)
@@ -297,7 +314,7 @@ class Storage:
         """One crash-consistent Snapshot copy over a consistency group: the same instant in every volume."""
         body = {"consistency_group": {"uuid": group}, "name": name, "comment": comment, "consistency_type": "crash"}
         try:
-            self.wire.wait([self.wire.create(ConsistencyGroupSnapshot, body)])
+            self.wire.wait([self.wire.create(ConsistencyGroupSnapshot, body, return_timeout=_PATIENCE)])
         except OntapError:  # an earlier try may have got through
             if any(self.snapshot(volume, name) is None for volume in volumes):
                 raise
@@ -308,7 +325,7 @@ class Storage:
         if known is None:
             return
         try:
-            self.wire.wait([self.wire.remove(ConsistencyGroup, {"uuid": known})])
+            self.wire.wait([self.wire.remove(ConsistencyGroup, {"uuid": known}, return_timeout=_PATIENCE)])
         except OntapError as error:
             if error.code != GONE:
                 raise

@@ -167,19 +167,21 @@ class SiteTables:
         from netapp_ontap.resources.volume import Volume
 
         query = {"name": volume} if volume else {}
-        tools, rows = self.tools(), []
-        for record in tools.rest.collect(Volume, fields="uuid,name,svm.name", order_by="name", **query):
-            reference = VolumeRef(record["uuid"], record["name"], record["svm"]["name"])
-            rows += [
-                {
-                    "volume": reference.name,
-                    "snapshot": copy["name"],
-                    "create_time": copy["create_time"],
-                    "size": copy.get("size", 0),
-                    "owners": ", ".join(copy.get("owners", ())),
-                }
-                for copy in tools.storage.snapshots(reference)
-            ]
+        tools = self.tools()
+        records = tools.rest.collect(Volume, fields="uuid,name,svm.name", order_by="name", **query)
+        volumes = [VolumeRef(record["uuid"], record["name"], record["svm"]["name"]) for record in records]
+        copies = tools.storage.snapshots_of(volumes)
+        rows = [
+            {
+                "volume": reference.name,
+                "snapshot": copy["name"],
+                "create_time": copy["create_time"],
+                "size": copy.get("size", 0),
+                "owners": ", ".join(copy.get("owners", ())),
+            }
+            for reference in volumes
+            for copy in copies[reference.uuid]
+        ]
         return frame(rows, SNAPSHOT_COLUMNS)
 
     def disks(self) -> pd.DataFrame:

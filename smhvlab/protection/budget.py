@@ -201,7 +201,8 @@ def demand(tools: Tools, policies: Sequence[Policy]) -> tuple[list[Load], dict[s
                 )
             )
     volumes = sorted({place.volume for found in used.values() for place in found}, key=lambda v: v.name)
-    return loads, {volume.name: len(tools.storage.snapshots(volume)) for volume in volumes}
+    copies = tools.storage.snapshots_of(volumes)
+    return loads, {volume.name: len(copies[volume.uuid]) for volume in volumes}
 
 
 def room_for(tools: Tools, policy: Policy, others: Sequence[Policy], *, begin: datetime, limit: int | None) -> None:

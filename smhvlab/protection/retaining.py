@@ -22,6 +22,7 @@ from smhvlab.protection.retention import (
     rules_of,
     snapinfo_count,
     snapinfo_volume,
+    volumes_of,
 )
 from smhvlab.protection.store import PolicyStore
 from smhvlab.steps import step
@@ -39,7 +40,8 @@ def preview(tools: Tools, policies: Sequence[Policy], *, now: datetime, dataset:
         judged = judge(mine, rules_of(policies, name), now=now, verified=catalogue.verified)
         begun = [b for b in catalogue.deleted if b.dataset == name]
         judged += [Judged(b, Verdict.DELETE, "its deletion was begun before") for b in begun]
-        copies = copies_of(tools.storage, [j.backup for j in judged if j.verdict is Verdict.DELETE])
+        going = [j.backup for j in judged if j.verdict is Verdict.DELETE]
+        copies = copies_of(going, tools.storage.snapshots_of(volumes_of(going)))
         for one in judged:
             why = holders(copies.get(one.backup.name, ()))
             found.append(replace(one, verdict=Verdict.HELD, why=f"{one.why}; {why}") if why else one)

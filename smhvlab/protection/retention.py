@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from html import escape
-from typing import Final
+from typing import Any, Final
 
 from netapp_ontap.resources.snapshot import Snapshot
 
@@ -170,20 +170,9 @@ def names_of(backup: Backup) -> frozenset[str]:
     return frozenset(known | by_rule)
 
 
-def copies_of(storage: Storage, backups: Sequence[Backup]) -> dict[str, list[Copy]]:
-    """The Snapshot copies that are there of each backup, by its name; one request for each volume."""
-    volumes = {VolumeRef(lun.volume_uuid, lun.volume, lun.svm): None for b in backups for lun in b.luns}
-    listed: dict[str, list[Copy]] = {}
-    for volume in volumes:
-        try:
-            records = storage.snapshots(volume)
-        except OntapError as error:
-            if error.code != GONE:
-                raise
-            records = []  # the volume is gone, and its copies with it
-        listed[volume.uuid] = [
-            Copy(volume, record["name"], record["uuid"], tuple(record.get("owners", ()))) for record in records
-        ]
+def copies_of(backups: Sequence[Backup], records: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[Copy]]:
+    """The Snapshot copies that are there of each backup, by its name; ``records``: by volume (``snapshots_of``)."""
+    listed = {volume.uuid: [_copy(volume, record) for record in records[volume.uuid]] for volume in volumes_of(backups)}
     return {
         backup.name: [
             copy
@@ -193,6 +182,15 @@ def copies_of(storage: Storage, backups: Sequence[Backup]) -> dict[str, list[Cop
         ]
         for backup in backups
     }
+
+
+def volumes_of(backups: Sequence[Backup]) -> list[VolumeRef]:
+    """The volumes that hold Snapshot copies of backups."""
+    return list({VolumeRef(lun.volume_uuid, lun.volume, lun.svm): None for b in backups for lun in b.luns})
+
+
+def _copy(volume: VolumeRef, record: Mapping[str, Any]) -> Copy:
+    return Copy(volume, record["name"], record["uuid"], tuple(record.get("owners", ())))
 
 
 def holders(copies: Sequence[Copy]) -> str:
@@ -251,18 +249,17 @@ def snapinfo_count(nodes: Nodes) -> int:
     return SNAPINFO_COPIES
 
 
-def surplus(storage: Storage, volume: VolumeRef, datasets: Collection[str], *, keep: int) -> list[Copy]:
+def surplus(
+    volume: VolumeRef, records: Sequence[Mapping[str, Any]], datasets: Collection[str], *, keep: int
+) -> list[Copy]:
     """The Snapshot copies of SnapInfo's volume beyond the newest ``keep``, oldest first; others' are not looked at."""
     mine = [
         (record["create_time"], record["name"], record)
-        for record in storage.snapshots(volume)
+        for record in records
         if any(is_ours(record["name"], dataset) for dataset in datasets)
     ]
     ordered = [record for _, _, record in sorted(mine, key=lambda entry: entry[:2])]
-    return [
-        Copy(volume, record["name"], record["uuid"], tuple(record.get("owners", ())))
-        for record in ordered[: max(0, len(ordered) - keep)]
-    ]
+    return [_copy(volume, record) for record in ordered[: max(0, len(ordered) - keep)]]
 
 
 def snapinfo_volume(tools: Tools) -> VolumeRef:
@@ -321,11 +318,12 @@ def choose(
     judged = judge(mine, rules, now=now, verified=known.verified)
     begun = [b for b in known.deleted if b.dataset == dataset]
     going = begun + [j.backup for j in judged if j.verdict is Verdict.DELETE]
-    copies = copies_of(tools.storage, going)
+    records = tools.storage.snapshots_of([*volumes_of(going), volume])
+    copies = copies_of(going, records)
     held = {b.name: why for b in going if (why := holders(copies[b.name]))}
     free = [b for b in going if b.name not in held]
     datasets = {b.dataset for b in (*known.backups, *known.deleted)} | {dataset}
-    extra = surplus(tools.storage, volume, datasets, keep=keep_snapinfo)
+    extra = surplus(volume, records[volume.uuid], datasets, keep=keep_snapinfo)
     return Doomed(
         backups=tuple(free),
         copies=tuple(copy for b in free for copy in copies[b.name]),

@@ -272,6 +272,11 @@ class PowerShellWire:
             )
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
+    @property
+    def heard(self) -> datetime | None:
+        """What the host's clock said in its last answer, in whole seconds; None before, or if it does not tell."""
+        return self._opened.date if self._opened is not None else None
+
     # --- connection --------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
