@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
+from uuid import UUID
 
 from labenv.state import State
 
@@ -25,9 +25,14 @@ class Ids:
         self._counts[key] = count + 1
         return hashlib.sha256(f"{self.seed}\x1f{key}\x1f{count}".encode()).digest()
 
-    def uuid(self, kind: str, *names: str) -> uuid.UUID:
+    def uuid(self, kind: str, *names: str) -> UUID:
         """A version-4-shaped UUID."""
-        return uuid.UUID(bytes=self.digest(kind, *names)[:16], version=4)
+        return UUID(bytes=self.digest(kind, *names)[:16], version=4)
+
+    def lasting(self, kind: str, *names: str) -> UUID:
+        """A UUID that is the same whenever it is asked for again (``uuid`` gives the next one)."""
+        key = "\x1f".join((str(self.seed), kind, *names))
+        return UUID(bytes=hashlib.sha256(key.encode()).digest()[:16], version=4)
 
     def text(self, kind: str, *names: str, length: int, alphabet: str) -> str:
         """A string of characters of an alphabet (serial numbers, host names)."""

@@ -21,8 +21,13 @@ _STORAGE = {
     41002: "The disk is read only.",
     41003: "The disk is offline.",
     41004: "The disk's partition limit has been reached.",
+    41006: "The parameter is not valid for this type of partition.",
+    41009: "The operation is not supported on a critical disk.",
+    41013: "Cannot convert the style of a disk with data or other known partitions on it.",
     41018: "The specified object is managed by the Microsoft Failover Clustering component. The disk must be in "
     "cluster maintenance mode and the cluster resource status must be online to perform this operation.",
+    41019: "The specified object is managed by the Microsoft Failover Clustering component. The disk must be removed "
+    "from the cluster to perform this operation.",
     42002: "The requested access path is already in use.",
     42004: "There is no such access path for this partition.",
     42007: "The access path is not valid.",

@@ -58,10 +58,14 @@ class DiskRecord:
 
 @dataclass(frozen=True)
 class MountRecord:
-    """The mount manager's memory of one volume: its drive letter and its mount points (``C:\\mnt\\x\\``)."""
+    """The mount manager's memory of one volume: its drive letter and its mount points (``C:\\mnt\\x\\``).
+
+    ``bare``: somebody wants it without a letter.
+    """
 
     letter: str = ""
     paths: tuple[str, ...] = ()
+    bare: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labenv.windows.disks import gpt as table
-from labenv.windows.disks.gpt import Partition
+from labenv.windows.disks import layout as layouts
+from labenv.windows.disks.gpt import Gpt, Partition, PartitionStyle
+from labenv.windows.disks.layout import AnyPartition
+from labenv.windows.disks.mbr import KINDS, Mbr, MbrPartition
 from labenv.windows.objects import PsList, PsObject, UInt16, UInt32, UInt64
 from labenv.windows.records import DiskRecord, PortalRecord, SessionRecord
 from labenv.windows.storage import COLLISION, POLICY
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 _CIM = "Microsoft.Management.Infrastructure.CimInstance"
 _BUS = {"system": (10, "SAS"), "iscsi": (9, "iSCSI"), "vhd": (15, "File Backed Virtual")}
+_STYLES = {PartitionStyle.RAW: 0, PartitionStyle.MBR: 1, PartitionStyle.GPT: 2}
+_TYPES = {number: name for name, number in KINDS.items()}
 _REASONS = {0: None, POLICY: "Policy", COLLISION: "Collision"}
 
 
@@ -44,14 +49,13 @@ def _object_id(host: Host, kind: str, name: str) -> str:
 def disk(host: Host, record: DiskRecord) -> PsObject:
     """An MSFT_Disk."""
     layout = host.disks.layout(record)
-    mbr = layout is None and host.disks.has_mbr(record)
-    style = (2, "GPT") if layout is not None else (1, "MBR") if mbr else (0, "RAW")
+    style = layout.style if layout is not None else PartitionStyle.RAW
     partitions = layout.partitions if layout is not None else ()
     allocated = sum(p.length for p in partitions)
-    free = table.free_range(host.disks.device(record), layout)[1] if layout is not None else 0
+    free = layouts.free_range(host.disks.device(record), layout)[1] if layout is not None else 0
     bus = _BUS[record.kind]
     name = {"system": "LAB Local Disk", "iscsi": "NETAPP LUN C-Mode", "vhd": "Msft Virtual Disk"}[record.kind]
-    guid = f"{{{layout.disk_guid}}}" if layout is not None else None
+    guid = f"{{{layout.disk_guid}}}" if isinstance(layout, Gpt) else None
     status = "Offline" if record.offline else "Online"
     vendor, _, model = name.partition(" ")
     path = f"\\\\?\\Disk{{{host.name}-{record.unique_id}}}"
@@ -80,12 +84,12 @@ def disk(host: Host, record: DiskRecord) -> PsObject:
         "ObjectId": _object_id(host, "Disk", record.unique_id),
         "OfflineReason": UInt16(record.offline_reason) if record.offline_reason else None,
         "OperationalStatus": PsList("System.UInt16[]", [UInt16(0xD013 if record.offline else 0xD010)]),
-        "PartitionStyle": UInt16(style[0]),
+        "PartitionStyle": UInt16(_STYLES[style]),
         "Path": path,
         "PhysicalSectorSize": UInt32(4096 if record.kind == "iscsi" else 512),
         "ProvisioningType": UInt16(1 if record.kind == "iscsi" else 2),
         "SerialNumber": record.serial or None,
-        "Signature": None,
+        "Signature": UInt32(layout.signature) if isinstance(layout, Mbr) else None,
         "Size": UInt64(record.size),
         "UniqueId": record.unique_id,
         "UniqueIdFormat": UInt16(3),
@@ -97,17 +101,18 @@ def disk(host: Host, record: DiskRecord) -> PsObject:
         "HealthStatus": "Healthy",
         "OfflineReason": _REASONS[record.offline_reason],
         "OperationalStatus": status,
-        "PartitionStyle": style[1],
+        "PartitionStyle": style.value,
         "ProvisioningType": "Thin" if record.kind == "iscsi" else "Fixed",
         "UniqueIdFormat": "FCPH Name",
     }
     return cim("MSFT_Disk", properties, notes)
 
 
-def partition(host: Host, record: DiskRecord, part: Partition) -> PsObject:
+def partition(host: Host, record: DiskRecord, part: AnyPartition) -> PsObject:
     """An MSFT_Partition."""
     volume = host.volumes.of_partition(record.unique_id, part.number)
-    reserved = part.type_guid == table.MSR
+    gpt = part if isinstance(part, Partition) else None
+    mbr = part if isinstance(part, MbrPartition) else None
     letter = volume.letter if volume is not None and volume.letter else None
     flags = part.attributes
     properties: dict[str, object] = {
@@ -115,9 +120,9 @@ def partition(host: Host, record: DiskRecord, part: Partition) -> PsObject:
         "DiskId": f"\\\\?\\Disk{{{host.name}-{record.unique_id}}}",
         "DiskNumber": UInt32(record.number or 0),
         "DriveLetter": letter,
-        "GptType": f"{{{part.type_guid}}}",
-        "Guid": f"{{{part.guid}}}",
-        "IsActive": False,
+        "GptType": f"{{{gpt.type_guid}}}" if gpt else None,
+        "Guid": f"{{{gpt.guid}}}" if gpt else None,
+        "IsActive": mbr.active if mbr else None,
         "IsBoot": record.kind == "system",
         "IsDAX": False,
         "IsHidden": bool(flags & table.HIDDEN),
@@ -125,8 +130,8 @@ def partition(host: Host, record: DiskRecord, part: Partition) -> PsObject:
         "IsReadOnly": bool(flags & table.READ_ONLY),
         "IsShadowCopy": bool(flags & table.SHADOW_COPY),
         "IsSystem": record.kind == "system",
-        "MbrType": None,
-        "NoDefaultDriveLetter": bool(flags & table.NO_DRIVE_LETTER) or reserved,
+        "MbrType": UInt16(mbr.kind) if mbr else None,
+        "NoDefaultDriveLetter": gpt is not None and (bool(flags & table.NO_DRIVE_LETTER) or not gpt.holds_volume),
         "Offset": UInt64(part.offset),
         "OperationalStatus": UInt16(1),
         "PartitionNumber": UInt32(part.number),
@@ -135,7 +140,7 @@ def partition(host: Host, record: DiskRecord, part: Partition) -> PsObject:
         "UniqueId": f"{{{part.number:08d}}}{record.unique_id}",
         "PSComputerName": None,
     }
-    kind = "Reserved" if reserved else "Basic"
+    kind = _TYPES.get(mbr.kind, "Unknown") if mbr else "Basic" if part.holds_volume else "Reserved"
     return cim("MSFT_Partition", properties, {"Type": kind, "OperationalStatus": "Online"})
 
 

@@ -11,7 +11,11 @@ from labenv.devices import BlockDevice, DeviceGone, ReadOnlyDevice, data_ranges
 from labenv.ids import Ids
 from labenv.state import State
 from labenv.windows.disks import gpt as table
-from labenv.windows.disks.gpt import Gpt, Partition
+from labenv.windows.disks import layout as layouts
+from labenv.windows.disks import mbr
+from labenv.windows.disks.gpt import Gpt, Partition, PartitionStyle
+from labenv.windows.disks.layout import AnyPartition, Layout
+from labenv.windows.disks.mbr import Mbr, MbrPartition
 from labenv.windows.events import WARNING, Events
 from labenv.windows.iscsi import Initiator
 from labenv.windows.localdisk import LocalDisk
@@ -24,7 +28,7 @@ POLICIES = {"Unknown": 0, "OnlineAll": 1, "OfflineShared": 2, "OfflineAll": 3, "
 POLICY = 1
 """Offline reason: the SAN policy keeps new disks of a shared bus offline."""
 COLLISION = 4
-"""Offline reason: another online disk has the same GUID."""
+"""Offline reason: another online disk has the same GUID or signature."""
 
 
 class HostDisk:
@@ -89,7 +93,7 @@ class DiskOwner(Protocol):
     def clustered(self, record: DiskRecord) -> bool:
         """Whether a disk is one of the cluster's."""
 
-    def holds(self, record: DiskRecord, layout: Gpt | None) -> bool:
+    def holds(self, record: DiskRecord, layout: Layout | None) -> bool:
         """Whether only the cluster may bring a disk online: it is one of its own, or carries the id of one."""
 
 
@@ -113,7 +117,7 @@ class Disks:
         self.leaving: Callable[[DiskRecord], None] = lambda record: None
         self.owner: DiskOwner | None = None
         self._attached: dict[str, Attachment] = {}
-        self._layouts: dict[str, Gpt | None] = {}
+        self._layouts: dict[str, Layout | None] = {}
 
     def present(self) -> list[DiskRecord]:
         """The disks that are there, by number."""
@@ -140,7 +144,7 @@ class Disks:
         """The disk through the host's eyes."""
         return HostDisk(self, record.unique_id)
 
-    def layout(self, record: DiskRecord) -> Gpt | None:
+    def layout(self, record: DiskRecord) -> Layout | None:
         """The partition table. An online disk's is the one that Windows read when it came; None: not initialised."""
         if record.offline:
             return self._read(record)
@@ -148,27 +152,23 @@ class Disks:
             self._layouts[record.unique_id] = self._read(record)
         return self._layouts[record.unique_id]
 
-    def _read(self, record: DiskRecord) -> Gpt | None:
+    def _read(self, record: DiskRecord) -> Layout | None:
         try:
-            return table.read_gpt(self.raw(record))
+            return self._named(layouts.read_layout(self.raw(record)))
         except DeviceGone:
             return None
 
-    def has_mbr(self, record: DiskRecord) -> bool:
-        """Whether the disk has an MBR partition table."""
-        try:
-            return table.has_mbr(self.raw(record))
-        except DeviceGone:
-            return False
+    def _named(self, layout: Layout | None) -> Layout | None:
+        return layout.with_volumes(self.volume_guid) if isinstance(layout, Mbr) else layout
 
-    def write_layout(self, record: DiskRecord, layout: Gpt | None) -> None:
+    def volume_guid(self, signature: int, offset: int) -> UUID:
+        """The GUID that this host's mount manager has for a volume of an MBR disk; other hosts have others."""
+        return self._ids.lasting("mbr volume", self._spec.name, f"{signature:08x}", str(offset))
+
+    def write_layout(self, record: DiskRecord, layout: Layout | None) -> None:
         """Write a partition table (None: wipe it) and let the volumes follow."""
-        device = self.device(record)
-        if layout is None:
-            table.clear_table(device)
-        else:
-            table.write_gpt(device, layout)
-        self._layouts[record.unique_id] = layout
+        layouts.write_layout(self.device(record), layout)
+        self._layouts[record.unique_id] = self._named(layout)
         self.changed()
 
     def held(self, record: DiskRecord) -> bool:
@@ -179,9 +179,9 @@ class Disks:
             self.records[record.unique_id] = replace(record, offline_reason=COLLISION)
         return True
 
-    def rewrite_offline(self, record: DiskRecord, layout: Gpt) -> None:
+    def rewrite_offline(self, record: DiskRecord, layout: Layout) -> None:
         """Write a partition table to a disk that is offline (its identity is changed before it is shown)."""
-        table.write_gpt(self.raw(record), layout)
+        layouts.write_layout(self.raw(record), layout)
 
     def refresh(self, record: DiskRecord) -> None:
         """Read size and partition table of one disk again (Update-Disk)."""
@@ -230,10 +230,10 @@ class Disks:
         for record in new if online else ():
             if not self.held(record):
                 self.records[record.unique_id] = replace(record, read_only=False)
-                self.set_offline(self.records[record.unique_id], False)
+                self.set_offline(self.records[record.unique_id], False, asked=False)
         for record in self.present():
             if not record.offline:
-                self._resolve_collision(record)
+                self._resolve_collision(record, renew=self.style(record) is PartitionStyle.GPT)
         self.changed()
         return new
 
@@ -248,11 +248,12 @@ class Disks:
         taken = {r.number for r in self.records.values()}
         return next(n for n in range(len(taken) + 1) if n not in taken)
 
-    def set_offline(self, record: DiskRecord, offline: bool) -> None:
+    def set_offline(self, record: DiskRecord, offline: bool, *, asked: bool = True) -> None:
         """Take a disk offline (its volumes vanish) or bring it online.
 
-        Windows refuses to show two disks with one GUID. On a stand-alone host the one that comes later gets new GUIDs,
-        written to it whatever its read-only attribute says; where they cannot be written it stays offline.
+        Windows refuses to show two disks with one GUID or one signature. On a stand-alone host the one that is brought
+        online later gets new ones, written to it whatever its read-only attribute says; where they cannot be written
+        it stays offline, and so does an MBR disk that nobody but the SAN policy brings online.
         """
         if offline:
             self.leaving(record)
@@ -262,26 +263,35 @@ class Disks:
             record = replace(record, offline=False, offline_reason=0)
             self.records[record.unique_id] = record
             self._layouts.pop(record.unique_id, None)
-            self._resolve_collision(record)
+            self._resolve_collision(record, renew=asked or self.style(record) is PartitionStyle.GPT)
         self.changed()
 
-    def _resolve_collision(self, record: DiskRecord) -> None:
+    def _resolve_collision(self, record: DiskRecord, *, renew: bool = True) -> None:
         layout = self.layout(record)
         if layout is None:
             return
         others = (r for r in self.present() if not r.offline and r.unique_id != record.unique_id)
-        if all((other := self.layout(o)) is None or other.disk_guid != layout.disk_guid for o in others):
+        if all((other := self.layout(o)) is None or other.identity != layout.identity for o in others):
             return
         try:
+            if not renew:
+                raise ReadOnlyDevice("what comes by itself is not written to")
             fresh = self.fresh_guids(record, layout)
-            table.write_gpt(self.raw(record), fresh)
+            layouts.write_layout(self.raw(record), fresh)
         except ReadOnlyDevice:
             self.records[record.unique_id] = replace(record, offline=True, offline_reason=COLLISION)
         else:
-            self._layouts[record.unique_id] = fresh
+            self._layouts[record.unique_id] = self._named(fresh)
 
-    def fresh_guids(self, record: DiskRecord, layout: Gpt) -> Gpt:
-        """The same table with a new disk GUID and new partition GUIDs."""
+    def style(self, record: DiskRecord) -> PartitionStyle:
+        """RAW, MBR or GPT."""
+        layout = self.layout(record)
+        return PartitionStyle.RAW if layout is None else layout.style
+
+    def fresh_guids(self, record: DiskRecord, layout: Layout) -> Layout:
+        """The same table with a new disk GUID and new partition GUIDs, or with a new signature."""
+        if isinstance(layout, Mbr):
+            return layout.with_signature(self._new_signature(record))
         names = (self._spec.name, record.unique_id)
         partitions = tuple(replace(p, guid=self._ids.uuid("gpt partition", *names)) for p in layout.partitions)
         return Gpt(self._ids.uuid("gpt disk", *names), partitions)
@@ -290,25 +300,43 @@ class Disks:
         """An id for something new on a disk."""
         return self._ids.uuid(f"gpt {kind}", self._spec.name, record.unique_id)
 
-    def initialize(self, record: DiskRecord) -> None:
-        """Write a table with nothing but the reserved partition."""
+    def _new_signature(self, record: DiskRecord) -> int:
+        number = int.from_bytes(self._ids.digest("mbr signature", self._spec.name, record.unique_id)[:4], "big")
+        return number or 1
+
+    def initialize(self, record: DiskRecord, style: PartitionStyle = PartitionStyle.GPT) -> None:
+        """Write an empty table: of a GPT there is the reserved partition, of an MBR a signature."""
         device = self.device(record)
+        if style is PartitionStyle.MBR:
+            self.write_layout(record, Mbr(self._new_signature(record)))
+            return
         disk_guid, msr_guid = self.new_guid(record, "disk"), self.new_guid(record, "partition")
         self.write_layout(record, table.initial_gpt(device, disk_guid=disk_guid, msr_guid=msr_guid))
 
     def add_partition(
-        self, record: DiskRecord, layout: Gpt, *, size: int | None, attributes: int, kind: UUID = table.BASIC_DATA
-    ) -> Partition | None:
-        """A partition in the largest free range (size None: all of it); None if it does not fit."""
-        offset, length = table.free_range(self.device(record), layout)
+        self, record: DiskRecord, layout: Layout, *, size: int | None, attributes: int, kind: int = mbr.HUGE
+    ) -> AnyPartition | None:
+        """A partition in the largest free range (size None: all of it); None if it does not fit.
+
+        ``kind`` is the type in an MBR; ``attributes`` are a GPT's.
+        """
+        offset, length = layouts.free_range(self.device(record), layout)
         wanted = length if size is None else -(-size // table.MIB) * table.MIB
         if not 0 < wanted <= length:
             return None
-        guid = self.new_guid(record, "partition")
-        name = "Basic data partition"
-        partition = Partition(table.next_number(layout), kind, guid, offset, wanted, name, attributes)
-        self.write_layout(record, layout.adding(partition))
-        return partition
+        if isinstance(layout, Mbr):
+            number = mbr.next_number(layout)
+            if number is None:
+                return None
+            self.write_layout(record, layout.adding(MbrPartition(number, kind, offset, wanted)))
+        else:
+            number = table.next_number(layout)
+            guid = self.new_guid(record, "partition")
+            name = "Basic data partition"
+            made = Partition(number, table.BASIC_DATA, guid, offset, wanted, name, attributes)
+            self.write_layout(record, layout.adding(made))
+        written = self.layout(record)
+        return written.partition(number) if written is not None else None
 
     def attach(
         self, *, path: str, chain: tuple[str, ...], attachment: Attachment, read_only: bool, no_letters: bool

@@ -14,7 +14,8 @@ from labenv.state import State
 from labenv.windows.disks import gpt as table
 from labenv.windows.disks.errors import FileSystemError
 from labenv.windows.disks.exfat import FileSystem
-from labenv.windows.disks.gpt import Partition, PartitionDevice
+from labenv.windows.disks.gpt import PartitionDevice
+from labenv.windows.disks.layout import AnyPartition
 from labenv.windows.errors import FileProblem
 from labenv.windows.records import DiskRecord, MountRecord
 from labenv.windows.spec import HostSpec
@@ -26,7 +27,7 @@ LETTERS = "DEFGHIJKLMNOPQRSTUVWXYZ"
 class VolumeDevice(PartitionDevice):
     """A partition that honours its read-only attribute."""
 
-    def __init__(self, disk: HostDisk, partition: Partition) -> None:
+    def __init__(self, disk: HostDisk, partition: AnyPartition) -> None:
         super().__init__(disk, partition.offset, partition.length)
         self._read_only = bool(partition.attributes & table.READ_ONLY)
 
@@ -43,7 +44,7 @@ class Volume:
 
     guid: UUID
     disk: str
-    partition: Partition
+    partition: AnyPartition
     letter: str
     paths: tuple[str, ...]
     shared: bool = False
@@ -103,7 +104,7 @@ class Volumes:
             away = disk.offline or (self.shared is not None and self.shared.hides(disk))
             layout = None if away else self._disks.layout(disk)
             for partition in layout.partitions if layout is not None else ():
-                if partition.type_guid == table.BASIC_DATA:
+                if partition.holds_volume:
                     found[partition.guid] = Volume(partition.guid, disk.unique_id, partition, "", ())
         for guid, file_system in list(self._systems.items()):
             old, new = self._volumes.get(guid), found.get(guid)
@@ -116,7 +117,13 @@ class Volumes:
             mount = self._mounts.get(str(guid), MountRecord())
             letter = mount.letter if mount.letter not in letters else ""
             hidden = volume.partition.attributes & (table.HIDDEN | table.SHADOW_COPY | table.NO_DRIVE_LETTER)
-            if not letter and not mount.paths and not hidden and not self._disks.records[volume.disk].no_letters:
+            if (
+                not letter
+                and not mount.paths
+                and not mount.bare
+                and not hidden
+                and not self._disks.records[volume.disk].no_letters
+            ):
                 taken = letters | {m.letter for m in self._mounts.values()}
                 letter = next((x for x in LETTERS if x not in taken), "")
             if letter != mount.letter or str(guid) not in self._mounts:
@@ -191,7 +198,7 @@ class Volumes:
     def assign_letter(self, volume: Volume, letter: str) -> None:
         """Give a volume a drive letter, or take it away (empty)."""
         mount = self._mounts[str(volume.guid)]
-        self._mounts[str(volume.guid)] = replace(mount, letter=letter)
+        self._mounts[str(volume.guid)] = replace(mount, letter=letter, bare=not letter)
         for key, other in list(self._mounts.items()):
             if letter and other.letter == letter and key != str(volume.guid):
                 self._mounts[key] = replace(other, letter="")  # a volume that is away loses its old letter

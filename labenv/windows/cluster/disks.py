@@ -18,8 +18,7 @@ from labenv.windows.cluster.records import (
     GroupRecord,
     ResourceRecord,
 )
-from labenv.windows.disks import gpt as table
-from labenv.windows.disks.gpt import Gpt
+from labenv.windows.disks.layout import Identity, Layout
 from labenv.windows.records import DiskRecord, MountRecord
 
 if TYPE_CHECKING:
@@ -37,18 +36,18 @@ class NodeDisks:
         """Whether a disk is one of the cluster's."""
         return self._disks.resource_of(record.unique_id) is not None
 
-    def holds(self, record: DiskRecord, layout: Gpt | None) -> bool:
+    def holds(self, record: DiskRecord, layout: Layout | None) -> bool:
         """Whether only the cluster may bring a disk online or take it offline.
 
-        The driver knows its disks by their GUID: a clone of one, shown to a node beside it, is taken for it and stays
-        offline. A disk in maintenance may be worked on where it is online.
+        The driver knows its disks by their GUID or signature: a clone of one, shown to a node beside it, is taken for
+        it and stays offline. A disk in maintenance may be worked on where it is online.
         """
         if record.kind != "iscsi":
             return False
         resource = self._disks.resource_of(record.unique_id)
         if resource is not None:
             return not resource.maintenance or record.offline
-        return layout is not None and self._disks.knows(layout.disk_guid)
+        return layout is not None and self._disks.knows(layout.identity)
 
 
 class ClusterDisks:
@@ -68,9 +67,9 @@ class ClusterDisks:
         """The resource of a disk."""
         return next((r for r in self._cluster.resource_table.values() if r.disk == unique_id), None)
 
-    def knows(self, guid: UUID) -> bool:
-        """Whether one of the cluster's disks has this GUID."""
-        return any(i.guid == guid for i in self._cluster.identities.values())
+    def knows(self, identity: Identity) -> bool:
+        """Whether one of the cluster's disks has this GUID or signature."""
+        return any(i.known_by == identity for i in self._cluster.identities.values())
 
     def identity(self, resource: ResourceRecord) -> DiskIdentity:
         """What is known of a disk."""
@@ -93,7 +92,7 @@ class ClusterDisks:
         return True
 
     def candidates(self, *, everything: bool = False) -> list[DiskRecord]:
-        """Disks that could be added: every member sees them, they have a GPT, and none of the cluster's ids.
+        """Disks that could be added: every member sees them, they are initialised, and none of the cluster's ids.
 
         ``everything``: also those that only some nodes see (asymmetric storage).
         """
@@ -102,7 +101,7 @@ class ClusterDisks:
         for host in members:
             for record in host.disks.present():
                 layout = host.disks.layout(record)
-                if record.kind != "iscsi" or layout is None or self.knows(layout.disk_guid):
+                if record.kind != "iscsi" or layout is None or self.knows(layout.identity):
                     continue
                 seen = sum(1 for h in members if (r := h.disks.records.get(record.unique_id)) and r.number is not None)
                 if everything or seen == len(members):
@@ -118,8 +117,8 @@ class ClusterDisks:
         layout = finder.disks.layout(record) if record is not None and record.number is not None else None
         if record is None or layout is None:
             raise ClusterProblem("The disk is not initialized, so that the cluster cannot recognize it.")
-        if self.resource_of(unique_id) is not None or self.knows(layout.disk_guid):
-            raise ClusterProblem(f"The disk with the id {{{layout.disk_guid}}} is already a disk of this cluster.")
+        if self.resource_of(unique_id) is not None or self.knows(layout.identity):
+            raise ClusterProblem(f"The disk with the id {identity_text(layout)} is already a disk of this cluster.")
         if record.kind != "iscsi":
             raise ClusterProblem("The disk is not on a bus that the nodes share.")
         group = cluster.available_storage()
@@ -138,7 +137,7 @@ class ClusterDisks:
         seeing = tuple(node for node in cluster.nodes if self.seen(unique_id, node))
         if len(seeing) < len(cluster.nodes):  # asymmetric storage: the others cannot have it
             resource = cluster.put_resource(replace(resource, owners=seeing))
-        cluster.identities[str(resource.id)] = DiskIdentity(layout.disk_guid, record.serial, record.size)
+        cluster.identities[str(resource.id)] = _identity(layout, record)
         self._learn(resource, finder)
         return self.bring_online(resource, group.owner)
 
@@ -213,7 +212,7 @@ class ClusterDisks:
             return cluster.put_resource(replace(cluster.resource(resource.id), state=ONLINE))
         if not resource.shared:
             for volume in self.identity(resource).volumes:
-                self._mount(host, volume)
+                self._mount(host, self.volume_on(host, resource, volume), volume)
         host.disks.records[record.unique_id] = replace(record, read_only=False)
         if record.offline:
             host.disks.set_offline(host.disks.records[record.unique_id], False)
@@ -235,12 +234,12 @@ class ClusterDisks:
             host.disks.records[record.unique_id] = replace(record, offline=True, offline_reason=0)
 
     @staticmethod
-    def _mount(host: Host, volume: DiskVolume) -> None:
+    def _mount(host: Host, guid: UUID, volume: DiskVolume) -> None:
         for path in volume.paths:
             if not host.volumes.is_mount_point(path):
                 host.files.mkdir(path)
-        if volume.letter or volume.paths:
-            host.volumes.mount(volume.partition, MountRecord(volume.letter, volume.paths))
+        if volume.letter or volume.paths or guid != volume.partition:
+            host.volumes.mount(guid, MountRecord(volume.letter, volume.paths, bare=not volume.letter))
 
     def _learn(self, resource: ResourceRecord, host: Host) -> None:
         """Read a disk's id and volumes again from the node that has it."""
@@ -248,18 +247,21 @@ class ClusterDisks:
         layout = host.disks.layout(record) if record is not None else None
         if record is None or layout is None:
             return
-        known = {v.partition: v for v in self.identity(resource).volumes}
+        known = {self.volume_on(host, resource, v): v for v in self.identity(resource).volumes}
         volumes = []
         for part in layout.partitions:
-            if part.type_guid != table.BASIC_DATA:
+            if not part.holds_volume:
                 continue
             mount = MountRecord() if record.offline or resource.shared else host.volumes.mount_of(part.guid)
             if record.offline and part.guid in known:
                 mount = MountRecord(known[part.guid].letter, known[part.guid].paths)
             volumes.append(DiskVolume(part.guid, part.number, part.offset, part.length, mount.letter, mount.paths))
-        self._cluster.identities[str(resource.id)] = DiskIdentity(
-            layout.disk_guid, record.serial, record.size, tuple(volumes)
-        )
+        self._cluster.identities[str(resource.id)] = replace(_identity(layout, record), volumes=tuple(volumes))
+
+    def volume_on(self, host: Host, resource: ResourceRecord, volume: DiskVolume) -> UUID:
+        """The GUID that a node has for a volume: of an MBR disk it is another on each of them."""
+        signature = self.identity(resource).signature
+        return host.disks.volume_guid(signature, volume.offset) if signature else volume.partition
 
     def learn(self, resource: ResourceRecord) -> None:
         """Remember what the node that has a disk has done to it (letters, mount points, partitions)."""
@@ -293,3 +295,16 @@ class ClusterDisks:
     def disks_of(self, group: GroupRecord) -> list[ResourceRecord]:
         """The disks of a group."""
         return [r for r in self._cluster.resources_of(group) if r.kind == DISK]
+
+
+def _identity(layout: Layout, record: DiskRecord) -> DiskIdentity:
+    known = layout.identity
+    if isinstance(known, UUID):
+        return DiskIdentity(known, record.serial, record.size)
+    return DiskIdentity(UUID(int=0), record.serial, record.size, signature=known)
+
+
+def identity_text(layout: Layout) -> str:
+    """A disk's GUID or signature as the cluster's cmdlets write it."""
+    known = layout.identity
+    return f"{{{known}}}" if isinstance(known, UUID) else f"0x{known:08X}"

@@ -109,7 +109,10 @@ class ResourceRecord:
 
 @dataclass(frozen=True)
 class DiskVolume:
-    """A volume of a cluster disk: where its partition lies, and where it is mounted on the node that has it."""
+    """A volume of a cluster disk: where its partition lies, and where it is mounted on the node that has it.
+
+    ``partition`` is the volume's GUID: of an MBR disk the one that the node has for it which had the disk last.
+    """
 
     partition: UUID
     number: int
@@ -124,14 +127,21 @@ class DiskIdentity:
     """What the cluster knows a disk by, and its volumes.
 
     Attributes:
-        guid: GUID in the GPT (``DiskIdGuid``).
+        guid: GUID in the GPT (``DiskIdGuid``); 0 for an MBR disk.
         serial: serial number of the LUN.
+        signature: that of an MBR disk (``DiskSignature``); 0 for a GPT.
     """
 
     guid: UUID
     serial: str
     size: int
     volumes: tuple[DiskVolume, ...] = ()
+    signature: int = 0
+
+    @property
+    def known_by(self) -> UUID | int:
+        """The GUID, or the signature."""
+        return self.signature or self.guid
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from labenv.windows.cluster.disks import identity_text
 from labenv.windows.cluster.records import (
     DISK,
     VM,
@@ -224,7 +225,7 @@ def resource(made: FailoverCluster, record: ResourceRecord) -> PsObject:
 def available_disk(made: FailoverCluster, record: DiskRecord, host: Host, number: int) -> PsObject:
     """A ClusterDisk: a disk that could be added."""
     layout = host.disks.layout(record)
-    guid = f"{{{layout.disk_guid}}}" if layout is not None else None
+    guid = identity_text(layout) if layout is not None else None
     values: dict[str, object] = {
         "Cluster": _reference("Cluster", made.spec.name),
         "Id": guid,

@@ -264,7 +264,7 @@ class ClusterVolumes:
             owner.volumes.dismount(ntfs)
         for host in cluster.hosts.values():
             for part in volumes:
-                host.volumes.mount(part.partition, None)
+                host.volumes.mount(cluster.disks.volume_on(host, resource, part), None)
         own = cluster.add_group(str(resource.id), SHARED_GROUP, group.owner, identity=resource.id)
         resource = cluster.put_resource(replace(resource, shared=True, group=own.id))
         for part in volumes:

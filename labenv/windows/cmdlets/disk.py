@@ -11,6 +11,9 @@ from labenv.devices import DeviceError, DeviceGone, ReadOnlyDevice
 from labenv.windows import shapes_storage as shape
 from labenv.windows.call import Call, Cmdlet, PsError
 from labenv.windows.cmdlets.targets import disks
+from labenv.windows.disks.gpt import MSR, Gpt, PartitionStyle
+from labenv.windows.disks.layout import Layout
+from labenv.windows.disks.mbr import Mbr, MbrPartition
 from labenv.windows.errors import storage
 from labenv.windows.objects import UInt16
 from labenv.windows.records import DiskRecord
@@ -36,7 +39,7 @@ def get_disk(host: Host, call: Call) -> Sequence[object]:
 
 
 async def set_disk(host: Host, call: Call) -> Sequence[object] | None:
-    """Set-Disk: offline, read-only or GUID; one attribute set at a time, as on Windows."""
+    """Set-Disk: offline; or read-only, GUID, signature; or the style of a disk without data; one set at a time."""
     await host.spend("windows.disk.set")
     for record in disks(host, call):
         try:
@@ -60,30 +63,69 @@ def _set(host: Host, call: Call, record: DiskRecord) -> None:
             if not call["IsOffline"]:
                 host.disks.raw(record)  # a disk that does not answer stays offline
             host.disks.set_offline(record, call["IsOffline"])
-    elif "IsReadOnly" in call:
-        host.disks.records[record.unique_id] = replace(record, read_only=call["IsReadOnly"])
-        host.disks.changed()
-    elif "Guid" in call:
-        layout = host.disks.layout(record)
-        if layout is None:
-            raise storage(41000)
+    elif "PartitionStyle" in call:
+        _convert(host, record, str(call["PartitionStyle"]))
+    else:
+        if "IsReadOnly" in call:
+            record = host.disks.records[record.unique_id] = replace(record, read_only=call["IsReadOnly"])
+            host.disks.changed()
+        if "Guid" in call or "Signature" in call:
+            _identify(host, record, call)
+
+
+def _identify(host: Host, record: DiskRecord, call: Call) -> None:
+    """Another GUID for a GPT, another signature for an MBR; neither is valid for the other style."""
+    layout: Layout | None = host.disks.layout(record)
+    if layout is None:
+        raise storage(41000)
+    if isinstance(layout, Gpt) and "Guid" in call and "Signature" not in call:
         try:
-            guid = UUID(call["Guid"])
+            layout = layout.with_disk_guid(UUID(call["Guid"]))
         except ValueError as error:
             raise storage(5) from error
-        if record.offline:
-            host.disks.rewrite_offline(record, layout.with_disk_guid(guid))
-        else:
-            host.disks.write_layout(record, layout.with_disk_guid(guid))
+    elif isinstance(layout, Mbr) and call.get("Signature") and "Guid" not in call:
+        layout = layout.with_signature(int(call["Signature"]))
+    else:
+        raise storage(5, detail="A GPT disk has a GUID, an MBR disk a signature other than 0.")
+    if record.offline:
+        host.disks.rewrite_offline(record, layout)
+    else:
+        host.disks.write_layout(record, layout)
+
+
+def _convert(host: Host, record: DiskRecord, style: str) -> None:
+    layout = host.disks.layout(record)
+    if record.offline:
+        raise storage(41003)
+    if record.read_only:
+        raise storage(41002)
+    if layout is None:
+        raise storage(41000)
+    if record.kind == "system":
+        raise storage(41009)
+    if host.disks.owner is not None and host.disks.owner.clustered(record):
+        raise storage(41019)
+    wanted = _style(style)
+    if layout.style is wanted:
+        return
+    if any(isinstance(p, MbrPartition) or p.type_guid != MSR for p in layout.partitions):
+        raise storage(41013)
+    host.disks.write_layout(record, None)
+    host.disks.initialize(record, wanted)
+
+
+def _style(name: str) -> PartitionStyle:
+    if name not in ("MBR", "GPT"):
+        raise storage(5, detail="The style is MBR or GPT.")
+    return PartitionStyle(name)
 
 
 async def initialize_disk(host: Host, call: Call) -> Sequence[object] | None:
-    """Initialize-Disk: a GPT with its reserved partition."""
+    """Initialize-Disk: a GPT with its reserved partition, or an MBR with a new signature."""
     await host.spend("windows.disk.initialize")
     found = disks(host, call)
+    style = _style(str(call.get("PartitionStyle", "GPT")))
     for record in found:
-        if call.get("PartitionStyle", "GPT") != "GPT":
-            raise storage(1, detail="The lab's disks are GPT.")
         if host.disks.held(record):
             raise storage(41018)
         if record.offline:
@@ -93,7 +135,7 @@ async def initialize_disk(host: Host, call: Call) -> Sequence[object] | None:
         if host.disks.layout(record) is not None:
             raise storage(41001)
         try:
-            host.disks.initialize(record)
+            host.disks.initialize(record, style)
         except DeviceError as error:
             raise io_failed(error) from error
     return [shape.disk(host, r) for r in found] if call.get("PassThru") else None

@@ -13,7 +13,9 @@ from labenv.windows.call import Call, Cmdlet
 from labenv.windows.cmdlets.disk import io_failed
 from labenv.windows.cmdlets.targets import disks, many, objects, prop, texts
 from labenv.windows.disks import gpt as table
-from labenv.windows.disks.gpt import Partition
+from labenv.windows.disks import mbr
+from labenv.windows.disks.layout import AnyPartition, Layout
+from labenv.windows.disks.mbr import Mbr, MbrPartition
 from labenv.windows.errors import FileProblem, cim_not_found, storage
 from labenv.windows.records import DiskRecord
 from labenv.windows.volumes import Volume, directory
@@ -21,7 +23,7 @@ from labenv.windows.volumes import Volume, directory
 if TYPE_CHECKING:
     from labenv.windows.host import Host
 
-Found = list[tuple[DiskRecord, Partition]]
+Found = list[tuple[DiskRecord, AnyPartition]]
 
 _FLAGS = {
     "IsHidden": table.HIDDEN,
@@ -92,20 +94,49 @@ async def new_partition(host: Host, call: Call) -> Sequence[object]:
         if "DriveLetter" in call:
             _check_letter(host, str(call["DriveLetter"]))
         attributes = (0 if lettered else table.NO_DRIVE_LETTER) | (table.HIDDEN if call.get("IsHidden") else 0)
+        kind = _kind(call, layout)
         size = None if call.get("UseMaximumSize") else call.get("Size")
         if size is None and not call.get("UseMaximumSize"):
             raise storage(5, detail="Either Size or UseMaximumSize is needed.")
         try:
-            made = host.disks.add_partition(record, layout, size=size, attributes=attributes)
+            made = host.disks.add_partition(record, layout, size=size, attributes=attributes, kind=kind)
         except DeviceError as error:
             raise io_failed(error) from error
         if made is None:
             raise storage(40000)
         volume = host.volumes.of_partition(record.unique_id, made.number)
-        if volume is not None and "DriveLetter" in call:
-            host.volumes.assign_letter(volume, str(call["DriveLetter"]).upper())
+        bare = isinstance(layout, Mbr) and not lettered  # its table cannot say so
+        if volume is not None and ("DriveLetter" in call or bare):
+            host.volumes.assign_letter(volume, str(call.get("DriveLetter") or "").upper())
+        if call.get("IsActive"):
+            made = _activate(host, record, made.number)
         output.append(shape.partition(host, record, made))
     return output
+
+
+def _kind(call: Call, layout: Layout) -> int:
+    """The type for a new partition of an MBR; what only the other style has is refused."""
+    if not isinstance(layout, Mbr):
+        if "MbrType" in call or call.get("IsActive"):
+            raise storage(5, detail="A GPT disk has neither MBR types nor active partitions.")
+        return mbr.HUGE
+    if "GptType" in call:
+        raise storage(5, detail="An MBR disk has no GPT types.")
+    name = str(call.get("MbrType") or "Huge")
+    if name == "Extended":
+        raise storage(1, detail="The lab's MBR disks have primary partitions only.")
+    if mbr.next_number(layout) is None:
+        raise storage(41004)
+    return mbr.KINDS[name]
+
+
+def _activate(host: Host, record: DiskRecord, number: int) -> AnyPartition:
+    layout = host.disks.layout(record)
+    assert isinstance(layout, Mbr)
+    _write(host, record, layout.with_active(number, active=True))
+    written = host.disks.layout(record)
+    assert written is not None
+    return written.partition(number)
 
 
 def _check_letter(host: Host, letter: str) -> None:
@@ -122,19 +153,50 @@ async def set_partition(host: Host, call: Call) -> None:
         if "NewDriveLetter" in call:
             _check_letter(host, str(call["NewDriveLetter"]))
             host.volumes.assign_letter(_volume(host, record, part), str(call["NewDriveLetter"]).upper())
+        if isinstance(part, MbrPartition):
+            _set_mbr(host, call, record, part)
+            continue
+        if "MbrType" in call or "IsActive" in call:
+            raise storage(41006)
         attributes = part.attributes
         for name, flag in _FLAGS.items():
             if name in call:
                 attributes = attributes | flag if call[name] else attributes & ~flag
         layout = host.disks.layout(record)
         if attributes != part.attributes and layout is not None:
-            try:
-                host.disks.write_layout(record, layout.with_attributes(part.number, attributes))
-            except DeviceError as error:
-                raise io_failed(error) from error
+            _write(host, record, layout.with_attributes(part.number, attributes))
 
 
-def _volume(host: Host, record: DiskRecord, part: Partition) -> Volume:
+def _set_mbr(host: Host, call: Call, record: DiskRecord, part: MbrPartition) -> None:
+    """What can be set of a partition of an MBR. Hidden, read-only and shadow copy hold for all of its disk."""
+    layout = host.disks.layout(record)
+    assert isinstance(layout, Mbr)
+    if "GptType" in call or call.get("NoDefaultDriveLetter"):
+        raise storage(41006)  # without a letter by default are partitions of GPT disks only
+    changed = layout
+    for name, flag in _FLAGS.items():
+        if name in call and name != "NoDefaultDriveLetter":
+            changed = changed.with_attributes(
+                part.number, changed.attributes | flag if call[name] else changed.attributes & ~flag
+            )
+    if "IsActive" in call:
+        changed = changed.with_active(part.number, active=bool(call["IsActive"]))
+    if "MbrType" in call:
+        if call["MbrType"] not in mbr.KINDS.values() or call["MbrType"] == mbr.EXTENDED:
+            raise storage(41006)
+        changed = changed.with_kind(part.number, int(call["MbrType"]))
+    if changed != layout:
+        _write(host, record, changed)
+
+
+def _write(host: Host, record: DiskRecord, layout: Layout) -> None:
+    try:
+        host.disks.write_layout(record, layout)
+    except DeviceError as error:
+        raise io_failed(error) from error
+
+
+def _volume(host: Host, record: DiskRecord, part: AnyPartition) -> Volume:
     volume = host.volumes.of_partition(record.unique_id, part.number)
     if volume is None:
         raise storage(42008)
@@ -154,10 +216,7 @@ async def remove_partition(host: Host, call: Call) -> None:
         if layout is not None:
             if volume is not None:
                 host.volumes.dismount(volume)
-            try:
-                host.disks.write_layout(record, layout.removing(part.number))
-            except DeviceError as error:
-                raise io_failed(error) from error
+            _write(host, record, layout.removing(part.number))
 
 
 async def add_partition_access_path(host: Host, call: Call) -> Sequence[object] | None:

@@ -12,7 +12,9 @@ from labenv.windows.cmdlets.disk import io_failed
 from labenv.windows.cmdlets.targets import objects, prop, texts
 from labenv.windows.disks.errors import FileSystemError
 from labenv.windows.disks.exfat import format_exfat
+from labenv.windows.disks.mbr import IFS, Mbr, MbrPartition
 from labenv.windows.errors import FileProblem, cim_not_found, storage
+from labenv.windows.records import DiskRecord
 from labenv.windows.volumes import Volume
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ async def format_volume(host: Host, call: Call) -> Sequence[object]:
         if host.files.in_use(item.name):
             raise storage(43002)
         host.volumes.dismount(item)
+        item = _typed(host, record, item)
         serial = int.from_bytes(host.ids.digest("volume serial", host.name, str(item.guid))[:4], "big")
         try:
             size = call.get("AllocationUnitSize")
@@ -90,6 +93,20 @@ async def format_volume(host: Host, call: Call) -> Sequence[object]:
             raise io_failed(error) from error
         output.append(shape.volume(host, item))
     return output
+
+
+def _typed(host: Host, record: DiskRecord, item: Volume) -> Volume:
+    """Formatting gives a partition of an MBR the type of its file system."""
+    layout, part = host.disks.layout(record), item.partition
+    if not isinstance(layout, Mbr) or not isinstance(part, MbrPartition) or part.kind == IFS:
+        return item
+    try:
+        host.disks.write_layout(record, layout.with_kind(part.number, IFS))
+    except DeviceError as error:
+        raise io_failed(error) from error
+    changed = host.volumes.get(item.guid)
+    assert changed is not None
+    return changed
 
 
 async def write_volume_cache(host: Host, call: Call) -> None:

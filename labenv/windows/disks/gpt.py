@@ -1,4 +1,4 @@
-"""The partition table of a disk: GPT (both copies, with their checksums), and telling MBR and raw disks apart."""
+"""The newer partition table, GPT: both copies, with their checksums."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Protocol
 from uuid import UUID
 
 from labenv.devices import BlockDevice, DeviceError, data_ranges
@@ -57,6 +58,11 @@ class Partition:
     name: str
     attributes: int = 0
 
+    @property
+    def holds_volume(self) -> bool:
+        """Whether a file system may be in it."""
+        return self.type_guid == BASIC_DATA
+
 
 @dataclass(frozen=True)
 class Gpt:
@@ -64,6 +70,16 @@ class Gpt:
 
     disk_guid: UUID
     partitions: tuple[Partition, ...] = ()
+
+    @property
+    def style(self) -> PartitionStyle:
+        """GPT."""
+        return PartitionStyle.GPT
+
+    @property
+    def identity(self) -> UUID:
+        """What hosts and clusters know the disk by."""
+        return self.disk_guid
 
     def with_attributes(self, number: int, attributes: int) -> Gpt:
         """The same table with other attribute bits (READ_ONLY, HIDDEN, ...) on one partition."""
@@ -162,12 +178,24 @@ def initial_gpt(device: BlockDevice, *, disk_guid: UUID, msr_guid: UUID) -> Gpt:
 def free_range(device: BlockDevice, gpt: Gpt, *, align: int = MIB) -> tuple[int, int]:
     """The largest unused range as (offset, length) in bytes, both multiples of ``align``; length 0 if none is left."""
     last = device.size // SECTOR - 1 - ENTRY_SECTORS
-    edges = sorted((p.offset, p.offset + p.length) for p in gpt.partitions)
+    return largest(gpt.partitions, start=FIRST_USABLE * SECTOR, last=last * SECTOR, align=align)
+
+
+class _Extent(Protocol):
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+
+def largest(partitions: Iterable[_Extent], *, start: int, last: int, align: int) -> tuple[int, int]:
+    """The largest gap between partitions from ``start`` to ``last`` as (offset, length), multiples of ``align``."""
+    edges = sorted((p.offset, p.offset + p.length) for p in partitions)
     best = (0, 0)
-    start = FIRST_USABLE * SECTOR
-    for begin, end in [*edges, (last * SECTOR, last * SECTOR)]:
+    for begin, end in [*edges, (last, last)]:
         aligned = -(-start // align) * align
-        length = max(0, begin - aligned) // align * align
+        length = max(0, min(begin, last) - aligned) // align * align
         if length > best[1]:
             best = (aligned, length)
         start = max(start, end)
@@ -224,28 +252,6 @@ def clear_table(device: BlockDevice) -> None:
     span = FIRST_USABLE * SECTOR
     device.write(0, bytes(span))
     device.write(device.size - span, bytes(span))
-
-
-def has_mbr(device: BlockDevice) -> bool:
-    """Whether the disk has a plain MBR partition table: boot signature, a partition, and none of them protective."""
-    if device.size < SECTOR:
-        return False
-    sector = device.read(0, SECTOR)
-    if sector[510:512] != b"\x55\xaa":
-        return False
-    entries = [_MBR_ENTRY.unpack_from(sector, 446 + 16 * index) for index in range(4)]
-    if any(flag not in (0, 0x80) for flag, *_ in entries):
-        return False
-    kinds = [kind for _, _, kind, _, _, length in entries if kind and length]
-    # A disk that was only initialised has a signature and no partition; a file system's boot sector has neither.
-    return 0xEE not in kinds and (bool(kinds) or (sector[:3] == bytes(3) and sector[440:444] != bytes(4)))
-
-
-def partition_style(device: BlockDevice) -> PartitionStyle:
-    """RAW, MBR or GPT."""
-    if read_gpt(device) is not None:
-        return PartitionStyle.GPT
-    return PartitionStyle.MBR if has_mbr(device) else PartitionStyle.RAW
 
 
 def _read_copy(device: BlockDevice, lba: int) -> Gpt | None:

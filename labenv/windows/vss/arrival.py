@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from labenv.devices import DeviceError
 from labenv.faults import ConnectionDropped
 from labenv.windows.disks import gpt as table
-from labenv.windows.disks.gpt import Gpt
+from labenv.windows.disks import layout as layouts
+from labenv.windows.disks.layout import Layout
 from labenv.windows.records import DiskRecord, MountRecord
 from labenv.windows.volumes import Volume
 from labenv.windows.vss import codes
@@ -40,7 +41,7 @@ class Arrivals:
 
     # -- flags of the original -------------------------------------------------------------------------------------
 
-    def mark(self, disk: str) -> Gpt | None:
+    def mark(self, disk: str) -> Layout | None:
         """Set the VSS flags in the partition table on a disk, behind the mounted volume's back; gives the old table.
 
         Windows reads the attributes when a volume is mounted, so the running system does not notice; a copy that is
@@ -49,20 +50,20 @@ class Arrivals:
         disks = self._host.disks
         record = disks.records[disk]
         try:
-            layout = table.read_gpt(disks.raw(record))
+            layout = layouts.read_layout(disks.raw(record))
             if layout is not None:
-                table.write_gpt(disks.raw(record), _flagged(layout))
+                layouts.write_layout(disks.raw(record), _flagged(layout))
         except DeviceError as error:
             raise VssError(codes.UNEXPECTED, f"disk {record.number}: {error}") from error
         return layout
 
-    def unmark(self, disk: str, layout: Gpt | None) -> None:
+    def unmark(self, disk: str, layout: Layout | None) -> None:
         """Put the old partition table back."""
         if layout is None:
             return
         record = self._host.disks.records[disk]
         try:
-            table.write_gpt(self._host.disks.raw(record), layout)
+            layouts.write_layout(self._host.disks.raw(record), layout)
         except DeviceError as error:
             raise VssError(codes.UNEXPECTED, f"disk {record.number}: {error}") from error
 
@@ -88,11 +89,11 @@ class Arrivals:
             f"the expected disk {unique_id(serial)} did not arrive on {host.name} within {RESCANS} rescans",
         )
 
-    def show(self, record: DiskRecord) -> tuple[Gpt, list[Volume]]:
+    def show(self, record: DiskRecord) -> tuple[Layout, list[Volume]]:
         """Bring the disk online, writable, under an identity of its own; returns the identity that it had."""
         disks = self._host.disks
         try:
-            original = table.read_gpt(disks.raw(record))
+            original = layouts.read_layout(disks.raw(record))
             if original is None:
                 raise VssError(codes.UNEXPECTED, f"disk {record.number} holds no partition table")
             fresh = disks.fresh_guids(record, original)
@@ -106,7 +107,7 @@ class Arrivals:
         disks.set_offline(disks.records[record.unique_id], False)
         return original, [v for v in self._host.volumes.all() if v.disk == record.unique_id]
 
-    def hide(self, record: DiskRecord, original: Gpt) -> None:
+    def hide(self, record: DiskRecord, original: Layout) -> None:
         """Dismount the disk and give it the identity back that it had, hidden and read-only."""
         disks = self._host.disks
         volumes = [v for v in self._host.volumes.all() if v.disk == record.unique_id]
@@ -128,8 +129,8 @@ class Arrivals:
             del host.disks.records[record.unique_id]
 
 
-def _flagged(layout: Gpt) -> Gpt:
+def _flagged(layout: Layout) -> Layout:
     for partition in layout.partitions:
-        if partition.type_guid == table.BASIC_DATA:
+        if partition.holds_volume:
             layout = layout.with_attributes(partition.number, partition.attributes | FLAGS)
     return layout

@@ -332,7 +332,7 @@ class HyperVWriter(Writer):
         layout = read_gpt(disk.device)
         for record in self.host.disks.present():
             shown = None if record.offline else self.host.disks.layout(record)
-            if layout is not None and shown is not None and shown.disk_guid == layout.disk_guid:
+            if layout is not None and shown is not None and shown.identity == layout.disk_guid:
                 text = f"the disk GUID of '{path}' is that of disk {record.number} of this host"
                 raise VirtualDiskError(text)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from labenv.clock import SECOND
 from labenv.windows import events as log
-from labenv.windows.disks.gpt import Gpt
+from labenv.windows.disks.layout import Layout
 from labenv.windows.records import DiskRecord
 from labenv.windows.volumes import Volume
 from labenv.windows.vss import codes
@@ -61,7 +61,7 @@ class Lun:
     igroup: str
     clone_name: str = ""
     record: DiskRecord | None = None
-    original: Gpt | None = None
+    original: Layout | None = None
 
     @property
     def base(self) -> str:

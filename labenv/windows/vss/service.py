@@ -15,7 +15,7 @@ from labenv.guest.errors import GuestError
 from labenv.windows import events as log
 from labenv.windows.call import PsError
 from labenv.windows.disks.errors import FileSystemError, VirtualDiskError
-from labenv.windows.disks.gpt import Gpt
+from labenv.windows.disks.layout import Layout
 from labenv.windows.errors import FILE_ERRORS
 from labenv.windows.inventory import VDS
 from labenv.windows.volumes import Volume
@@ -307,7 +307,7 @@ class Vss:
 
     async def _freeze_and_commit(self, work: SnapshotSet, writers: Sequence[Writer]) -> None:
         host = self.host
-        tables: dict[str, Gpt | None] = {}
+        tables: dict[str, Layout | None] = {}
         disks = sorted({t.volume.disk for t in work.targets if t.provider.kind == "Hardware"})
         if disks:
             await self.start_service(VDS)  # it is what sets and clears the partitions' attributes

@@ -23,12 +23,9 @@ from labenv.windows.disks.gpt import (
     Partition,
     PartitionDevice,
     PartitionStyle,
-    clear_table,
     free_range,
-    has_mbr,
     initial_gpt,
     next_number,
-    partition_style,
     read_gpt,
     write_gpt,
 )
@@ -52,7 +49,7 @@ def test_written_table_is_read_back_and_aligned() -> None:
     written = table(disk)
     write_gpt(disk, written)
     assert read_gpt(disk) == written
-    assert partition_style(disk) is PartitionStyle.GPT
+    assert written.style is PartitionStyle.GPT
     reserved, data = written.partitions
     assert reserved.type_guid == MSR
     assert data.offset % MIB == 0
@@ -124,22 +121,6 @@ def test_power_cut_leaves_the_old_table_or_the_new_one() -> None:
         assert found in (old, new)
         seen.add(found)
     assert seen == {old, new}
-
-
-def test_mbr_raw_and_cleared_disks_are_told_apart() -> None:
-    """An MBR table is recognised, a boot sector of a file system or zeros are raw, Clear-Disk leaves a raw disk."""
-    disk = MemoryDisk(GIB)
-    assert partition_style(disk) is PartitionStyle.RAW
-    mbr = bytearray(512)
-    mbr[446:462] = bytes((0x80, 0, 2, 0, 7, 0, 0, 0)) + (2048).to_bytes(4, "little") + (9999).to_bytes(4, "little")
-    mbr[510:] = b"\x55\xaa"
-    disk.write(0, bytes(mbr))
-    assert has_mbr(disk)
-    assert partition_style(disk) is PartitionStyle.MBR
-    write_gpt(disk, table(disk))
-    assert not has_mbr(disk)
-    clear_table(disk)
-    assert partition_style(disk) is PartitionStyle.RAW
 
 
 def test_impossible_tables_are_refused() -> None:
