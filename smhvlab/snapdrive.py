@@ -12,7 +12,7 @@ from smhvlab.wires.powershell import PowerShellWire, Record, Running
 BASIC_DATA = "{ebd0a0a2-b9e5-4433-87c0-68b6b72699c7}"
 """GPT type of an ordinary partition; a disk also has a small reserved one that is never mounted."""
 
-_DISK_FIELDS = ("Number", "UniqueId", "Guid", "PartitionStyle", "IsOffline", "IsBoot")
+_DISK_FIELDS = ("Number", "UniqueId", "Guid", "Signature", "PartitionStyle", "IsOffline", "IsBoot")
 _FLAGS = ("IsHidden", "IsReadOnly", "IsShadowCopy", "NoDefaultDriveLetter")
 _PARTITION = ("DiskNumber", "PartitionNumber", "GptType", "AccessPaths", *_FLAGS)
 _ATTEMPTS = 12  # rescans of five seconds until a mapped LUN must have arrived
@@ -25,7 +25,7 @@ class HostDisk:
     Attributes:
         number: the host's disk number; changes when disks come and go.
         unique_id: identity of the LUN behind it.
-        guid: GPT disk GUID, "" for a raw or MBR disk.
+        guid: GPT disk GUID, or the signature of an MBR disk (``0x0123ABCD``); "" for a raw one.
         access_paths: where its data partition is mounted (drive letters and folders, each with a final backslash).
         volume_path: ``\\\\?\\Volume{...}\\`` of its data partition, "" while it has none.
         partition: number of its data partition, 0 while it has none.
@@ -236,11 +236,26 @@ def _is_systems_own(path: str) -> bool:
     return "\\system volume information\\" in path or "\\$recycle.bin\\" in path
 
 
+def signature(number: int) -> str:
+    """The signature of an MBR disk as it is written down where another disk has its GUID."""
+    return f"0x{number:08X}"
+
+
+def is_signature(identity: str) -> bool:
+    """Whether a disk's identity is a signature, and no GUID."""
+    return identity.startswith("0x")
+
+
+def identity(record: Record) -> str:
+    """What tells a disk (of Get-Disk) from others: its GPT GUID, or the signature of its MBR; "" for a raw one."""
+    return str(record["Guid"] or "") or (signature(int(record["Signature"])) if record["Signature"] else "")
+
+
 def _disk(record: Record, partitions: Iterable[Record], *, host: str) -> HostDisk:
     disk = HostDisk(
         number=int(record["Number"]),
         unique_id=str(record["UniqueId"] or "").upper(),
-        guid=str(record["Guid"] or ""),
+        guid=identity(record),
         style=str(record["PartitionStyle"]),
         offline=bool(record["IsOffline"]),
         host=host,

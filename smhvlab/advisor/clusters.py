@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from smhvlab.advisor import facts as f
 from smhvlab.advisor.wave import Wave
+from smhvlab.snapdrive import signature
 from smhvlab.wires.powershell import Record
 
 _DISK, _VM_GROUP = "Physical Disk", "VirtualMachine"
@@ -33,7 +34,7 @@ class ClusterReader:
     def second(self) -> None:
         """Begin one read for each disk: its identity is a private property of the resource."""
         for name in self._disks():
-            parameter = ("Get-ClusterParameter", {"Name": "DiskIdGuid"})
+            parameter = ("Get-ClusterParameter", {"Name": ["DiskIdGuid", "DiskSignature"]})
             if name in self._shared():
                 self.wave.read_pair(f"cluster.disk {name}", ("Get-ClusterSharedVolume", {"Name": name}), parameter)
             else:
@@ -99,4 +100,7 @@ def _name(value: object) -> str:
 
 
 def _parameter(records: Sequence[Record]) -> str:
-    return next((str(r["Value"]) for r in records if str(r["Name"]) == "DiskIdGuid"), "")
+    values = {str(r["Name"]): r["Value"] for r in records}
+    if values.get("DiskIdGuid"):
+        return str(values["DiskIdGuid"])
+    return signature(int(values["DiskSignature"])) if values.get("DiskSignature") else ""

@@ -82,7 +82,7 @@ class Disk:
 
     Attributes:
         unique_id: identity of the LUN behind it; "" for a local disk of no interest.
-        guid: GPT disk GUID, "" for a raw or MBR disk.
+        guid: GPT disk GUID, or the signature of an MBR disk (``0x0123ABCD``); "" for a raw one.
         style: ``GPT``, ``MBR`` or ``RAW``.
         paths: where its volumes are mounted, each with a final backslash.
         volumes: ``\\\\?\\Volume{...}\\`` of each.

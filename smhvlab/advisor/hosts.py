@@ -9,6 +9,7 @@ from typing import Any
 from smhvlab.advisor import facts as f
 from smhvlab.advisor.wave import Wave
 from smhvlab.errors import PowerShellError
+from smhvlab.snapdrive import identity
 from smhvlab.wires.powershell import PowerShellWire, Record
 
 _UNINSTALL = (
@@ -82,7 +83,17 @@ class HostReader:
         paths = {"Namespace": "root/WMI", "ClassName": "MPIO_DISK_INFO"}
         read("paths", "Get-CimInstance", paths, select=("DriveInfo",))
         read("initiators", "Get-InitiatorPort", select=("NodeAddress",))
-        disk = ("Number", "UniqueId", "Guid", "PartitionStyle", "BusType", "IsOffline", "OfflineReason", "IsBoot")
+        disk = (
+            "Number",
+            "UniqueId",
+            "Guid",
+            "Signature",
+            "PartitionStyle",
+            "BusType",
+            "IsOffline",
+            "OfflineReason",
+            "IsBoot",
+        )
         read("disks", "Get-Disk", select=(*disk, "IsClustered", "Size"))
         read("partitions", "Get-Partition", select=("DiskNumber", "GptType", "AccessPaths"))
         read("volumes", "Get-Volume", select=("Path", "AllocationUnitSize", "SizeRemaining"))
@@ -322,7 +333,7 @@ def _disks(disks: Sequence[Record], partitions: Sequence[Record], volumes: Seque
             f.Disk(
                 number=int(record["Number"]),
                 unique_id=str(record["UniqueId"] or "").upper(),
-                guid=str(record["Guid"] or ""),
+                guid=identity(record),
                 style=str(record["PartitionStyle"]),
                 bus=str(record["BusType"]),
                 offline=bool(record["IsOffline"]),

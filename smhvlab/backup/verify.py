@@ -305,7 +305,7 @@ def show_images(images: Images, places: list[BackupLun], mark: str) -> tuple[Ima
         clone = clones.setdefault((parent.uuid, place.snapshot), clone_name(mark, len(clones)))
         igroup, made_for = images.igroup(parent.svm, images.initiators()[:1])
         path = f"{FOLDER}{mark}_{number}\\"
-        identity = disk_guid(clone, place.path)
+        identity = disk_guid(clone, place.path, like=place.disk_guid)
         found.append(Image(parent, place.snapshot, place.path, clone, igroup, path, identity, made_for=made_for))
     return tuple(found)
 

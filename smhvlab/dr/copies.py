@@ -182,7 +182,7 @@ class CopyRehearsal(DrProcedure[CopyState]):
                 path=found.path,
                 clone=clone,
                 access_path=f"{FOLDER}{s.mark}_{number}\\",
-                disk_guid=disk_guid(clone, found.path),
+                disk_guid=disk_guid(clone, found.path, like=found.disk_guid),
             )
         for vm in machines:
             _check(vm, images)

@@ -15,6 +15,7 @@ from uuid import UUID
 from smhvlab.dr.landing import Landing, Spot
 from smhvlab.dr.replication import Mirror, Replication
 from smhvlab.errors import NotAllowed, NotFound
+from smhvlab.mount.mbr import signature_of
 from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.storage import LunRef, VolumeRef
@@ -256,9 +257,11 @@ def _image(replication: Replication, present: Sequence[LunRef], backup: Backup, 
 
 
 def disk_guid(replication: Replication, lun: LunRef) -> str:
-    """GUID in a LUN's partition table, as Windows writes it, in lower case."""
-    header = replication.wire.read_lun(lun.uuid, offset=_GPT_HEADER, size=_SECTOR)
-    return f"{{{UUID(bytes_le=header[_DISK_GUID])}}}"
+    """GUID in a LUN's partition table, as Windows writes it, or the signature in its MBR; in lower case."""
+    start = replication.wire.read_lun(lun.uuid, offset=0, size=_GPT_HEADER + _SECTOR)
+    if found := signature_of(start[:_SECTOR]):
+        return found.casefold()
+    return f"{{{UUID(bytes_le=start[_GPT_HEADER:][_DISK_GUID])}}}"
 
 
 def take_images(replication: Replication, volumes: Sequence[MirroredVolume], manner: Manner) -> None:

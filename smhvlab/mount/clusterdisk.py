@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from smhvlab.errors import NotFound
+from smhvlab.snapdrive import is_signature, signature
 from smhvlab.wires.powershell import PowerShellWire, Record
 
 AVAILABLE_STORAGE = "Available Storage"
@@ -15,7 +16,7 @@ _WAIT = 120  # seconds for a disk to go offline or come online
 
 
 class ClusterDisks:
-    """The disks of the cluster, asked from one of its nodes; resources are found by their disk's GUID."""
+    """The disks of the cluster, asked from one of its nodes; resources are found by their disk's GUID or signature."""
 
     def __init__(self, host: PowerShellWire) -> None:
         self.host = host
@@ -26,7 +27,7 @@ class ClusterDisks:
         return {str(record["Name"]): _name(record["OwnerNode"]) for record in records}
 
     def resource(self, guid: str) -> str | None:
-        """Name of the disk resource with this GPT GUID, None if the cluster has none."""
+        """Name of the disk resource with this GPT GUID or MBR signature, None if the cluster has none."""
         found = self.host.run("Get-ClusterResource", select=("Name", "ResourceType"))
         names = [str(r["Name"]) for r in found if _name(r["ResourceType"]) == _DISK]
         return self._named(names, "Get-ClusterResource", guid) or self._named(
@@ -37,9 +38,12 @@ class ClusterDisks:
         return [str(r["Name"]) for r in self.host.run("Get-ClusterSharedVolume", select=("Name",))]
 
     def _named(self, names: Iterable[str], getter: str, guid: str) -> str | None:
-        for name in names:
-            values = self.host.pair((getter, {"Name": name}), ("Get-ClusterParameter", {"Name": "DiskIdGuid"}))
-            if any(isinstance(v, Record) and _same(str(v["Value"]), guid) for v in values):
+        mbr = is_signature(guid)
+        private = "DiskSignature" if mbr else "DiskIdGuid"
+        for name in names if guid else ():
+            values = self.host.pair((getter, {"Name": name}), ("Get-ClusterParameter", {"Name": private}))
+            found = [v["Value"] for v in values if isinstance(v, Record)]
+            if any(_same(signature(int(v)) if mbr else str(v), guid) for v in found):
                 return name
         return None
 

@@ -15,6 +15,7 @@ from smhvlab.mount.vhdimage import disk_images, used_places
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
 from smhvlab.site import stamp
+from smhvlab.snapdrive import is_signature
 from smhvlab.snapinfo import Backup, BackupLun
 from smhvlab.steps import step
 
@@ -140,6 +141,13 @@ class MountBackup(Procedure[MountState]):
         now = self.site.now()
         name = f"mount_{stamp(now)}"
         path, placement, group = self._place(images, name)
+        if placement is Placement.SHARED and is_signature(place.disk_guid):
+            raise NotAllowed(
+                f"The disk of {place.access_path} has an MBR partition table",
+                next_action="Mount it as a dedicated disk or in a cluster group: MBR LUNs are not supported for shared "
+                "volumes.",
+                tr="4.1",
+            )
         initiators = self._initiators(images, placement)
         igroup, made_for = images.igroup(parent.svm, initiators, name=self.igroup)
         clone = clone_name(name)
@@ -150,7 +158,7 @@ class MountBackup(Procedure[MountState]):
             clone,
             igroup,
             path,
-            disk_guid(clone, place.path),
+            disk_guid(clone, place.path, like=place.disk_guid),
             made_for=made_for,
             placement=placement,
             group=group,

@@ -71,7 +71,7 @@ def renew(wire: LunData, lun_uuid: str, *, guid: UUID) -> None:
     if first is None:
         raise NotAllowed(
             "The LUN's image has no sound GPT partition table",
-            next_action="Mount it on a stand-alone host: only GPT disks can be shown beside their parent in a cluster.",
+            next_action="Choose another backup: this LUN was never initialised, or its disk had an MBR instead.",
             tr="6.8",
         )
     if first.disk_guid == guid:

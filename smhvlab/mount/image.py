@@ -15,8 +15,9 @@ from uuid import UUID, uuid5
 from smhvlab.errors import NameTaken, NotAllowed, NotFound
 from smhvlab.mount.clusterdisk import ClusterDisks
 from smhvlab.mount.gpt import renew
+from smhvlab.mount.mbr import renew_signature, signature_from
 from smhvlab.nodes import Node, Nodes
-from smhvlab.snapdrive import HostDisk
+from smhvlab.snapdrive import HostDisk, is_signature
 from smhvlab.snapinfo import BackupLun
 from smhvlab.storage import LunRef, Storage, VolumeRef
 
@@ -50,7 +51,7 @@ class Image:
         igroup: initiator group that the LUN is mapped to.
         made_for: initiators of that group if it is made for this image, empty if it exists.
         access_path: drive letter or folder, with a final backslash.
-        disk_guid: GPT GUID that the clone's disk gets, so that it can stand beside its parent.
+        disk_guid: GPT GUID (or signature of an MBR) that the clone's disk gets, to stand beside its parent.
         group: cluster group of the disk, "" for none; ``new_group`` says whether it is made for it.
     """
 
@@ -85,9 +86,10 @@ def clone_name(mark: str, number: int = 0) -> str:
     return PREFIX + re.sub(r"[^A-Za-z0-9]", "_", mark) + (f"_{number}" if number else "")
 
 
-def disk_guid(clone: str, path: str) -> str:
-    """The GUID that the disk of a LUN in a clone gets."""
-    return str(uuid5(_GUIDS, f"{clone}{path}"))
+def disk_guid(clone: str, path: str, *, like: str = "") -> str:
+    """The GUID that the disk of a LUN in a clone gets; a signature if ``like``, what the disk had, is one."""
+    guid = uuid5(_GUIDS, f"{clone}{path}")
+    return signature_from(guid) if is_signature(like) else str(guid)
 
 
 def access_path(text: str) -> str:
@@ -191,8 +193,11 @@ class Images:
         self.storage.ensure_volume_clone(image.clone, parent=image.parent, snapshot=image.snapshot)
 
     def ensure_own_identity(self, image: Image) -> None:
-        """The clone's disk has GUIDs of its own; done before anybody has it mapped."""
+        """The clone's disk has GUIDs or a signature of its own; done before anybody has it mapped."""
         lun = self.storage.lun(image.lun, svm=image.parent.svm)
+        if is_signature(image.disk_guid):
+            renew_signature(self.storage.wire, lun.uuid, wanted=image.disk_guid)
+            return
         renew(self.storage.wire, lun.uuid, guid=UUID(image.disk_guid))
 
     def ensure_igroup(self, image: Image) -> None:

@@ -16,7 +16,7 @@ from smhvlab.restore.changes import folded, need_room, need_unused, owned, place
 from smhvlab.restore.selfguard import need_elsewhere
 from smhvlab.restore.state import FileCopy, Method, RestoreLun, RestoreState
 from smhvlab.site import stamp
-from smhvlab.snapdrive import HostDisk
+from smhvlab.snapdrive import HostDisk, is_signature
 from smhvlab.snapinfo import Backup, BackupDisk, BackupLun, BackupVm
 from smhvlab.storage import LunRef, VolumeRef
 from smhvlab.tables import Tools
@@ -217,7 +217,8 @@ class RestoreSurvey:
                 tr="6.7",
             )
         then, now = place.volume_path, disk.volume_path
-        if self.request.verify_snapshot and then and now and then.casefold() != now.casefold():
+        same = then.casefold() == now.casefold() or is_signature(place.disk_guid)  # its volumes' GUIDs are each host's
+        if self.request.verify_snapshot and then and now and not same:
             raise NotAllowed(
                 f"The volume at {place.access_path} has another GUID than at the time of the backup",
                 next_action="Connect the LUN of then; if the volume was made anew on purpose, give "
@@ -290,7 +291,7 @@ class RestoreSurvey:
             clone,
             igroup,
             f"{FOLDER}{mark}_{number}\\",
-            disk_guid(clone, place.path),
+            disk_guid(clone, place.path, like=place.disk_guid),
             made_for=made_for,
         )
         return RestoreLun(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from labenv.lab import Lab
 from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, PowerShellError, SmhvLabError
 from smhvlab.record import PlannedStep
 from smhvlab.site import Site
-from smhvlab.snapdrive import SnapDrive
 from tests.flows.checks import Picture, picture
 from tests.flows.conftest import Start
 
@@ -303,19 +301,6 @@ def test_mixtures_and_asymmetric_volumes_are_refused(start: Start) -> None:
         error = refused(site)
         assert "not connected to hv2" in error.message
         assert error.tr == "11.3"
-
-
-@pytest.mark.tr("R-4.1-03")
-def test_an_mbr_disk_as_a_shared_volume_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a host tells of an MBR disk, which the lab's hosts cannot make: refused with what and why."""
-    disks = SnapDrive.collect_disks
-    monkeypatch.setattr(SnapDrive, "collect_disks", lambda *a: [replace(one, style="MBR") for one in disks(*a)])
-    lab = start("two-node-cluster-2012")
-    with smhvlab.site.connect(lab.profile) as site:
-        site.create_dataset("Set", ["sql01"])
-        with pytest.raises(NotAllowed, match="MBR partition table") as caught:
-            site.backup("Set").plan()
-        assert caught.value.tr == "4.1"
 
 
 @pytest.mark.tr("R-9-06", "R-9-07", "R-AP-01", "R-5.4-02")
