@@ -219,9 +219,9 @@ def _server(
             log_level="critical",
             access_log=False,
             date_header=False,
+            proxy_headers=False,
             timeout_keep_alive=300,
             timeout_graceful_shutdown=1,
-            h11_max_incomplete_event_size=1 << 20,
         )
     )
     server.config.load()

@@ -7,7 +7,10 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+LONGEST_HEAD = 1 << 18
+"""Bytes of a request line with its headers, about; a longer one is refused."""
 
 
 class Connection:
@@ -55,11 +58,12 @@ class _Joined:
             self._transport.write(data)
 
 
-class ConnectionProtocol(H11Protocol):
+class ConnectionProtocol(HttpToolsProtocol):
     """HTTP/1.1 whose requests carry their ``Connection`` in ``scope["state"]["connection"]``.
 
     Pass the class to ``uvicorn.Config(http=ConnectionProtocol)``. NTLM authenticates a connection, not a request, so
-    the remoting endpoint offers Negotiate only where it finds one.
+    the remoting endpoint offers Negotiate only where it finds one. A head that is too long, or that does not name one
+    host, is answered with 400 like one that is no HTTP; the parser would take it.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -68,6 +72,28 @@ class ConnectionProtocol(H11Protocol):
         super().connection_made(transport)
         self.transport = _Joined(transport)  # type: ignore[assignment]  # it passes on all else
         self.app_state = {**self.app_state, "connection": Connection(transport)}
+        self._in_head = False
+        self._begun = 0  # bytes of the head, about
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the client."""
+        super().data_received(data)
+        self._begun = self._begun + len(data) if self._in_head else 0
+        if self._begun > LONGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request has come."""
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        """The head is complete; raises ValueError, which the parser turns into its own error, if it is not usable."""
+        self._in_head = False
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError("a request of HTTP/1.1 names one host")
+        super().on_headers_complete()
 
 
 def connection_of(scope: Mapping[str, Any]) -> Connection | None:

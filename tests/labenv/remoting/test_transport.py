@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import http.client
 import re
+import socket
 import ssl
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -356,6 +357,51 @@ def test_what_is_no_envelope_is_a_fault(server: Server, data: bytes) -> None:
     status, text = post(server, data)
     assert status == 500
     assert re.search(r'<s:Fault>.*Code="\d+"', text)
+
+
+def spoken(server: Server, *parts: bytes) -> bytes:
+    """Everything that the server says to these bytes until it ends; "Host" stands for a line of a host."""
+    context = ssl.create_default_context(cafile=server.ca_file)
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as tunnel,
+    ):
+        with suppress(OSError):  # the server closes the connection as soon as it has refused
+            for part in parts:
+                tunnel.sendall(part.replace(b"Host", b"host: x\r\n"))
+        return b"".join(iter(lambda: tunnel.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"GET / HTTP/1.1\r\n\r\n",),
+        (b"GET / HTTP/1.1\r\nHostHost\r\n",),
+        (b"nonsense\r\n\r\n",),
+        (b"GET / HTTP/1.1\r\nHostx y: 1\r\n\r\n",),
+        (b"POST / HTTP/1.1\r\nHostcontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",),
+        (b"POST / HTTP/1.1\r\nHostcontent-length: -1\r\n\r\n",),
+        (b"POST / HTTP/1.1\r\nHosttransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n",),
+        (b"POST / HTTP/1.1\r\nHosttransfer-encoding: chunked\r\n\r\nzz\r\n",),
+        (b"GET / HTTP/1.1\r\nHostx: ", *[b"y" * 30_000] * 9),
+        (b"GET /", *[b"y" * 30_000] * 9),
+        (b"GET /caf\xe9 HTTP/1.1\r\nHost\r\n",),
+    ],
+)
+def test_what_is_no_request_is_refused(server: Server, parts: tuple[bytes, ...]) -> None:
+    """Bytes that are no request of HTTP, or one whose meaning is in doubt, are answered with 400 and the end."""
+    answer = spoken(server, *parts)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_requests_may_come_in_pieces_or_together(server: Server) -> None:
+    """Byte by byte, or several at once, requests are answered in their order on one connection."""
+    first, last = (b"GET /%s HTTP/1.1\r\nHost%s\r\n" % (b"x", extra) for extra in (b"", b"connection: close\r\n"))
+    together = spoken(server, first + first + last)
+    assert together.count(b"HTTP/1.1 404") == 3
+    whole = (first + last).replace(b"Host", b"host: x\r\n")
+    assert spoken(server, *(bytes([byte]) for byte in whole)).count(b"HTTP/1.1 404") == 2
 
 
 def test_other_addresses_and_too_large_bodies(server: Server) -> None:
