@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from smhvlab.errors import NotAllowed, PowerShellError
+from smhvlab.errors import NotAllowed, PowerShellError, SecretMissing
 from smhvlab.profile import HostEndpoint
 from smhvlab.secrets import Secrets
 from smhvlab.wires.powershell import PowerShellWire, Record, Running
@@ -75,7 +75,6 @@ SELECT COUNT(*) AS RowTotal FROM [{database}].dbo.ledger
 INSERT_HELD = INSERT_ROWS.replace("COMMIT TRANSACTION", "WAITFOR DELAY '00:{minutes}:00';\nCOMMIT TRANSACTION")
 """As ``INSERT_ROWS``, but the transaction stays open for some minutes before it is committed."""
 
-_DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
 _PATH = re.compile(r"[A-Za-z]:\\[^'\"*?<>|]+\Z")
 MAX_ROWS = 100_000
 _WAVE = 10  # VMs that are asked at the same time
@@ -92,14 +91,36 @@ class Check:
 
 @dataclass(frozen=True)
 class DatabaseFound:
-    """A database of a VM: what its engine calls its state, its rows, and DBCC CHECKDB's finding."""
+    """A database of a VM: what its engine calls its state, its rows, and DBCC CHECKDB's finding.
+
+    Attributes:
+        database: empty if the engine could not be asked at all.
+        rows: lines of its ledger; None if it has none, or could not be asked.
+        ok: whether it was checked and is sound.
+    """
 
     vm: str
     database: str
     state: str
-    rows: int
+    rows: int | None
     ok: bool
     finding: str = ""
+
+    @property
+    def counted(self) -> str:
+        """Its rows as text; empty if nobody knows them."""
+        return "" if self.rows is None else str(self.rows)
+
+    @property
+    def verdict(self) -> str:
+        """What is to be said of it."""
+        if self.ok:
+            return "sound"
+        return f"DAMAGED: {self.finding}" if self.database else f"not checked: {self.finding}"
+
+    def __str__(self) -> str:
+        rows = f", {self.counted} rows" if self.counted else ""
+        return f"{self.vm}/{self.database or '*'}: {self.state}{rows}, {self.verdict}"
 
 
 class Sql:
@@ -120,16 +141,16 @@ class Sql:
 
     def attach(self, vm: str, database: str, *, data: str, log: str) -> Check:
         """Attach a database's files, which recovers it; tells what the engine says if they do not belong together."""
-        text = ATTACH_DATABASE.format(database=_checked(database), data=_path(data), log=_path(log))
+        text = _fill(ATTACH_DATABASE, database, data=_path(data), log=_path(log))
         return self._checking(vm, database, text)
 
     def detach(self, vm: str, database: str) -> None:
         """Forget a database; its files stay."""
-        self._query(vm, DETACH_DATABASE.format(database=_checked(database)))
+        self._query(vm, _fill(DETACH_DATABASE, database))
 
     def count(self, vm: str, database: str) -> int:
         """Committed rows of a database's ledger."""
-        return int(self._query(vm, COUNT_ROWS.format(database=_checked(database)))[0]["RowTotal"])
+        return int(self._query(vm, _fill(COUNT_ROWS, database))[0]["RowTotal"])
 
     def insert(self, vm: str, database: str, rows: int, *, singly: bool = False) -> int:
         """Add rows in one transaction, or ``singly`` in one each; returns how many there are then.
@@ -139,7 +160,7 @@ class Sql:
         if not 1 <= rows <= MAX_ROWS:
             raise NotAllowed(f"{rows} rows in one statement", next_action=f"Insert 1 to {MAX_ROWS:,} rows at once.")
         template = INSERT_SINGLY if singly else INSERT_ROWS
-        return int(self._query(vm, template.format(database=_checked(database), rows=rows))[0]["RowTotal"])
+        return int(self._query(vm, _fill(template, database, rows=rows))[0]["RowTotal"])
 
     def begin_held(self, vm: str, database: str, rows: int, *, minutes: int) -> Running:
         """Start a transaction that adds rows and stays open for 1 to 59 minutes; ``finish`` waits for its end.
@@ -150,7 +171,7 @@ class Sql:
             raise NotAllowed(
                 f"{rows} rows for {minutes} minutes", next_action="Give 1 to 100,000 rows, 1 to 59 minutes."
             )
-        text = INSERT_HELD.format(database=_checked(database), rows=rows, minutes=f"{minutes:02}")
+        text = _fill(INSERT_HELD, database, rows=rows, minutes=f"{minutes:02}")
         return self._host.begin("Invoke-Sqlcmd", self._parameters(vm, text, seconds=60 * minutes + 600))
 
     def finish(self, held: Running) -> int:
@@ -159,10 +180,18 @@ class Sql:
 
     def checkdb(self, vm: str, database: str) -> Check:
         """DBCC CHECKDB of a database."""
-        return self._checking(vm, database, CHECKDB.format(database=_checked(database)))
+        return self._checking(vm, database, _fill(CHECKDB, database))
 
     def look(self, vms: Sequence[str]) -> dict[str, list[DatabaseFound]]:
-        """State, rows and DBCC CHECKDB of every database of running VMs, by VM, side by side; some have no engine."""
+        """State, rows and DBCC CHECKDB of every database of running VMs, by VM, side by side; some have no engine.
+
+        What cannot be asked (no engine, no password for it) is told as a finding: it is no reason to stop a failover.
+        """
+        try:
+            self._secrets.of(self._login)
+        except SecretMissing as error:
+            told = f"{error.message}. {error.next_action}"
+            return {vm: [DatabaseFound(vm, "", "no password", None, False, told)] for vm in vms}
         found: dict[str, list[DatabaseFound]] = {}
         for start in range(0, len(vms), _WAVE):
             part = vms[start : start + _WAVE]
@@ -171,16 +200,17 @@ class Sql:
             for vm, rows in zip(part, listed, strict=True):
                 found[vm] = []
                 if isinstance(rows, PowerShellError):
-                    found[vm].append(DatabaseFound(vm, "", "no answer", 0, False, rows.why or rows.message))
+                    found[vm].append(DatabaseFound(vm, "", "no answer", None, False, rows.why or rows.message))
                 else:
-                    wanted += [(vm, _checked(str(row["name"])), str(row["state_desc"])) for row in rows]
-            checks = self._wave([(vm, CHECKDB.format(database=name)) for vm, name, _ in wanted])
-            counts = self._wave([(vm, COUNT_ROWS.format(database=name)) for vm, name, _ in wanted])
+                    wanted += [(vm, str(row["name"]), str(row["state_desc"])) for row in rows]
+            checks = self._wave([(vm, _fill(CHECKDB, name)) for vm, name, _ in wanted])
+            counts = self._wave([(vm, _fill(COUNT_ROWS, name)) for vm, name, _ in wanted])
             for (vm, name, state), check, count in zip(wanted, checks, counts, strict=True):
-                wrong = next((e for e in (check, count) if isinstance(e, PowerShellError)), None)
-                finding = "" if wrong is None else wrong.why or wrong.message
-                number = 0 if isinstance(count, PowerShellError) else int(count[0]["RowTotal"])
-                found[vm].append(DatabaseFound(vm, name, state, number, wrong is None, finding))
+                finding = (check.why or check.message) if isinstance(check, PowerShellError) else ""
+                number = None if isinstance(count, PowerShellError) else int(count[0]["RowTotal"])
+                found[vm].append(
+                    DatabaseFound(vm, name, state, number, not isinstance(check, PowerShellError), finding)
+                )
         return found
 
     def _wave(self, queries: Sequence[tuple[str, str]]) -> list[list[Record] | PowerShellError]:
@@ -209,20 +239,18 @@ class Sql:
     def _parameters(self, vm: str, text: str, *, seconds: int = 600) -> dict[str, object]:
         return {
             "ServerInstance": vm,
-            "Query": " ".join(text.split()),
+            "Query": text,
             "Username": self._login.user,
             "Password": self._secrets.of(self._login),
             "QueryTimeout": seconds,
         }
 
 
-def _checked(database: str) -> str:
-    if not _DATABASE.match(database):
-        raise NotAllowed(
-            f"{database!r} is no name for a database here",
-            next_action="Use letters, digits and underscores, with a letter or underscore first.",
-        )
-    return database
+def _fill(template: str, database: str, **blanks: object) -> str:
+    """A statement with its blanks filled in, the database's name quoted as T-SQL wants it in either place."""
+    text = " ".join(template.split()).format(database="{database}", **blanks)
+    text = text.replace("[{database}]", f"[{database.replace(']', ']]')}]")
+    return text.replace("N'{database}'", "N'{}'".format(database.replace("'", "''")))
 
 
 def _path(path: str) -> str:

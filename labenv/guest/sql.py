@@ -194,7 +194,7 @@ _TURN = 25
 """Transactions between which nobody else has a turn: about ten milliseconds."""
 
 _BLANKS = {
-    "database": r"[A-Za-z_][A-Za-z0-9_]{0,99}",
+    "database": r"[A-Za-z_][A-Za-z0-9_.-]{0,99}",
     "rows": r"[1-9][0-9]{0,5}",
     "minutes": r"[0-5][0-9]",
     "data": r"[A-Za-z]:\\[^'\"*?<>|]+",

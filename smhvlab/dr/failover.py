@@ -92,15 +92,12 @@ class FailedOver:
     def __str__(self) -> str:
         lines = [f"{', '.join(self.vms)} as of {', '.join(self.backups)}"]
         lines += [f"  {text}" for text in self.relationships]
-        for found in self.databases:
-            how = "sound" if found.ok else f"DAMAGED: {found.finding}"
-            lines.append(f"  {found.vm}/{found.database}: {found.state}, {found.rows} rows, {how}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {found}" for found in self.databases)])
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{escape(f.vm)}</td><td>{escape(f.database)}</td><td>{escape(f.state)}</td><td>{f.rows}</td>"
-            f"<td>{'sound' if f.ok else escape(f.finding)}</td></tr>"
+            f"<tr><td>{escape(f.vm)}</td><td>{escape(f.database)}</td><td>{escape(f.state)}</td><td>{f.counted}</td>"
+            f"<td>{escape(f.verdict)}</td></tr>"
             for f in self.databases
         )
         mirrors = "".join(f"<li>{escape(text)}</li>" for text in self.relationships)

@@ -110,15 +110,13 @@ class Rehearsed:
 
     def __str__(self) -> str:
         lines = [f"{', '.join(self.vms)} ran as of {', '.join(self.backups)}; {self.seconds:.0f} s until checked"]
-        for found in self.databases:
-            how = "sound" if found.ok else f"DAMAGED: {found.finding}"
-            lines.append(f"  {found.vm}/{found.database}: {found.state}, {found.rows} rows, {how}")
+        lines += [f"  {found}" for found in self.databases]
         return "\n".join([*lines, *(f"  {text}" for text in self.mirrors)])
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{escape(f.vm)}</td><td>{escape(f.database)}</td><td>{f.rows}</td>"
-            f"<td>{'sound' if f.ok else escape(f.finding)}</td></tr>"
+            f"<tr><td>{escape(f.vm)}</td><td>{escape(f.database)}</td><td>{f.counted}</td>"
+            f"<td>{escape(f.verdict)}</td></tr>"
             for f in self.databases
         )
         return (
