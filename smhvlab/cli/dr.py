@@ -73,9 +73,9 @@ def add(to: Verbs) -> None:
 def _manner(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--manner",
-        default="today",
+        default="",
         choices=["today", "tr"],
-        help="tr: break, then SnapRestore, with the TR's end states (default: %(default)s)",
+        help="tr: break, then SnapRestore, with the TR's end states (default: tr up to Windows Server 2012)",
     )
 
 

@@ -16,6 +16,8 @@ from smhvlab.dr.images import (
     choose_machines,
     find_volumes,
     lun_of,
+    manner_named,
+    manner_of,
     mirrored_backups,
     recover_luns,
     take_images,
@@ -39,6 +41,7 @@ class FailoverState:
         backups: names of the backups that are restored, oldest first, and when they were taken.
         landing: where the LUNs are connected and the VMs registered.
         newer: later backups that SnapInfo knows: their data did not arrive whole, or others were chosen.
+        manner: how the mirrors are broken off: as was asked for, else as the hosts' era does it.
         cut: mirrors with a transfer under way whose source is gone.
         unknown: backups whose data arrived and that SnapInfo does not know.
     """
@@ -51,6 +54,7 @@ class FailoverState:
     fence: Fence
     newer: tuple[str, ...]
     unknown: tuple[str, ...]
+    manner: Manner = Manner.TODAY
     cut: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
 
@@ -58,6 +62,12 @@ class FailoverState:
     def images(self) -> tuple[tuple[MirroredVolume, Image], ...]:
         """Every LUN that is connected, with its volume."""
         return tuple((volume, image) for volume in self.volumes for image in volume.images)
+
+    @property
+    def restores(self) -> dict[str, int]:
+        """Volume-based SnapRestores that follow the breaks, as a step counts them."""
+        whole = sum(self.manner is Manner.TR and volume.luns == 1 for volume in self.volumes)
+        return {"ontap.volume.restore": whole} if whole else {}
 
     @property
     def started(self) -> tuple[BackupVm, ...]:
@@ -119,13 +129,13 @@ class Failover(DrProcedure[FailoverState]):
         *,
         backups: Sequence[str] = (),
         vms: Sequence[str] = (),
-        manner: str = Manner.TODAY,
+        manner: str = "",
         node: str = "",
     ) -> None:
-        super().__init__(site, backups=tuple(backups), vms=tuple(vms), manner=str(manner), node=node)
+        super().__init__(site, backups=tuple(backups), vms=tuple(vms), manner=manner, node=node)
         self.backups = tuple(backups)
         self.vms = tuple(vms)
-        self.manner = Manner(manner)
+        self.manner = manner_named(manner)
         self.node = node
 
     def survey(self) -> FailoverState:
@@ -167,6 +177,7 @@ class Failover(DrProcedure[FailoverState]):
             vms=machines,
             landing=landing,
             fence=fence,
+            manner=self.manner or manner_of(self.nodes),
             cut=transfers_cut(volume.mirror for volume in volumes),
             newer=tuple(backup.name for backup, _ in known if backup.time > oldest and backup not in chosen),
             unknown=self._unknown(volumes),
@@ -230,12 +241,12 @@ class Failover(DrProcedure[FailoverState]):
     @step(
         "Break the mirrors to the backups' Snapshot copies",
         tr="8/FO1",
-        items=lambda s: s.volumes,
-        counts=lambda s: {"ontap.snapmirror.break": len(s.volumes)},
+        items=lambda s: tuple(volume.plan(s.manner) for volume in s.volumes),
+        counts=lambda s: {"ontap.snapmirror.break": len(s.volumes)} | s.restores,
         pivot=True,
     )
     def break_mirrors(self, s: FailoverState) -> None:
-        take_images(self.replication, s.volumes, self.manner)
+        take_images(self.replication, s.volumes, s.manner)
 
     @step(
         "Take the consistent image of each LUN",
@@ -244,7 +255,7 @@ class Failover(DrProcedure[FailoverState]):
         counts=lambda s: {"ontap.lun.clone": len(s.images)},
     )
     def recover(self, s: FailoverState) -> None:
-        recover_luns(self.replication, s.volumes, self.manner)
+        recover_luns(self.replication, s.volumes, s.manner)
 
     @step(
         "Connect the LUNs at their mount points",
@@ -307,7 +318,11 @@ class Failover(DrProcedure[FailoverState]):
     def result(self, state: FailoverState) -> FailedOver:
         """What runs here now, and as of when."""
         mirrors = {m.uuid: m for m in self.replication.mirrors()}
-        told = [f"{v.mirror}: {mirrors[v.mirror.uuid].state}" for v in state.volumes if v.mirror.uuid in mirrors]
+        told = [
+            f"{v.mirror}: {mirrors[v.mirror.uuid].state} at {v.snapshot}"
+            for v in state.volumes
+            if v.mirror.uuid in mirrors
+        ]
         return FailedOver(
             vms=tuple(vm.name for vm in state.vms),
             backups=tuple(name for name, _ in state.backups),

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from smhvlab.backup.sets import CHECKPOINT_BUILD
 from smhvlab.dr.landing import Landing, Spot
 from smhvlab.dr.replication import Mirror, Replication
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.mount.mbr import signature_of
+from smhvlab.nodes import Nodes
 from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.storage import LunRef, VolumeRef
@@ -25,15 +27,32 @@ _DISK_GUID = slice(56, 72)
 
 
 class Manner(StrEnum):
-    """How a mirror is broken off to a backup.
+    """How a mirror is broken off to a backup; by default as the hosts' era does it.
 
-    TODAY: the break itself goes back to the backup's Snapshot copy. TR: as SnapDrive did it in the TR's time: break,
-    then a volume-based SnapRestore of a volume with one LUN, which leaves the relationship uninitialized, or a
-    single-file SnapRestore of each of several LUNs, which leaves it broken off.
+    TODAY: the break itself goes back to the backup's Snapshot copy. TR: as SnapDrive did it up to Windows Server 2012:
+    break, then a volume-based SnapRestore of a volume with one LUN, which leaves the relationship uninitialized, or a
+    single-file SnapRestore of each of several LUNs, which leaves it broken off. What can be done next does not depend
+    on it: a Snapshot copy that both ends have is enough for a resync.
     """
 
     TODAY = "today"
     TR = "tr"
+
+
+def manner_named(name: str) -> Manner | None:
+    """The manner of a name, None for "": the era decides. Raises NotAllowed."""
+    if name and name not in tuple(Manner):
+        raise NotAllowed(
+            f"{name!r} is no manner of breaking a mirror off",
+            next_action=f"Choose one of {', '.join(Manner)}, or none: then the hosts' era decides.",
+            tr="8/FO1",
+        )
+    return Manner(name) if name else None
+
+
+def manner_of(nodes: Nodes) -> Manner:
+    """As it is done in the era of a site's hosts: SnapDrive's way before production checkpoints."""
+    return Manner.TODAY if nodes.build() >= CHECKPOINT_BUILD else Manner.TR
 
 
 @dataclass(frozen=True)
@@ -85,9 +104,20 @@ class MirroredVolume:
 
     def end_state(self, manner: Manner) -> str:
         """What the relationship is called afterwards."""
-        if manner is Manner.TR and self.luns == 1:
-            return "uninitialized (volume-based SnapRestore)"
-        return "broken_off" + (" (single-file SnapRestore)" if manner is Manner.TR else "")
+        return end_state(manner, luns=self.luns)
+
+    def plan(self, manner: Manner) -> str:
+        """What a break does, as a plan tells it."""
+        return f"{self} ({self.end_state(manner)})"
+
+
+def end_state(manner: Manner, *, luns: int) -> str:
+    """What a relationship is called after a failover of a volume with so many LUNs, and why (TR 8, failover step 1)."""
+    if manner is Manner.TODAY:
+        return "broken_off"
+    if luns == 1:
+        return "uninitialized after a volume-based SnapRestore"
+    return "broken_off after single-file SnapRestores"
 
 
 def mirrored_backups(replication: Replication, backups: Iterable[Backup]) -> list[tuple[Backup, str]]:

@@ -44,14 +44,14 @@ class DisasterRecovery:
         return ProtectReplication(self._site, volumes=volumes, inside=inside, svm=svm, schedule=schedule)
 
     def connect_snapinfo(
-        self, *, volume: str = "snapinfo", folder: str = "S:\\SnapInfo", manner: str = "today", node: str = ""
+        self, *, volume: str = "snapinfo", folder: str = "S:\\SnapInfo", manner: str = "", node: str = ""
     ) -> ConnectSnapInfo:
         """Failover, steps 1 to 3: bring the other site's SnapInfo here from its mirror; merged into this site's own.
 
         Args:
             volume: the other site's SnapInfo volume.
             folder: where SnapInfo was there.
-            manner: ``today`` or ``tr``, see ``smhvlab.dr.images.Manner``.
+            manner: ``today`` or ``tr``, see ``smhvlab.dr.images.Manner``; by default that of the hosts' era.
             node: of a failover cluster, the one to work from; it must own the cluster group. By default the owner.
         """
         from smhvlab.dr.snapinfo import ConnectSnapInfo
@@ -59,14 +59,14 @@ class DisasterRecovery:
         return ConnectSnapInfo(self._site, volume=volume, folder=folder, manner=manner, node=node)
 
     def failover(
-        self, backups: Sequence[str] = (), *, vms: Sequence[str] = (), manner: str = "today", node: str = ""
+        self, backups: Sequence[str] = (), *, vms: Sequence[str] = (), manner: str = "", node: str = ""
     ) -> Failover:
         """Failover, steps 1 and 4 to 7: break the mirrors to backups, restore their VMs here, start and check them.
 
         Args:
             backups: names; by default the newest of each dataset whose data arrived whole.
             vms: names or ids; by default all that are in these backups.
-            manner: ``today`` or ``tr``, see ``smhvlab.dr.images.Manner``.
+            manner: ``today`` or ``tr``, see ``smhvlab.dr.images.Manner``; by default that of the hosts' era.
             node: as in ``connect_snapinfo``.
         """
         from smhvlab.dr.failover import Failover

@@ -131,9 +131,13 @@ class Replication:
         """A relationship between two ends; the destination volume is made if there is none.
 
         A destination that is writable and has a Snapshot copy in common with the source is taken as one that was
-        broken off: it can be resynchronised.
+        broken off: it can be resynchronised. A relationship that a SnapRestore has left uninitialized there would only
+        be initialised, so another one takes its place.
         """
         found = self.into(destination.volume, svm=destination.svm)
+        if found is not None and found.state == "uninitialized" and found.source == source and self._writable(found):
+            self.delete(found)
+            found = None
         if found is None:
             body: dict[str, Any] = {
                 "source": {"path": str(source)},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
-from smhvlab.dr.images import Manner
+from smhvlab.dr.images import Manner, end_state, manner_named, manner_of
 from smhvlab.dr.landing import SNAPINFO_GROUP, Ground, Landing, Spot, beside_snapinfo, landing_of
 from smhvlab.dr.replication import Mirror
 from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, survey_fence
@@ -37,6 +37,7 @@ class SnapInfoState:
         own: this site's own SnapInfo folder, "" if it has none.
         cut: the mirror, if a transfer from a dead source is under way.
         merged: what the copy found, once it was made.
+        manner: as of a failover.
     """
 
     mirror: Mirror
@@ -51,8 +52,14 @@ class SnapInfoState:
     fence: Fence
     spot: Spot = field(metadata=CHOSEN)
     stage: str = field(metadata=CHOSEN)
+    manner: Manner = Manner.TODAY
     cut: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     merged: tuple[str, ...] = field(default=(), metadata=CHOSEN)
+
+    @property
+    def breaking(self) -> str:
+        """What the break does, as the plan tells it."""
+        return f"{self.mirror} to {self.snapshot} ({end_state(self.manner, luns=self.luns)})"
 
     @property
     def mount(self) -> str:
@@ -98,13 +105,13 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
         *,
         volume: str = "snapinfo",
         folder: str = "S:\\SnapInfo",
-        manner: str = Manner.TODAY,
+        manner: str = "",
         node: str = "",
     ) -> None:
-        super().__init__(site, volume=volume, folder=folder, manner=str(manner), node=node)
+        super().__init__(site, volume=volume, folder=folder, manner=manner, node=node)
         self.volume = volume
         self.folder = folder
-        self.manner = Manner(manner)
+        self.manner = manner_named(manner)
         self.node = node
 
     def survey(self) -> SnapInfoState:
@@ -160,6 +167,7 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
             folder=inside,
             own=own,
             fence=fence,
+            manner=self.manner or manner_of(self.nodes),
             cut=transfers_cut([mirror]),
             spot=spot,
             stage=f"{own}\\Import_{mark}" if merge else "",
@@ -192,13 +200,13 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
     def unfence(self, s: SnapInfoState) -> None:
         lift_fence(self.other, s.fence)
 
-    @step("Break the mirror of SnapInfo", tr="8/FO1", items=lambda s: (f"{s.mirror} to {s.snapshot}",), pivot=True)
+    @step("Break the mirror of SnapInfo", tr="8/FO1", items=lambda s: (s.breaking,), pivot=True)
     def break_mirror(self, s: SnapInfoState) -> None:
-        self.replication.break_off({s.mirror: s.snapshot if self.manner is Manner.TODAY else ""})
+        self.replication.break_off({s.mirror: s.snapshot if s.manner is Manner.TODAY else ""})
 
     @step("Restore SnapInfo from the last Snapshot copy that SMHV took", tr="8/FO2", items=lambda s: (s.snapshot,))
     def restore(self, s: SnapInfoState) -> None:
-        if self.manner is Manner.TODAY:
+        if s.manner is Manner.TODAY:
             return  # the break went back to it
         if s.luns == 1:
             self.replication.restore_volume(s.volume, s.snapshot)

@@ -33,7 +33,7 @@ def test_every_stage_is_measured(pair: SitePair, lab: Lab) -> None:
     assert all(all(stage.checkdb.values()) for stage in result.stages)
     full, back = (stages[n].transferred for n in ("loaded, backed up, replicated", "data are back on the first site"))
     assert 0 < back < full / 20
-    assert set(stages["failed over"].relationships.values()) == {"broken_off"}
+    assert set(stages["failed over"].relationships.values()) == {"uninitialized"}
     assert set(stages["replicated in the first direction again"].relationships.values()) == {"snapmirrored"}
     assert any(line.startswith("== failed over: 160 rows, 40 transactions lost") for line in told)
     with pytest.raises(NotAllowed, match="Only a lab"):

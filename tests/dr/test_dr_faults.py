@@ -121,7 +121,7 @@ def test_credentials_that_are_missing_when_the_data_go_back(pair: SitePair, lab:
         with pytest.raises(NotAllowed, match="Credentials are missing") as caught:
             pair.secondary.dr.reverse().plan()
     assert "Vserver svm1" in (caught.value.why or "")
-    assert set(pair.secondary.mirrors()["state"]) == {"broken_off"}
+    assert set(pair.secondary.mirrors()["state"]) == {"uninitialized"}
 
 
 @pytest.mark.long

@@ -39,9 +39,10 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Case:
-    """A flow, the checkpoint of its name that it starts from, and what holds when it is done.
+    """A flow, the checkpoint that it starts from, and what holds when it is done.
 
     Attributes:
+        start: name of the checkpoint that it starts from.
         site: which site it runs on.
         rows: of the database, on the first site that runs the VM, when the flow is done and when it was undone; None:
             none runs it.
@@ -54,6 +55,7 @@ class Case:
     accept: frozenset[str]
     rows: tuple[int | None, int | None]
     states: tuple[set[str], set[str]]
+    start: str
 
     def flow(self, pair: SitePair) -> Flow[object]:
         """The flow, not yet run."""
@@ -67,11 +69,14 @@ def _case(
     states: tuple[set[str], set[str]],
     *accept: str,
     site: str = "secondary",
+    start: str = "",
 ) -> Case:
-    return Case(name, site, lambda pair: make(getattr(pair, site)), frozenset(accept), rows, states)
+    return Case(name, site, lambda pair: make(getattr(pair, site)), frozenset(accept), rows, states, start or name)
 
 
-MIRRORED, BROKEN, NONE = {"snapmirrored"}, {"broken_off"}, set[str]()
+MIRRORED, BROKEN, NONE = {"snapmirrored"}, {"uninitialized"}, set[str]()
+"""States of relationships; ``BROKEN`` is what era 2012 makes of one whose volume holds one LUN (TR 8)."""
+
 CASES = {
     case.name: case
     for case in (
@@ -80,6 +85,14 @@ CASES = {
         _case("migrate", lambda site: site.dr.migrate("All"), (None, 10), (NONE, MIRRORED), site="primary"),
         _case("snapinfo", lambda site: site.dr.connect_snapinfo(), (None, None), (NONE, MIRRORED | BROKEN), *DOWN),
         _case("failover", lambda site: site.dr.failover(), (10, None), (NONE, BROKEN), *DOWN),
+        _case(
+            "failover as today",
+            lambda site: site.dr.failover(manner="today"),
+            (10, None),
+            (NONE, BROKEN | {"broken_off"}),
+            *DOWN,
+            start="failover",
+        ),
         _case("copies", lambda site: site.dr.rehearse(copies=True), (15, 15), (NONE, BROKEN)),
         _case("reverse", lambda site: site.dr.reverse(), (15, 30), (MIRRORED, BROKEN), *BACK),
         _case("failback", lambda site: site.dr.failback(), (15, 15), (NONE, BROKEN), "downtime", site="primary"),
@@ -194,7 +207,7 @@ def course(lab: labs.Lab, case: Case) -> Course:
     Each request that changes something is a point after its effect; a step's first one, or the first of a step that
     only reads, is one before it too. What lies between leaves the sites and the journal as the point before it does.
     """
-    lab.restore(case.name)
+    lab.restore(case.start)
     seen: list[tuple[str, WireRequest]] = []
     armed = False
 
@@ -231,7 +244,7 @@ def course(lab: labs.Lab, case: Case) -> Course:
 
 def kill_at(lab: labs.Lab, case: Case, point: Point) -> bool:
     """Kill the run at a point; False: it did not come by there."""
-    lab.restore(case.name)
+    lab.restore(case.start)
     for journal in (lab.state / "journals").rglob("*.jsonl"):
         journal.unlink()
     armed = False

@@ -11,6 +11,7 @@ import pytest
 
 from labenv import lab as labs
 from labenv.lab import Lab
+from smhvlab.dr.images import Manner
 from smhvlab.dr.replication import Replication
 from smhvlab.dr.sites import SitePair, connect_pair
 from smhvlab.flow import Flow
@@ -72,7 +73,7 @@ def scene(pair: SitePair, lab: Lab, consistency: str) -> Backup:
 
 
 @pytest.mark.tr("R-8-07", "R-8-09", "R-6.2-07")
-@pytest.mark.parametrize("manner", ["today", pytest.param("tr", marks=pytest.mark.long)])
+@pytest.mark.parametrize("manner", ["", pytest.param("other", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "era",
     [pytest.param("2008r2", marks=pytest.mark.long), pytest.param("2012", marks=pytest.mark.long), "2022"],
@@ -84,9 +85,14 @@ def test_the_recovered_image_is_the_one_that_runs(era: str, manner: str, tmp_pat
         wanted = digests(lab, taken, tmp_path)
         kill_primary(lab)
         there = pair.secondary
-        there.dr.connect_snapinfo(manner=manner).run_sync(accept=DOWN)
-        flow = there.dr.failover(manner=manner)
+        own, other = (Manner.TODAY, Manner.TR) if era == "2022" else (Manner.TR, Manner.TODAY)
+        wish = other if manner else ""
+        there.dr.connect_snapinfo(manner=wish).run_sync(accept=DOWN)
+        flow = there.dr.failover(manner=wish)
         plan = flow.plan()
+        assert plan.state.manner is (other if manner else own)
+        (breaks,) = [row for row in plan.steps if row.name == "break_mirrors"]
+        assert ["uninitialized" in item for item in breaks.items] == [plan.state.manner is Manner.TR] * 2
         seen = seen_before(flow, "start", lab, taken, tmp_path)
         done = flow.run_sync(accept=DOWN).result
         assert seen == [wanted]
@@ -97,7 +103,7 @@ def test_the_recovered_image_is_the_one_that_runs(era: str, manner: str, tmp_pat
         assert [lab.guest(vm).read_file(FILE) for vm in VMS] == ["in the cache"] * 2
         states = {m.uuid: m.state for m in Replication(there.tools().storage).mirrors()}
         for volume in plan.state.volumes:
-            assert volume.end_state(flow.manner).split()[0] == states[volume.mirror.uuid]
+            assert volume.end_state(plan.state.manner).split()[0] == states[volume.mirror.uuid]
 
 
 @pytest.mark.long
