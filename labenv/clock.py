@@ -207,9 +207,10 @@ class Signal:
     def set(self) -> None:
         """Let every waiter go on."""
         self._set = True
-        waiters, self._waiters = self._waiters, []
-        for future in waiters:
-            self._clock._wake(future)
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for future in waiters:
+                self._clock._wake(future)
 
     def clear(self) -> None:
         """Make later waiters wait again."""

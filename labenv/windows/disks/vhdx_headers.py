@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from uuid import UUID, uuid5
 
 from labenv.devices import BlockDevice
@@ -155,7 +155,7 @@ def read_regions(file: BlockDevice) -> Regions:
         if signature != b"regi" or count > 2047:
             continue
         used = _REGIONS.size + count * _REGION.size
-        if any(raw[used:]):
+        if raw[used:] != bytes(len(raw) - used):
             used = len(raw)
         if crc32c(raw[:4] + bytes(4) + raw[8:used], zeros=len(raw) - used) != checksum:
             continue
@@ -210,11 +210,16 @@ def read_metadata(file: BlockDevice, regions: Regions) -> Metadata:
 
 def crc32c(data: bytes, *, zeros: int = 0) -> int:
     """The Castagnoli checksum of the data followed by that many zero bytes."""
-    table = _crc_table()
     trimmed = data.rstrip(b"\0")
-    zeros += len(data) - len(trimmed)
+    return _checksum(trimmed, zeros + len(data) - len(trimmed))
+
+
+@lru_cache(256)
+def _checksum(data: bytes, zeros: int) -> int:
+    """Kept for some headers: the same few disks are looked at again and again."""
+    table = _crc_table()
     value = 0xFFFFFFFF
-    for byte in trimmed:
+    for byte in data:
         value = value >> 8 ^ table[(value ^ byte) & 0xFF]
     # Zeros only shift the register: that is linear, and 2^n of them at once are one precomputed step.
     step = 0

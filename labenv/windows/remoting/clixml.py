@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from uuid import UUID
 from xml.sax.saxutils import escape
 
@@ -17,6 +18,7 @@ REMOTING_DEPTH = 1
 """How deep a returned object keeps its structure: its own properties, not those of what it holds."""
 
 _UNSAFE = re.compile("_(?=[xX])|[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\U00010000-\U0010ffff]")
+_SPECIAL = re.compile(f"[&<>]|{_UNSAFE.pattern}")
 _INTEGERS: tuple[tuple[type[int], str], ...] = (
     (UInt16, "U16"),
     (UInt32, "U32"),
@@ -35,13 +37,16 @@ class Version:
 
 def encode(text: str) -> str:
     """A string as CLIXML element text: unsafe UTF-16 code units as ``_xHHHH_``, then XML escapes."""
-    if _UNSAFE.search(text):
-        text = _UNSAFE.sub(_code_units, text)
-    return escape(text)
+    return text if _SPECIAL.search(text) is None else escape(_UNSAFE.sub(_code_units, text))
 
 
 def _code_units(match: re.Match[str]) -> str:
-    units = match.group().encode("utf-16-be", "surrogatepass").hex().upper()
+    return _escape_of(match.group())
+
+
+@lru_cache(256)
+def _escape_of(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex().upper()
     return "".join(f"_x{units[i : i + 4]}_" for i in range(0, len(units), 4))
 
 
@@ -177,8 +182,7 @@ class Writer:
             known = self._types.get(key)
             if known is None:
                 known = self._types[key] = len(self._types)
-                names = "".join(f"<T>{encode(t)}</T>" for t in types)
-                self.parts.append(f'<TN RefId="{known}">{names}</TN>')
+                self.parts.append(f'<TN RefId="{known}">{_type_names(key)}</TN>')
             else:
                 self.parts.append(f'<TNRef RefId="{known}" />')
         return number
@@ -257,12 +261,20 @@ class Writer:
         self.close_object()
 
 
+@lru_cache(1024)
+def _type_names(types: tuple[str, ...]) -> str:
+    return "".join(f"<T>{encode(t)}</T>" for t in types)
+
+
+@lru_cache(1024)
 def _named(name: str | None) -> str:
     return "" if name is None else f' N="{encode(name).replace(chr(34), "&quot;")}"'
 
 
 def _simple(value: object) -> tuple[str, str] | None:
     """Tag and text of a value that keeps its type at any depth; None for everything else."""
+    if value is None or isinstance(value, PsObject):
+        return None
     if isinstance(value, str):
         return "S", encode(value)
     if isinstance(value, bool):

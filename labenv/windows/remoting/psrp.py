@@ -39,6 +39,9 @@ from labenv.windows.remoting.values import Command
 LARGEST_INPUT = 64 << 20
 """More bytes than this in unfinished messages end the request with a fault."""
 
+_HEADS = {kind: struct.pack("<II", 1, kind.value) for kind in PSRPMessageType}
+"""How messages to clients begin, by their type."""
+
 
 class ProtocolError(Exception):
     """The bytes are not PSRP, or not allowed now; answered with a WS-Management fault."""
@@ -75,8 +78,7 @@ class _Pool(ServerRunspacePool):
     def put(self, kind: PSRPMessageType, body: bytes, pipeline_id: UUID | None) -> None:
         """Send a message whose body is already CLIXML."""
         target = pipeline_id.bytes_le if pipeline_id else bytes(16)
-        head = struct.pack("<II", 1, kind.value) + self.runspace_pool_id.bytes_le + target
-        self._put(self._fragment_counter, head + body, pipeline_id)
+        self._put(self._fragment_counter, _HEADS[kind] + self.runspace_pool_id.bytes_le + target + body, pipeline_id)
 
     def _process_message(self, message: Any) -> PSRPEvent[Any, Any]:
         if b"<!" in message.data:
@@ -125,6 +127,7 @@ class Pipe:
     ended: bool = False
     reported: bool = False  # the Done state has left
     inner: UUID | None = None
+    address: bytes = b""  # the pool and the pipeline, as messages name them
     dropped: bool = False  # a fault wants the next answer to be lost
     statements: Sequence[Sequence[Command]] = ()
     metadata: list[str] | None = None
@@ -175,7 +178,7 @@ class Pool:
         pipe = self._sender
         if pipe is None or inner is None or pipe.inner is not None or inner in self._inner or not self.opened:
             raise ProtocolError("a pipeline that cannot be started now")
-        pipe.inner = inner
+        pipe.inner, pipe.address = inner, self._pool.runspace_pool_id.bytes_le + inner.bytes_le
         self._inner[inner] = pipe
         ServerPipeline(self._pool, inner)
 
@@ -274,7 +277,7 @@ class Pool:
         pipe.finished.set()
 
     def _send(self, pipe: Pipe, kind: PSRPMessageType, body: bytes) -> None:
-        self._pool.put(kind, body, pipe.inner)
+        pipe.outbox.put(self._pool._fragment_counter, _HEADS[kind] + pipe.address + body)
 
     async def stop(self, pipe: Pipe) -> None:
         """Stop a pipeline and wait until it has stopped."""

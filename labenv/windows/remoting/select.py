@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from labenv.windows.objects import PsObject
@@ -17,29 +17,28 @@ def select(items: Sequence[object], names: Sequence[str]) -> list[object]:
     A name may hold wildcards, which match nothing silently. Names are looked up in any case and come back as the
     object spells them.
     """
-    return [_selected(item, names) for item in items]
+    wanted = [(name, any(c in name for c in "*?[")) for name in names]
+    return [_selected(item, wanted) for item in items]
 
 
-def _selected(item: object, names: Sequence[str]) -> PsObject:
-    members = dict(_members(item))
+def _selected(item: object, wanted: Sequence[tuple[str, bool]]) -> PsObject:
+    members = _members(item)
     notes: dict[str, object] = {}
-    for name in names:
-        if any(c in name for c in "*?["):
+    for name, is_pattern in wanted:
+        if is_pattern:
             pattern = name.lower()
             for member, value in members.items():
                 if fnmatchcase(member.lower(), pattern):
                     notes.setdefault(member, value)
             continue
-        found = next((m for m in members if m.lower() == name.lower()), name)
+        found = name if name in members else next((m for m in members if m.lower() == name.lower()), name)
         notes.setdefault(found, members.get(found))
     return PsObject(types=(f"Selected.{type_name_of(item)}", *CUSTOM_TYPES), properties={}, notes=notes)
 
 
-def _members(item: object) -> Iterator[tuple[str, object]]:
+def _members(item: object) -> Mapping[str, object]:
     if isinstance(item, PsObject):
-        for name, value in item.properties.items():
-            if name not in item.notes:
-                yield name, value
-        yield from item.notes.items()
-    elif isinstance(item, str):
-        yield "Length", len(item)
+        if not item.notes:
+            return item.properties
+        return {name: value for name, value in item.properties.items() if name not in item.notes} | dict(item.notes)
+    return {"Length": len(item)} if isinstance(item, str) else {}
