@@ -17,9 +17,10 @@ import requests
 from smhvlab.errors import OntapError, ProtocolError, ReadOnlyRefused, SmhvLabError, UnknownOutcome, Unsendable
 from smhvlab.profile import StorageEndpoint
 from smhvlab.wires.control import Wire, WireControl, WireRequest
+from smhvlab.wires.kept import KeptAdapter
 from smhvlab.wires.log import WireLog
 from smhvlab.wires.ontap_codes import advice
-from smhvlab.wires.transport import LOOK_IT_UP, JoiningAdapter, Sent, date_of, explain, was_sent, wrong_password
+from smhvlab.wires.transport import LOOK_IT_UP, Sent, date_of, explain, was_sent, wrong_password
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCATION = "X-Resource-Location"
@@ -54,7 +55,7 @@ class CurlText:
         return " ".join(words)
 
 
-class RestAdapter(JoiningAdapter):
+class RestAdapter(KeptAdapter):
     """Sends without retries; looks at cancel and read_only first, logs, and turns failures into our errors.
 
     Attributes:

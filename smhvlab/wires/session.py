@@ -14,7 +14,6 @@ from pypsrp.exceptions import AuthenticationError, WinRMError, WinRMTransportErr
 from pypsrp.messages import CreatePipeline
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.serializer import Serializer
-from pypsrp.wsman import WSMan
 
 from smhvlab.errors import (
     ConnectionFailed,
@@ -30,9 +29,9 @@ from smhvlab.errors import (
 from smhvlab.profile import HostEndpoint
 from smhvlab.secrets import Secret
 from smhvlab.wires.clixml import Unusual, pipeline_message
+from smhvlab.wires.kept import KeptAdapter
 from smhvlab.wires.transport import (
     LOOK_IT_UP,
-    JoiningAdapter,
     Sent,
     date_of,
     explain,
@@ -42,6 +41,7 @@ from smhvlab.wires.transport import (
     wrong_password,
 )
 from smhvlab.wires.values import Credential
+from smhvlab.wires.wsman import Envelopes, OutputFragments, SteadySession
 
 CONNECT_SECONDS, READ_SECONDS = 10, 40
 OPEN_SECONDS = 30
@@ -198,7 +198,7 @@ class Session:
                 )
                 serializer = _OutputKeeper()
                 pool._serializer = serializer
-                pool._fragmenter.serializer = serializer
+                pool._fragmenter = OutputFragments(wsman.max_payload_size, serializer)
                 self._wsman = wsman
                 pool.open()
                 self._pool = pool
@@ -212,7 +212,7 @@ class Session:
         with warnings.catch_warnings():
             # It looks into the machine's variables while it builds its session; `harden` takes all of that out again.
             warnings.simplefilter("ignore")
-            make: Any = WSMan
+            make: Any = Envelopes
             wsman = make(
                 self.endpoint.host,
                 port=self.endpoint.port,
@@ -228,8 +228,8 @@ class Session:
                 locale="en-US",
                 **options,
             )
-            session = wsman.transport._build_session()
-        session.mount("https://", JoiningAdapter())
+            session = SteadySession(wsman.transport._build_session())
+        session.mount("https://", KeptAdapter())
         harden(session, ca_file=self.endpoint.ca_file, proxy=self._proxy)
         session.hooks["response"].append(self._heard)
         wsman.transport.session = session

@@ -7,13 +7,9 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import requests
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPSConnection
-from urllib3.connectionpool import HTTPSConnectionPool
 
 from smhvlab.errors import (
     ConnectionFailed,
@@ -39,49 +35,6 @@ class Sent:
     endpoint: str
     title: str
     reads: bool
-
-
-class _JoinedConnection(HTTPSConnection):
-    """Sends head and body of a request in one write; http.client takes two, which costs as much again."""
-
-    _held: list[bytes] | None = None
-
-    def request(self, *arguments: Any, **named: Any) -> None:
-        """Send a request."""
-        self._held = []
-        try:
-            super().request(*arguments, **named)
-            held = b"".join(self._held)
-        finally:
-            self._held = None
-        super().send(held)
-
-    def send(self, data: Any) -> None:
-        """Send, or hold what is a part of a request."""
-        if self._held is not None and isinstance(data, bytes):
-            self._held.append(data)
-            return
-        if self._held:
-            before, self._held = b"".join(self._held), []
-            super().send(before)
-        super().send(data)
-
-
-class _JoinedPool(HTTPSConnectionPool):
-    ConnectionCls = _JoinedConnection
-
-
-class JoiningAdapter(HTTPAdapter):
-    """An adapter without retries whose requests over TLS leave in one write each."""
-
-    def __init__(self) -> None:
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
-        """As the base's, with our connections."""
-        super().init_poolmanager(*arguments, **named)
-        pools = self.poolmanager.pool_classes_by_scheme
-        self.poolmanager.pool_classes_by_scheme = {**pools, "https": _JoinedPool}
 
 
 def harden(session: requests.Session, *, ca_file: str | None, proxy: str | None) -> None:
