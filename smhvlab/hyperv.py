@@ -60,7 +60,7 @@ class Vm:
         state: ``Running``, ``Off``, ``Saved``, ``Paused``, ... as Hyper-V names it.
         configuration: folder of its configuration file.
         checkpoints: folder of its checkpoint files (the TR's VM snapshot location).
-        parents: files that its virtual disks are based on; only ``HyperV.with_checkpoints`` knows them,
+        parents: files that its virtual disks are based on; only ``with_parents`` and ``with_checkpoints`` know them,
         checkpoint_ids: and the ids and names of its checkpoints.
         host: the host on which it is registered.
         doing: what is being done to it (``MigratingVirtualMachine``, ``MergingDisks``, ...), "" for nothing.
@@ -162,18 +162,32 @@ class HyperV:
         """The same VM, with its checkpoints and the files that its virtual disks are based on."""
         found = self.host.run("Get-VMSnapshot", {"VMName": vm.name}, select=("Id", "VMId", "Name"))
         snapshots = [record for record in found if str(record["VMId"]) == vm.id]
-        parents: dict[str, None] = {}
-        level = [disk.path for disk in vm.disks if not disk.passthrough]
-        while level:
-            infos = self.host.run("Get-VHD", {"Path": level}, select=("ParentPath",))
-            level = [path for info in infos if (path := str(info["ParentPath"] or "")) and path not in parents]
-            parents.update(dict.fromkeys(level))
         return replace(
-            vm,
-            parents=tuple(parents),
+            self.with_parents([vm], self.begin_parents([vm]))[0],
             checkpoint_ids=tuple(str(record["Id"]) for record in snapshots),
             checkpoint_names=tuple(str(record["Name"]) for record in snapshots),
         )
+
+    def begin_parents(self, machines: Sequence[Vm]) -> Running | None:
+        """Start asking what the VMs' disks are based on, for a wave over several hosts; see ``with_parents``."""
+        return self._begin_level([disk.path for vm in machines for disk in vm.disks if not disk.passthrough])
+
+    def _begin_level(self, paths: Sequence[str]) -> Running | None:
+        # A disk that cannot be read is told of by whoever needs it; the others are known all the same.
+        if not paths:
+            return None
+        return self.host.begin("Get-VHD", {"Path": paths}, select=("Path", "ParentPath"), error_action="Continue")
+
+    def with_parents(self, machines: Sequence[Vm], running: Running | None) -> list[Vm]:
+        """The same VMs with the files that their virtual disks are based on; one more request for each level."""
+        based: dict[str, str] = {}
+        while running is not None:
+            infos = self.host.collect([running])[0]
+            pairs = [(str(info["Path"]).casefold(), str(info["ParentPath"] or "")) for info in infos]
+            based.update(pairs)
+            level = [parent for _, parent in pairs if parent and parent.casefold() not in based]
+            running = self._begin_level(list(dict.fromkeys(level)))
+        return [replace(vm, parents=_parents(vm, based)) for vm in machines]
 
     def state(self, vm_id: str) -> str | None:
         """Present state of a VM, None if it is not registered."""
@@ -437,6 +451,16 @@ def _vm(record: Record, disks: Iterable[VmDisk], *, host: str) -> Vm:
 
 def _position(disk: VmDisk) -> tuple[str, int, int]:
     return disk.controller_type, disk.controller_number, disk.controller_location
+
+
+def _parents(vm: Vm, based: dict[str, str]) -> tuple[str, ...]:
+    """What a VM's disks are based on, each level after the one above it; ``based``: parents by file, folded."""
+    found: dict[str, None] = {}
+    level = [disk.path for disk in vm.disks if not disk.passthrough]
+    while level:
+        level = [p for path in level if (p := based.get(path.casefold(), "")) and p not in found]
+        found.update(dict.fromkeys(level))
+    return tuple(found)
 
 
 def _disk(record: Record) -> VmDisk:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
 
 from labenv.windows.records import ServiceRecord
 
@@ -19,6 +20,14 @@ EVENT_SOURCES = ("SnapMgrServiceHost", "Navssprv", "SnapDrive", "VSS")
 """Sources that may write to the Application log; the first is SnapManager's."""
 LICENCES = "HKLM:\\SOFTWARE\\NetApp\\SnapDrive\\Licenses"
 """Licences on the host, by name; the place is the lab's choice."""
+
+
+PROVIDER_NAME = "Data ONTAP VSS Hardware Provider"
+"""Of the provider and of its service."""
+VSS_PROVIDERS = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\VSS\\Providers"
+"""Where an installation registers its VSS provider, in a key of the provider's id."""
+DATA_ONTAP = UUID("ddd3d232-a96f-4ac5-8f7b-250fd91fd102")
+"""Id of the hardware provider that comes with SnapDrive for Windows."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,7 @@ _SERVICES = (
     ServiceRecord(WINRM, "Windows Remote Management (WS-Management)"),
     ServiceRecord("EventLog", "Windows Event Log"),
     ServiceRecord("MpsSvc", "Windows Firewall"),
-    ServiceRecord("Navssprv", "Data ONTAP VSS Hardware Provider", "Running", "Manual"),
+    ServiceRecord("Navssprv", PROVIDER_NAME, "Running", "Manual"),
     ServiceRecord("OnCommandHyperV", "SnapManager for Hyper-V"),
     ServiceRecord("SWSvc", "SnapDrive"),
     ServiceRecord("SDMgmtSvc", "SnapDrive Management Service"),
@@ -225,6 +234,7 @@ class HostInventory:
                 self._registry.set(key, name, "String", value)
         for source in EVENT_SOURCES:
             self._registry.make(f"HKLM:\\SYSTEM\\CurrentControlSet\\Services\\EventLog\\Application\\{source}")
+        self._registry.set(f"{VSS_PROVIDERS}\\{{{DATA_ONTAP}}}", "(default)", "String", PROVIDER_NAME)
         self._registry.set(SMHV, "vss_retry", "DWord", "3")
         self._registry.set(SMHV, "vss_retry_sleep", "DWord", "60")
         for licence in made.licence:

@@ -469,7 +469,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
                     and f"{volume.uuid}:{name}" not in s.before
                     and not name.startswith(kept or "?")
                 ):
-                    self.storage.discard_snapshots([volume], name)
+                    self.discard_copy(volume, name)
 
     def _discard_files(self, s: SetsState) -> None:
         for plan in s.sets:

@@ -23,8 +23,8 @@ from smhvlab.snapinfo import BackupDisk, BackupLun, BackupVm, Dataset
 from smhvlab.storage import VolumeRef
 
 _WINDOWS = "iqn.1991-05.com.microsoft:"
-_BUSY_CLONES = "1520351"
-"""ONTAP refuses a Snapshot copy while clones of LUNs are still being made in its volume,"""
+_BUSY = frozenset({"1520351", "53411918"})
+"""ONTAP refuses a Snapshot copy, of a volume or of a consistency group, while clones of LUNs are being made there,"""
 _BUSY_TRIES, _BUSY_PAUSE = 100, 10
 """and SnapDrive tries again so often, with such a pause in seconds (TR appendix)."""
 
@@ -150,9 +150,19 @@ class BackupProcedure(Procedure[S]):
                 why="; ".join(failed),
                 tr="6.6",
             )
-        return tuple(
-            self.nodes[vm.host].hyperv.with_checkpoints(vm) if vm.has_checkpoints else vm for vm in left
-        ), failed
+        return tuple(self._with_files(left)), failed
+
+    def _with_files(self, machines: Sequence[Vm]) -> list[Vm]:
+        """The VMs with what their disks are based on and, where there are any, their checkpoints."""
+        plain = [vm for vm in machines if not vm.has_checkpoints]
+        by_host = {host: [vm for vm in plain if vm.host == host] for host in dict.fromkeys(vm.host for vm in plain)}
+        running = {host: self.nodes[host].hyperv.begin_parents(vms) for host, vms in by_host.items()}
+        known = {
+            vm.id: vm
+            for host, vms in by_host.items()
+            for vm in self.nodes[host].hyperv.with_parents(vms, running[host])
+        }
+        return [known.get(vm.id) or self.nodes[vm.host].hyperv.with_checkpoints(vm) for vm in machines]
 
     def without_moving(self, s: S, now: Iterable[Vm]) -> S:
         """The state without VMs whose migration has begun since the survey; the others go on (TR 6.6).
@@ -296,6 +306,10 @@ class BackupProcedure(Procedure[S]):
         note = "SnapInfo after the backup"
         self.patiently(lambda: self.storage.ensure_snapshots([s.snapinfo_volume], s.name, comment=note))
 
+    def discard_copy(self, volume: VolumeRef, name: str) -> None:
+        """No such Snapshot copy; a provider that waited in vain for its clones leaves the volume busy for a while."""
+        self.patiently(lambda: self.storage.discard_snapshots([volume], name))
+
     def patiently(self, work: Callable[[], None]) -> None:
         """Do what the array refuses while clones of LUNs are being made in a volume, as soon as they are (TR appendix).
 
@@ -307,7 +321,7 @@ class BackupProcedure(Procedure[S]):
             try:
                 work()
             except OntapError as error:
-                if error.code != _BUSY_CLONES or attempt == _BUSY_TRIES - 1:
+                if error.code not in _BUSY or attempt == _BUSY_TRIES - 1:
                     raise
             else:
                 return

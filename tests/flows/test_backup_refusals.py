@@ -303,9 +303,12 @@ def test_mixtures_and_asymmetric_volumes_are_refused(start: Start) -> None:
         assert error.tr == "11.3"
 
 
+PROVIDER_KEY = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\VSS\\Providers\\{ddd3d232-a96f-4ac5-8f7b-250fd91fd102}"
+
+
 @pytest.mark.tr("R-9-06", "R-9-07", "R-AP-01", "R-5.4-02")
-def test_a_host_or_an_array_without_what_it_takes_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No licence for clones, no hardware provider: refused, and never replaced by another provider or type."""
+def test_a_host_or_an_array_without_what_it_takes_is_refused(start: Start) -> None:
+    """No licence for clones, SnapDrive uninstalled: refused, and never replaced by another provider or type."""
     _, site = broken(start, "")
     with site:
         wire = site.tools().rest
@@ -320,9 +323,11 @@ def test_a_host_or_an_array_without_what_it_takes_is_refused(start: Start, monke
         value = {"LiteralPath": key["Path"], "Name": "SnapManager for Hyper-V", "Value": "Installed"}
         site.tools().host.run("Set-ItemProperty", value)
         assert refused(site).message.endswith("no licence for flexclone")
-        monkeypatch.setattr("smhvlab.vss.PROVIDER", "00000000-0000-0000-0000-000000000000")
+        # what an uninstallation of SnapDrive for Windows takes away
+        site.tools().host.run("Remove-Item", {"LiteralPath": PROVIDER_KEY, "Recurse": True})
         error = refused(site)
         assert "no Data ONTAP VSS hardware provider" in error.message
+        assert site.backup("Set", consistency="crash").plan()
 
 
 @pytest.mark.long

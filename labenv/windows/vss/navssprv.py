@@ -10,6 +10,7 @@ from uuid import UUID
 from labenv.clock import SECOND
 from labenv.windows import events as log
 from labenv.windows.disks.layout import Layout
+from labenv.windows.inventory import DATA_ONTAP, PROVIDER_NAME
 from labenv.windows.records import DiskRecord
 from labenv.windows.volumes import Volume
 from labenv.windows.vss import codes
@@ -23,9 +24,6 @@ from labenv.windows.vss.settings import Settings
 
 if TYPE_CHECKING:
     from labenv.windows.host import Host
-
-DATA_ONTAP = UUID("ddd3d232-a96f-4ac5-8f7b-250fd91fd102")
-"""Id of the hardware provider (TR-4004, appendix)."""
 
 SOURCE = "Navssprv"
 COMMITTED, TOO_LATE, REFUSED = 4089, 4364, 4363
@@ -88,7 +86,7 @@ class DataOntapProvider(Provider):
     """Makes the first Snapshot copy of every volume behind a set, shows clones of its LUNs, makes the second one."""
 
     id = DATA_ONTAP
-    name = "Data ONTAP VSS Hardware Provider"
+    name = PROVIDER_NAME
     kind = "Hardware"
     service = "Navssprv"
 

@@ -17,7 +17,7 @@ from labenv.windows.call import PsError
 from labenv.windows.disks.errors import FileSystemError, VirtualDiskError
 from labenv.windows.disks.layout import Layout
 from labenv.windows.errors import FILE_ERRORS
-from labenv.windows.inventory import VDS
+from labenv.windows.inventory import VDS, VSS_PROVIDERS
 from labenv.windows.volumes import Volume
 from labenv.windows.vss import codes, csv
 from labenv.windows.vss.arrival import Arrivals
@@ -131,8 +131,10 @@ class Vss:
 
     @property
     def providers(self) -> list[Provider]:
-        """The registered providers."""
-        return [*self._own_providers, *(csv.PROVIDERS if csv.distributed(self.host) else ())]
+        """The registered providers; the hardware provider is one as long as its key is in the registry."""
+        installed = self.host.registry.find(f"{VSS_PROVIDERS}\\{{{self.hardware.id}}}") is not None
+        own = self._own_providers if installed else self._own_providers[1:]
+        return [*own, *(csv.PROVIDERS if csv.distributed(self.host) else ())]
 
     # -- finding -----------------------------------------------------------------------------------------------
 
