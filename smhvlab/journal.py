@@ -41,7 +41,7 @@ class Mark(StrEnum):
     CLOSE = "close"
 
 
-_LATER = frozenset({Mark.END, Mark.SKIP})
+_LATER = frozenset({Mark.BEGIN, Mark.END, Mark.SKIP})
 """Marks after which nothing is changed before another line is written."""
 
 
@@ -165,7 +165,8 @@ class Journal:
     def write(self, mark: Mark, step: str = "", *, state: Any = None, **more: Any) -> None:
         """Append a line (``more``: its other fields). OSError: it may not be there.
 
-        When this returns it is on disk with all before it, unless it says that a step has ended or is skipped.
+        When this returns it is on disk with all before it, unless it says that the run begins, or that a step has ended
+        or is skipped.
         """
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = Line(mark=mark, at=at, step=step, state=state, **more)

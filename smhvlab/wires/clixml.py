@@ -24,6 +24,7 @@ class Unusual(Exception):
 
 _UNDERSCORE: Final = re.compile("_([xX])")
 _CONTROL: Final = re.compile("[\u0000-\u001f\u007f-\u009f\U00010000-\U0010ffff]")
+_LINE_ENDS: Final = (("\r", "_x000D_"), ("\n", "_x000A_"))
 _MANAGEMENT: Final = "System.Management.Automation"
 _LIST: Final = (
     f"<T>System.Collections.Generic.List`1[[{_MANAGEMENT}.PSObject, {_MANAGEMENT}, Version=1.0.0.0, Culture=neutral, "
@@ -142,7 +143,10 @@ _NAMED: Final = ' N="V"'
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise Unusual
-    return escape(_CONTROL.sub(_codes, _UNDERSCORE.sub(r"_x005F_\1", value)))
+    marked = _UNDERSCORE.sub(r"_x005F_\1", value) if "_" in value else value
+    for line_end, codes in _LINE_ENDS:  # of the many characters that have codes the only ones that come by the hundred
+        marked = marked.replace(line_end, codes)
+    return escape(_CONTROL.sub(_codes, marked))
 
 
 def _codes(found: re.Match[str]) -> str:
@@ -155,6 +159,7 @@ def _codes(found: re.Match[str]) -> str:
 
 _ESCAPED: Final = re.compile("_x([0-9a-fA-F]{4})_")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,7})?(?:Z|[+-]\d\d:\d\d)?\Z")
+_TEXT: Final = re.compile(r"<S>([^<&\r]*)</S>\Z")
 _PARTS: Final = frozenset({"TN", "TNRef", "ToString", "Props", "MS", "LST", "IE"})
 
 
@@ -163,6 +168,12 @@ def _string(text: str) -> str:
         return text
     found = _ESCAPED.sub(lambda code: chr(int(code[1], 16)), text)
     return found.encode("utf-16-be", "surrogatepass").decode("utf-16-be", "surrogatepass")
+
+
+def text_of(xml: str) -> str | None:
+    """The text, if the object is a string without anything to be replaced; lines of a program come by the hundred."""
+    found = _TEXT.match(xml)
+    return found[1] if found is not None and "_x" not in found[1] else None
 
 
 def _date(text: str) -> datetime:

@@ -12,7 +12,7 @@ from uuid import UUID
 import psrpcore.types as ps
 
 from smhvlab.secrets import HIDDEN
-from smhvlab.wires.clixml import Reader, Unusual
+from smhvlab.wires.clixml import Reader, Unusual, text_of
 
 _ENUM = "System.Enum"
 _NO_CIPHER: Any = None  # nothing encrypted is ever read back
@@ -81,6 +81,8 @@ class Record(Mapping[str, Any]):
 
 def decode(xml: str) -> object:
     """One output object from its CLIXML. Raises ValueError if it is none."""
+    if (text := text_of(xml)) is not None:
+        return text
     try:
         element = ET.fromstring(xml)  # noqa: S314  # from an authenticated host over TLS
         try:

@@ -6,14 +6,17 @@ output in its content. The rest is made once, by pypsrp itself, and used again. 
 
 from __future__ import annotations
 
+import re
 import struct
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID, uuid4
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape, quoteattr
 
 import requests
 from pypsrp.exceptions import WinRMError, WinRMTransportError
-from pypsrp.messages import Message, MessageType, PipelineOutput
+from pypsrp.messages import Message, MessageType, PipelineOutput, PipelineState
 from pypsrp.negotiate import HTTPNegotiateAuth
 from pypsrp.powershell import Fragmenter
 from pypsrp.wsman import NAMESPACES, WSMan
@@ -25,7 +28,10 @@ _STEADY: Final = (HTTPBasicAuth, HTTPNegotiateAuth)
 """Ways to log on that give every request the same head."""
 
 _NO_BODY: Final = b"<s:Body /></s:Envelope>"
+_RSP: Final = f"{{{NAMESPACES['rsp']}}}"
 _OUTPUT: Final = struct.pack("<I", MessageType.PIPELINE_OUTPUT)
+_STATE: Final = struct.pack("<I", MessageType.PIPELINE_STATE)
+_ENDED: Final = re.compile(r'<Obj RefId="0"><MS><I32 N="PipelineState">(\d)</I32></MS></Obj>\Z')
 _MARK: Final = b"\xef\xbb\xbf"
 _FRAGMENT: Final = ">QQBI"
 _FRAGMENT_HEAD: Final = struct.calcsize(_FRAGMENT)
@@ -49,7 +55,7 @@ class Envelopes(WSMan):
         """One message and its answer. Raises as the base does."""
         before, behind = self._head(action, resource_uri, option_set, selector_set, timeout)
         message = f"uuid:{uuid4()}".upper().replace("UUID", "uuid", 1)
-        body = ElementTree.tostring(resource) if resource is not None else b""
+        body = (_shell(resource) or ElementTree.tostring(resource)) if resource is not None else b""
         xml = b"".join((before, message.encode(), behind, b"<s:Body>", body, b"</s:Body></s:Envelope>"))
         try:
             answer = self.transport.send(xml, timeout=timeout + 2 if timeout else None, **more)
@@ -85,6 +91,27 @@ class Envelopes(WSMan):
             before, _, behind = whole.removesuffix(_NO_BODY).partition(f"uuid:{message}".encode())
             self._heads[key] = before, behind
         return self._heads[key]
+
+
+def _shell(element: ElementTree.Element) -> bytes:
+    """An element of the remote shell and what is in it; empty if anything is of another kind."""
+    try:
+        return _written(element, f' xmlns:rsp="{NAMESPACES["rsp"]}"').encode()
+    except _Other:
+        return b""
+
+
+class _Other(Exception):
+    """An element or attribute of another namespace."""
+
+
+def _written(element: ElementTree.Element, declared: str = "") -> str:
+    name = element.tag.removeprefix(_RSP)
+    if name == element.tag or any("{" in key for key in element.attrib):
+        raise _Other
+    attributes = "".join(f" {key}={quoteattr(value)}" for key, value in element.attrib.items())
+    inner = escape(element.text or "") + "".join([_written(child) for child in element])
+    return f"<rsp:{name}{declared}{attributes}>{inner}</rsp:{name}>"
 
 
 class SteadySession(requests.Session):
@@ -158,14 +185,26 @@ class OutputFragments(Fragmenter):
         return found
 
     def _message(self, data: bytes) -> Any:
-        if data[4:8] != _OUTPUT:
+        content: Any
+        if data[4:8] == _OUTPUT:
+            content = PipelineOutput()
+            content.data = self.serializer.deserialize(_content(data))
+        elif data[4:8] == _STATE and (ended := _ENDED.match(_content(data))) is not None:
+            content = PipelineState(state=int(ended[1]))  # type: ignore[no-untyped-call]
+        else:
             return Message.unpack(data, self.serializer)
-        output = PipelineOutput()
-        content = data[40:].removeprefix(_MARK).decode()
-        output.data = self.serializer.deserialize(content)
         message = Message.__new__(Message)
-        message.destination = struct.unpack_from("<I", data)[0]
-        message.message_type = MessageType.PIPELINE_OUTPUT
-        message.rpid, message.pid = UUID(bytes_le=data[8:24]), UUID(bytes_le=data[24:40])
-        message.data, message._serializer = output, self.serializer
+        (message.destination,) = struct.unpack_from("<I", data)
+        message.message_type = content.MESSAGE_TYPE
+        message.rpid, message.pid = _guid(data[8:24]), _guid(data[24:40])
+        message.data, message._serializer = content, self.serializer
         return message
+
+
+def _content(data: bytes) -> str:
+    return data[40:].removeprefix(_MARK).decode()
+
+
+@lru_cache(maxsize=16)
+def _guid(data: bytes) -> UUID:
+    return UUID(bytes_le=data)
