@@ -10,17 +10,13 @@ Layout below the SnapInfo folder::
     Backups\\<dataset>\\<backup>.verified    its backup was verified
     Mounts\\<mount>.json                    a backup that is mounted now (TR 6.8)
     Policies\\<policy>\\<number>.toml         a policy's versions; the highest number counts
-
-Every file carries a checksum, is written under another name and then moved without force: two consoles cannot
-overwrite each other, and a half-written file is never read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,14 +25,11 @@ import tomli_w
 
 from smhvlab.backup.evidence import SetEvidence, VmEvidence
 from smhvlab.errors import NameTaken, NotAllowed, NotFound, NotUnique, PowerShellError
-from smhvlab.nodes import REGISTRY, Nodes
-from smhvlab.wires.powershell import PowerShellWire
+from smhvlab.snapinfofiles import SnapInfoFiles
+from smhvlab.vss import set_of
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,60}\Z")
 """What the name of a dataset may look like: it becomes a part of file and Snapshot copy names."""
-
-_ENCODING = {"Encoding": "UTF8"}
-_ABSENT = ("PathNotFound", "DriveNotFound")
 
 
 @dataclass(frozen=True)
@@ -143,6 +136,7 @@ class Backup:
         failed: VMs of the dataset that are not in it, each with the reason.
         warnings: what was there and is not supported, or was at work beside it.
         writers: hosts whose writers' metadata was asked for without a set (TR 10); it is kept beside the record.
+        run: what the run that made it knows its own work by, "" in a backup that did not record it.
     """
 
     name: str
@@ -162,6 +156,7 @@ class Backup:
     failed: tuple[str, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = field(default=(), repr=False)
     writers: tuple[str, ...] = field(default=(), repr=False)
+    run: str = field(default="", repr=False)
 
     @property
     def registered_as(self) -> str:
@@ -218,49 +213,8 @@ class Catalogue:
     verified: frozenset[str]
 
 
-class SnapInfo:
-    """The SnapInfo folder of a site.
-
-    Args:
-        nodes: the hosts; that which has the folder's disk is used.
-        folder: another folder than that of the hosts' settings, e.g. a mounted copy.
-    """
-
-    def __init__(self, nodes: Nodes, *, folder: str | None = None) -> None:
-        self.nodes = nodes
-        self._folder = folder
-        self._stamps: dict[str, str] = {}  # length and time of the files that were listed
-        self._texts: dict[tuple[str, str], str] = {}
-        self._folders: set[str] = set()  # that files were written to
-
-    @property
-    def host(self) -> PowerShellWire:
-        """PowerShell on the host that has the folder's disk."""
-        return self.nodes.own().host
-
-    def folder(self) -> str:
-        """The SnapInfo folder from the host's settings. Raises NotFound: no VM can join a dataset without (TR 5.4)."""
-        if self._folder is None:
-            try:
-                records = self.host.run("Get-ItemProperty", {"LiteralPath": REGISTRY, "Name": "SnapInfoPath"})
-            except PowerShellError as error:
-                raise NotFound(
-                    "The host has no SnapInfo settings",
-                    next_action=r"Name a folder on a LUN of its own: site.set_snapinfo('S:\SnapInfo').",
-                    code=error.code,
-                    tr="5.4",
-                ) from error
-            self._folder = str(records[0]["SnapInfoPath"]).rstrip("\\")
-        return self._folder
-
-    def set_folder(self, folder: str) -> None:
-        """Keep the SnapInfo folder in every host's settings. Files of an earlier folder are not moved (TR 5.4)."""
-        value = {"LiteralPath": REGISTRY, "Name": "SnapInfoPath", "Value": folder.rstrip("\\")}
-        for node in self.nodes.up():
-            node.host.run("New-Item", {"Path": REGISTRY, "Force": True})
-            node.host.run("Set-ItemProperty", value)
-        self._folder = None
-        self.nodes.look_again()
+class SnapInfo(SnapInfoFiles):
+    """What the SnapInfo folder of a site, or a copy of it, knows of datasets and backups."""
 
     # --- datasets
 
@@ -364,16 +318,8 @@ class SnapInfo:
         ]
         self._gone(metadata + [stem + suffix for suffix in (".verified", ".json", ".deleted") for stem in stems])
 
-    def _gone(self, paths: Sequence[str]) -> None:
-        if not paths:
-            return
-        tried = self.host.run("Remove-Item", {"LiteralPath": list(paths), "Force": True}, error_action="Continue")
-        for error in tried.errors:
-            if error.error_id not in _ABSENT:
-                raise error
-
     def _home(self, backup: Backup) -> str:
-        return f"{self.folder()}\\Backups\\{backup.dataset}"
+        return self._backups(backup.dataset)
 
     def backup(self, name: str) -> Backup:
         """The backup of a name. Raises NotFound."""
@@ -383,111 +329,86 @@ class SnapInfo:
         raise NotFound(f"There is no backup {name}", next_action="List the backups with site.backups().", tr="6.7")
 
     def ensure_backup(self, backup: Backup) -> None:
-        """The backup's file is there, with these contents."""
+        """The backup's file is there, written by the run that made the backup. Raises NameTaken: by another run."""
         text = msgspec.json.format(msgspec.json.encode(backup), indent=1).decode()
-        self._write(self._home(backup), f"{backup.name}.json", text, "//")
+        leaf = f"{backup.name}.json"
+        if not self._write(self._home(backup), leaf, text, "//"):
+            self._need_mine(self._run_of(f"{self._home(backup)}\\{leaf}"), backup.name, backup.run)
 
-    def discard_backup(self, dataset: str, name: str, *, hosts: Iterable[str] = ()) -> None:
-        """The files of a backup that was never finished are gone; ``hosts``: those whose metadata may be there."""
-        leaves = [".json", *(f".{host}.{ending}" for host in hosts for ending in ("cab", "txt"))]
-        stem = f"{self.folder()}\\Backups\\{dataset}\\{name}"
-        paths = [f"{stem}{leaf}{end}" for leaf in leaves for end in ("", ".new")]
-        there = self.host.run("Test-Path", {"LiteralPath": paths})
-        self._gone([path for path, is_there in zip(paths, there, strict=True) if is_there])
+    def discard_backup(self, dataset: str, name: str, *, run: str = "") -> None:
+        """The file of a backup that was never finished is gone, unless another run has written it."""
+        path = f"{self._backups(dataset)}\\{name}.json"
+        there, draft = self.host.run("Test-Path", {"LiteralPath": [path, f"{path}.new"]})
+        mine = there and (not run or self._run_of(path) in ("", run))
+        self._gone([path] * bool(mine) + [f"{path}.new"] * bool(draft))
 
-    def ensure_writers(self, dataset: str, name: str, host: str, lines: Sequence[str]) -> None:
-        """What the writers of a host have told of their VMs is kept with a backup (TR 6.2, 10)."""
-        self._write(f"{self.folder()}\\Backups\\{dataset}", f"{name}.{host}.txt", "\r\n".join(lines), "#")
+    def _run_of(self, path: str) -> str:
+        return msgspec.json.decode(self.read_all([path], "//")[0], type=Backup).run
 
-    def ensure_metadata(self, dataset: str, name: str, host: str, metadata: bytes) -> None:
-        """What VSS on a host told of a backup - writers' metadata and components document - is kept with it (TR 12)."""
-        folder = f"{self.folder()}\\Backups\\{dataset}"
-        target = f"{folder}\\{name}.{host}.cab"
-        if self.host.run("Test-Path", {"LiteralPath": target})[0]:
-            return
-        self.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
-        self.host.run("Set-Content", {"LiteralPath": f"{target}.new", "Value": metadata, "Encoding": "Byte"})
-        self.host.run("Move-Item", {"LiteralPath": f"{target}.new", "Destination": target})
-
-    # --- files
-
-    def files(self, part: str) -> list[str]:
-        """Full names of the finished files below a part of the folder, sorted; empty if there is no such part."""
-        records = self._listed(part)
-        if records is None and self.nodes.cluster is not None:
-            self.nodes.look_again()  # the disk may have moved to another node
-            records = self._listed(part)
-        stamps = {str(r["FullName"]): f"{r['Length']} {r['LastWriteTimeUtc']}" for r in records or ()}
-        self._stamps.update(stamps)
-        return sorted(path for path in stamps if not path.endswith(".new"))
-
-    def _listed(self, part: str) -> list[Any] | None:
-        wanted = {"LiteralPath": f"{self.folder()}\\{part}", "Recurse": True, "File": True}
-        try:
-            return list(self.host.run("Get-ChildItem", wanted, select=("FullName", "Length", "LastWriteTimeUtc")))
-        except PowerShellError as error:
-            if error.error_id in _ABSENT:
-                return None
-            raise
-
-    def write_once(self, folder: str, leaf: str, text: str, comment: str) -> None:
-        """Write a new file with its checksum. Raises NameTaken if it is there already."""
-        if not self._write(folder, leaf, text, comment):
+    def _need_mine(self, owner: str, name: str, run: str) -> None:
+        if owner != run:
             raise NameTaken(
-                f"{folder}\\{leaf} is there already: somebody else wrote it meanwhile",
-                next_action="Read it again and repeat the change.",
-                tr="5.2",
+                f"SnapInfo has a backup {name} that another run has made",
+                why="both were planned in the same second",
+                next_action="Plan again: a later second gives another name.",
+                tr="6.2",
             )
 
-    def _write(self, folder: str, leaf: str, text: str, comment: str) -> bool:
-        """Write a new file with its checksum; False if it is there already, and stays as it is."""
-        target = f"{folder}\\{leaf}"
-        if folder not in self._folders:
-            has_folder, has_target = self.host.run("Test-Path", {"LiteralPath": [folder, target]})
-            if has_target:
-                return False
-            if not has_folder:
-                self.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
-        value = f"{comment} sha256 {hashlib.sha256(text.encode()).hexdigest()}\r\n{text}"
-        new = {"LiteralPath": f"{target}.new"}
-        try:
-            self.host.run("Set-Content", {**new, "Value": value, "NoNewline": True, **_ENCODING})
-        except PowerShellError:
-            if folder not in self._folders:
-                raise
-            self._folders.discard(folder)  # somebody has taken it away, or the disk is another one now
-            return self._write(folder, leaf, text, comment)
-        try:
-            self.host.run("Move-Item", {**new, "Destination": target})
-        except PowerShellError:
-            if not self.host.run("Test-Path", {"LiteralPath": target})[0]:
-                raise
-            self._gone([f"{target}.new"])
-            return False
-        self._folders.add(folder)
-        return True
+    def ensure_writers(self, dataset: str, name: str, host: str, lines: Sequence[str], *, run: str = "") -> None:
+        """What the writers of a host have told of their VMs is kept with a backup (TR 6.2, 10).
 
-    def read_all(self, paths: list[str], comment: str) -> list[str]:
-        """Contents of listed files in their order, in one request, each held against its checksum.
-
-        Files are written once: one that was read before and has kept its length and time is not read again.
+        Raises NameTaken: another run keeps its own there.
         """
-        known = {path: self._texts.get((path, self._stamps.get(path, ""))) for path in paths}
-        missing = [path for path, text in known.items() if text is None]
-        if missing:
-            wholes = self.host.run("Get-Content", {"LiteralPath": missing, "Raw": True, **_ENCODING})
-            for path, whole in zip(missing, wholes, strict=True):
-                head, _, text = str(whole).partition("\r\n")
-                if head != f"{comment} sha256 {hashlib.sha256(text.encode()).hexdigest()}":
-                    raise NotAllowed(
-                        f"{path} is damaged: its contents do not match its checksum",
-                        next_action="Restore the file from a Snapshot copy of the SnapInfo LUN.",
-                        tr="5.4",
-                    )
-                known[path] = text
-                if stamp := self._stamps.get(path):
-                    self._texts[path, stamp] = text
-        return [known[path] or "" for path in paths]
+        folder, leaf = self._backups(dataset), f"{name}.{host}.txt"
+        if not self._write(folder, leaf, "\r\n".join((f"# run {run}", *lines)), "#", draft=f".{run}.new"):
+            self._need_mine(self._writers_run(f"{folder}\\{leaf}"), name, run)
+
+    def discard_writers(self, dataset: str, name: str, hosts: Iterable[str], *, run: str = "") -> None:
+        """What the writers of hosts have told this run is gone."""
+        paths = [f"{self._backups(dataset)}\\{name}.{host}.txt" for host in hosts]
+        there = self.host.run("Test-Path", {"LiteralPath": paths})
+        mine = [
+            path for path, is_there in zip(paths, there, strict=True) if is_there and self._writers_run(path) == run
+        ]
+        self._gone([*mine, *(f"{path}.{run}.new" for path in paths)])
+
+    def _writers_run(self, path: str) -> str:
+        head = self.read_all([path], "#")[0].partition("\r\n")[0]
+        return head.removeprefix("# run ")
+
+    def ensure_metadata(self, dataset: str, name: str, host: str, metadata: bytes) -> None:
+        """What VSS on a host told of a backup - writers' metadata and components document - is kept with it (TR 12).
+
+        Raises NameTaken: there is that of another set.
+        """
+        target = f"{self._backups(dataset)}\\{name}.{host}.cab"
+        if self.host.run("Test-Path", {"LiteralPath": target})[0]:
+            self._need_mine(set_of(self._metadata(target))[0], name, set_of(metadata)[0])
+            return
+        draft = f"{target}.{set_of(metadata)[0]}.new"
+        self.host.run("New-Item", {"Path": self._backups(dataset), "ItemType": "Directory", "Force": True})
+        self.host.run("Set-Content", {"LiteralPath": draft, "Value": metadata, "Encoding": "Byte"})
+        self.host.run("Move-Item", {"LiteralPath": draft, "Destination": target})
+
+    def discard_metadata(self, dataset: str, name: str, sets: Mapping[str, str]) -> None:
+        """What VSS told of these sets, by host, is gone; that of another set of the same name stays."""
+        paths = {f"{self._backups(dataset)}\\{name}.{host}.cab": one for host, one in sets.items()}
+        if not paths:
+            return
+        there = self.host.run("Test-Path", {"LiteralPath": list(paths)})
+        mine = [
+            path
+            for (path, one), is_there in zip(paths.items(), there, strict=True)
+            if is_there and set_of(self._metadata(path))[0] == one
+        ]
+        self._gone([*mine, *(f"{path}.{one}.new" for path, one in paths.items())])
+
+    def _metadata(self, path: str) -> bytes:
+        output = self.host.run("Get-Content", {"LiteralPath": path, "Raw": True, "Encoding": "Byte"})
+        return b"".join(part if isinstance(part, bytes) else bytes([int(part)]) for part in output)
+
+    def _backups(self, dataset: str) -> str:
+        return f"{self.folder()}\\Backups\\{dataset}"
 
 
 def _dataset(text: str, version: int) -> Dataset:

@@ -215,10 +215,13 @@ class Storage:
 
         Raises:
             NotFound: a volume has neither.
+            NameTaken: a volume has both: ``new`` is somebody else's.
         """
         pending = []
         for volume in volumes:
             copies = {copy["name"]: copy["uuid"] for copy in self.snapshots(volume)}
+            if new in copies and old in copies:
+                raise _copy_taken(volume, new)
             if new in copies:
                 continue
             if old not in copies:
@@ -231,6 +234,12 @@ class Storage:
             pending.append(self.wire.modify(copy, {"name": new}))
         self.wire.wait(pending)
 
+    def discard_renamed(self, volumes: Sequence[VolumeRef], old: str, new: str) -> None:
+        """No Snapshot copy is left that ``rename_snapshots`` has renamed so; where ``old`` is, ``new`` is not of it."""
+        for volume in volumes:
+            if self.snapshot(volume, old) is None:
+                self.discard_snapshots([volume], new)
+
     def open_jobs(self) -> list[str]:
         """Descriptions of the unfinished jobs on volumes, LUNs, Snapshot copies and consistency groups."""
         records = self.wire.collect(Job, fields="description,state", state="queued|running|paused")
@@ -240,7 +249,10 @@ class Storage:
     # --- Snapshot copies
 
     def ensure_snapshots(self, volumes: Sequence[VolumeRef], name: str, *, comment: str = "") -> None:
-        """A Snapshot copy of this name in each volume, all in one wave; only where it is refused is it looked for."""
+        """A Snapshot copy of this name in each volume, all in one wave; only where it is refused is it looked for.
+
+        Raises NameTaken if there is one that was made with another comment.
+        """
         pending: list[Pending] = []
         # Of a wave all are sent before the first is waited for.
         patience = {"return_timeout": _PATIENCE} if len(volumes) == 1 else {}
@@ -255,8 +267,12 @@ class Storage:
         failures = dict(zip(sent, self.wire.settle(pending), strict=True))
         for volume in volumes:
             failure = refused.get(volume) or failures[volume]
-            if failure is not None and (isinstance(failure, UnknownOutcome) or self.snapshot(volume, name) is None):
+            if failure is None:
+                continue
+            if isinstance(failure, UnknownOutcome) or (found := self._copy(volume, name)) is None:
                 raise failure
+            if comment and found.get("comment") != comment:
+                raise _copy_taken(volume, name)
 
     def snapshot(self, volume: VolumeRef, name: str) -> str | None:
         """UUID of a volume's Snapshot copy of this name, or None."""
@@ -265,13 +281,18 @@ class Storage:
             return uuid
         return None
 
-    def discard_snapshots(self, volumes: Sequence[VolumeRef], name: str) -> None:
-        """No Snapshot copy of this name in any of the volumes."""
+    def _copy(self, volume: VolumeRef, name: str) -> Mapping[str, Any] | None:
+        for record in self.wire.collect(Snapshot, volume.uuid, fields="uuid,name,comment", name=name):
+            return record
+        return None
+
+    def discard_snapshots(self, volumes: Sequence[VolumeRef], name: str, *, comment: str = "") -> None:
+        """No Snapshot copy of this name in any of the volumes; with a comment: none that was made with it."""
         pending = []
         for volume in volumes:
-            uuid = self.snapshot(volume, name)
-            if uuid is not None:
-                pending.append(self.wire.remove(Snapshot, {"volume": {"uuid": volume.uuid}, "uuid": uuid}))
+            found = self._copy(volume, name)
+            if found is not None and (not comment or found.get("comment") == comment):
+                pending.append(self.wire.remove(Snapshot, {"volume": {"uuid": volume.uuid}, "uuid": found["uuid"]}))
         self.wire.wait(pending)
 
     # --- one point in time over several volumes
@@ -297,14 +318,15 @@ class Storage:
             self.wire.wait([self.wire.create(ConsistencyGroup, body, return_timeout=_PATIENCE)])
         except OntapError as error:  # an earlier try may have got through
             refusal = error
-        found = self._group(name)
+        found = self.group(name)
         if found is None:
             raise refusal or NotFound(
                 f"The consistency group {name} did not appear", next_action="Look at the array's jobs."
             )
         return found
 
-    def _group(self, name: str) -> str | None:
+    def group(self, name: str) -> str | None:
+        """UUID of the consistency group of this name, or None."""
         for record in self.wire.collect(ConsistencyGroup, fields="uuid,name", name=name):
             uuid: str = record["uuid"]
             return uuid
@@ -316,12 +338,20 @@ class Storage:
         try:
             self.wire.wait([self.wire.create(ConsistencyGroupSnapshot, body, return_timeout=_PATIENCE)])
         except OntapError:  # an earlier try may have got through
-            if any(self.snapshot(volume, name) is None for volume in volumes):
+            there = [volume for volume in volumes if self.snapshot(volume, name) is not None]
+            if there and not self.has_group_snapshot(group, name, comment=comment):
+                raise _copy_taken(there[0], name) from None
+            if len(there) < len(volumes):
                 raise
+
+    def has_group_snapshot(self, group: str, name: str, *, comment: str) -> bool:
+        """Whether a consistency group has a Snapshot copy of this name and comment; those of volumes have none."""
+        found = self.wire.collect(ConsistencyGroupSnapshot, group, fields="name,comment", name=name)
+        return any(record.get("comment", "") == comment for record in found)
 
     def discard_group(self, name: str, *, uuid: str = "") -> None:
         """No consistency group of this name; its volumes and their Snapshot copies stay. ``uuid``: if it is known."""
-        known = uuid or self._group(name)
+        known = uuid or self.group(name)
         if known is None:
             return
         try:
@@ -426,6 +456,15 @@ class Storage:
     def _maps(self, lun_uuid: str, igroup: str | None) -> list[str]:
         query = {"lun.uuid": lun_uuid} | ({"igroup.name": igroup} if igroup else {})
         return [record["igroup"]["uuid"] for record in self.wire.collect(LunMap, fields="igroup.uuid", **query)]
+
+
+def _copy_taken(volume: VolumeRef, name: str) -> NameTaken:
+    return NameTaken(
+        f"The volume {volume} has a Snapshot copy {name} that another run has made",
+        why="both were planned in the same second",
+        next_action="Plan again: a later second gives another name.",
+        tr="6.2",
+    )
 
 
 def _lun(record: Mapping[str, Any]) -> LunRef:

@@ -28,7 +28,7 @@ class CrashState(GroupedState):
 
     def script(self) -> str:
         """Where DiskShadow's lines may be put on a host."""
-        return f"C:\\Windows\\Temp\\smhvlab_{self.name}.dsh"
+        return f"C:\\Windows\\Temp\\smhvlab_{self.own_name}.dsh"
 
     @property
     def record(self) -> Backup:
@@ -49,6 +49,7 @@ class CrashState(GroupedState):
             failed=self.not_kept,
             warnings=self.warnings,
             writers=self.writers,
+            run=self.run,
         )
 
 
@@ -98,7 +99,7 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
         found = self.look()
         common: dict[str, Any] = self.common(found)
         hosts = dict.fromkeys(vm.host for vm in found.machines) if found.build < CHECKPOINT_BUILD else ()
-        return CrashState(**common, **self.point(found.volumes, str(common["name"])), writers=tuple(hosts))
+        return CrashState(**common, **self.point(found.volumes, common["name"], common["run"]), writers=tuple(hosts))
 
     @step(
         "Ask the Hyper-V writers for the VMs' metadata",
@@ -116,13 +117,13 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
             vss.discard_files([s.script()])
             known = {one.vm_id for one in parse_components(lines)}
             need_known([vm for vm in s.vms if vm.host == name], known, host=name)
-            self.snapinfo.ensure_writers(s.dataset, s.name, name, lines)
+            self.snapinfo.ensure_writers(s.dataset, s.name, name, lines, run=s.run)
 
     @ask_writers.undo
     def drop_metadata(self, s: CrashState) -> None:
         for name in s.writers:
             Vss(self.nodes[name].host).discard_files([s.script()])
-        self.snapinfo.discard_backup(s.dataset, s.name, hosts=s.writers)
+        self.snapinfo.discard_writers(s.dataset, s.name, s.writers, run=s.run)
 
     @step(
         "Consistency group over the volumes",
@@ -145,12 +146,12 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
         counts=lambda s: {"ontap.snapshot.create": len(s.volumes)},
     )
     def snapshots(self, s: CrashState) -> CrashState:
-        self.take(s, comment=f"crash-consistent backup of {s.dataset}")
-        return self.untouched(s, files=True)
+        self.take(s, what=f"crash-consistent backup of {s.dataset}")
+        return replace(self.untouched(s, files=True), taken=True)
 
     @snapshots.undo
     def drop_snapshots(self, s: CrashState) -> None:
-        self.storage.discard_snapshots(s.volumes, s.name)
+        self.discard_taken(s, what=f"crash-consistent backup of {s.dataset}")
 
     @step(
         "Dissolve the consistency group",
@@ -168,7 +169,7 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
 
     @register.undo
     def unregister(self, s: CrashState) -> None:
-        self.snapinfo.discard_backup(s.dataset, s.name)
+        self.snapinfo.discard_backup(s.dataset, s.name, run=s.run)
 
     @step(
         "Snapshot copy of the SnapInfo LUN",
@@ -181,7 +182,7 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
 
     @protect.undo
     def drop_protection(self, s: CrashState) -> None:
-        self.storage.discard_snapshots([s.snapinfo_volume], s.name)
+        self.drop_snapinfo(s)
 
     def result(self, state: CrashState) -> BackupDone:
         """The backup's record."""

@@ -30,12 +30,14 @@ class GroupedState(BackupState):
         group: name of the consistency group made for this backup, "" if none is.
         existing_group: UUID of a consistency group that already holds exactly these volumes, "" if none does.
         made_group: UUID of that which was made for this backup, "" before.
+        taken: whether the step that takes the Snapshot copies has ended.
     """
 
     existing_group: str
     common_point: bool
     group: str = field(metadata=CHOSEN)
     made_group: str = field(default="", metadata=CHOSEN)
+    taken: bool = field(default=False, metadata=CHOSEN)
 
     @property
     def point(self) -> str:
@@ -53,7 +55,7 @@ S = TypeVar("S", bound=GroupedState)
 class GroupedBackup(BackupProcedure[S]):
     """A backup that takes one Snapshot copy of every volume. It has no steps of its own."""
 
-    def point(self, volumes: Sequence[VolumeRef], name: str) -> Point:
+    def point(self, volumes: Sequence[VolumeRef], name: str, run: str) -> Point:
         """Existing group, name of a group to make, and whether there will be one point in time."""
         if len(volumes) == 1:
             return Point(existing_group="", group="", common_point=True)
@@ -63,15 +65,28 @@ class GroupedBackup(BackupProcedure[S]):
             return Point(existing_group=existing, group="", common_point=True)
         if any(held & wanted for held in known.values()) or len({v.svm for v in volumes}) > 1:
             return Point(existing_group="", group="", common_point=False)  # a volume can be in one group only
-        return Point(existing_group="", group=f"smhvlab_{name}".replace(".", "_"), common_point=True)
+        return Point(existing_group="", group=f"smhvlab_{name}_{run}".replace(".", "_"), common_point=True)
 
-    def take(self, s: GroupedState, *, comment: str) -> None:
-        """A Snapshot copy of every volume, in the group if there is one."""
+    def take(self, s: GroupedState, *, what: str) -> None:
+        """A Snapshot copy of every volume, in the group if there is one. Raises NameTaken: another run has made it."""
+        comment = s.comment(what)
         if s.group or s.existing_group:
             group = s.existing_group or s.made_group or self.storage.ensure_group(s.group, s.volumes)
             self.patiently(lambda: self.storage.ensure_group_snapshot(group, s.volumes, s.name, comment=comment))
         else:
             self.patiently(lambda: self.storage.ensure_snapshots(s.volumes, s.name, comment=comment))
+
+    def discard_taken(self, s: GroupedState, *, what: str) -> None:
+        """No Snapshot copy that ``take`` has made is left; those of another run of the same name stay."""
+        comment = s.comment(what)
+        if not (s.group or s.existing_group):
+            self.storage.discard_snapshots(s.volumes, s.name, comment=comment)
+            return
+        if s.run and not s.taken:  # a copy in a group has no comment of its own: as long as the group is there, ask it
+            group = s.existing_group or s.made_group or self.storage.group(s.group)
+            if not group or not self.storage.has_group_snapshot(group, s.name, comment=comment):
+                return
+        self.storage.discard_snapshots(s.volumes, s.name)
 
     def untouched(self, s: S, *, files: bool) -> S:
         """The VMs are still what the survey has found, now that the Snapshot copies are there.

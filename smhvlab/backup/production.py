@@ -76,6 +76,7 @@ class CheckpointState(GroupedState):
             ),
             failed=self.not_kept,
             warnings=self.warnings,
+            run=self.run,
         )
 
     def _vm(self, vm: BackupVm) -> BackupVm:
@@ -136,13 +137,13 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
                 tr="4.1",
             )
         common: dict[str, Any] = self.common(found)
-        name = str(common["name"])
+        run = common["run"]
         return CheckpointState(
             **common,
-            **self.point(found.volumes, name),
+            **self.point(found.volumes, common["name"], run),
             types={vm.id: vm.checkpoint_type for vm in found.machines if vm.id not in reasons},
             reasons=reasons,
-            checkpoint=f"{CHECKPOINTS}{name}",
+            checkpoint=f"{CHECKPOINTS}{common['name']}_{run}",
         )
 
     @step(
@@ -208,7 +209,7 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
         counts=lambda s: {"ontap.snapshot.create": len(s.volumes)},
     )
     def snapshots(self, s: CheckpointState) -> CheckpointState:
-        self.take(s, comment=f"application-consistent backup of {s.dataset}")
+        self.take(s, what=f"application-consistent backup of {s.dataset}")
         s = self.untouched(s, files=False)
         if self._checkpoints.present(s.online, s.checkpoint) != s.cut:
             raise BackupFailed(
@@ -217,11 +218,11 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
                 next_action="Look at the VMs' checkpoints; then try again.",
                 tr="6.2/3",
             )
-        return s
+        return replace(s, taken=True)
 
     @snapshots.undo
     def drop_snapshots(self, s: CheckpointState) -> None:
-        self.storage.discard_snapshots(s.volumes, s.name)
+        self.discard_taken(s, what=f"application-consistent backup of {s.dataset}")
 
     @step(
         "Merge the checkpoints away",
@@ -263,7 +264,7 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
 
     @register.undo
     def unregister(self, s: CheckpointState) -> None:
-        self.snapinfo.discard_backup(s.dataset, s.name)
+        self.snapinfo.discard_backup(s.dataset, s.name, run=s.run)
 
     @step(
         "Snapshot copy of the SnapInfo LUN",
@@ -276,7 +277,7 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
 
     @protect.undo
     def drop_protection(self, s: CheckpointState) -> None:
-        self.storage.discard_snapshots([s.snapinfo_volume], s.name)
+        self.drop_snapinfo(s)
 
     def result(self, state: CheckpointState) -> BackupDone:
         """The backup's record."""

@@ -91,6 +91,11 @@ class Made:
         """Name of the second one, which holds the recovered images."""
         return f"{self.first}_backup"
 
+    def names(self, name: str) -> tuple[tuple[str, str], ...]:
+        """What its Snapshot copies are called, and what they are called in a backup of that name."""
+        last = f"{name}{self.plan.suffix}"
+        return (self.second, f"{last}_backup"), (self.first, last)
+
     def images(self, name: str, *, shared: bool) -> tuple[BackupLun, ...]:
         """The recovered images: beside each LUN its clone, in the second Snapshot copy.
 

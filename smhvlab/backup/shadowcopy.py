@@ -71,7 +71,7 @@ class SetsState(BackupState):
 
     def file(self, plan: SetPlan, ending: str) -> str:
         """A temporary file of one set on its host."""
-        return f"C:\\Windows\\Temp\\smhvlab_{self.name}_{plan.host}.{ending}"
+        return f"C:\\Windows\\Temp\\smhvlab_{self.own_name}_{plan.host}.{ending}"
 
     @property
     def record(self) -> Backup:
@@ -101,6 +101,7 @@ class SetsState(BackupState):
             engine="DiskShadow with the Data ONTAP VSS hardware provider",
             sets=tuple(made.evidence for made in self.made),
             failed=self.not_kept,
+            run=self.run,
         )
 
     def _unseen(self) -> list[str]:
@@ -349,7 +350,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
 
     @metadata.undo
     def drop_metadata(self, s: SetsState) -> None:
-        self.snapinfo.discard_backup(s.dataset, s.name, hosts=[plan.host for plan in s.sets])
+        self.snapinfo.discard_metadata(s.dataset, s.name, {made.plan.host: made.evidence.id for made in s.made})
 
     @step(
         "Give the Snapshot copies the backup's name",
@@ -358,15 +359,14 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
     )
     def rename(self, s: SetsState) -> None:
         for made in self.track(s.made):
-            name = s.name + made.plan.suffix
-            self.storage.rename_snapshots(made.plan.volumes, made.second, f"{name}_backup")
-            self.storage.rename_snapshots(made.plan.volumes, made.first, name)
+            for old, new in made.names(s.name):
+                self.storage.rename_snapshots(made.plan.volumes, old, new)
 
     @rename.undo
     def drop_renamed(self, s: SetsState) -> None:
-        for plan in s.sets:
-            for ending in ("_backup", ""):
-                self.storage.discard_snapshots(plan.volumes, f"{s.name}{plan.suffix}{ending}")
+        for made in s.made:
+            for old, new in made.names(s.name):
+                self.storage.discard_renamed(made.plan.volumes, old, new)
 
     @step("Register the backup in SnapInfo", tr="6.2/7", items=lambda s: (f"{s.name}.json",))
     def register(self, s: SetsState) -> None:
@@ -374,7 +374,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
 
     @register.undo
     def unregister(self, s: SetsState) -> None:
-        self.snapinfo.discard_backup(s.dataset, s.name)
+        self.snapinfo.discard_backup(s.dataset, s.name, run=s.run)
 
     @step(
         "Snapshot copy of the SnapInfo LUN",
@@ -387,7 +387,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
 
     @protect.undo
     def drop_protection(self, s: SetsState) -> None:
-        self.storage.discard_snapshots([s.snapinfo_volume], s.name)
+        self.drop_snapinfo(s)
 
     @step("Remove the temporary files", tr="12", items=lambda s: tuple(plan.host for plan in s.sets))
     def clean_up(self, s: SetsState) -> None:

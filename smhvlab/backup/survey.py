@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, TypeVar
+from uuid import uuid4
 
 from smhvlab.backup.eventlog import tell_not_backed_up
 from smhvlab.backup.found import Found, files_of, folded
@@ -23,6 +24,7 @@ from smhvlab.snapinfo import BackupDisk, BackupLun, BackupVm, Dataset
 from smhvlab.storage import VolumeRef
 
 _WINDOWS = "iqn.1991-05.com.microsoft:"
+_SNAPINFO = "SnapInfo after the backup"
 _BUSY = frozenset({"1520351", "53411918"})
 """ONTAP refuses a Snapshot copy, of a volume or of a consistency group, while clones of LUNs are being made there,"""
 _BUSY_TRIES, _BUSY_PAUSE = 100, 10
@@ -41,6 +43,7 @@ class BackupState:
         warnings: what else the record should tell: features that are not supported, other backups at work.
         name: ``<Dataset>_MM-dd-yyyy_HH.mm.ss``; the Snapshot copies have the same name.
         moved: VMs whose migration has begun since the survey, by id, with the reason: they are not in the backup.
+        run: what this run knows its own work by: names are those of a second, in which others may begin too.
     """
 
     dataset: str
@@ -56,6 +59,16 @@ class BackupState:
     time: str = field(metadata=CHOSEN)
     warnings: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     moved: dict[str, str] = field(default_factory=dict, metadata=CHOSEN)
+    run: str = field(default="", metadata=CHOSEN)
+
+    def comment(self, what: str) -> str:
+        """The comment of a Snapshot copy of this run."""
+        return f"{what}, run {self.run}" if self.run else what
+
+    @property
+    def own_name(self) -> str:
+        """What only this run calls a thing of its own for as long as it works."""
+        return f"{self.name}_{self.run}" if self.run else self.name
 
     @property
     def kept(self) -> tuple[BackupVm, ...]:
@@ -230,6 +243,7 @@ class BackupProcedure(Procedure[S]):
             "warnings": found.warnings,
             "name": f"{found.dataset.name}_{stamp(found.now)}",
             "time": found.now.isoformat(),
+            "run": uuid4().hex[:8],
         }
 
     def _vms(self, found: Found) -> tuple[BackupVm, ...]:
@@ -303,12 +317,16 @@ class BackupProcedure(Procedure[S]):
     def keep_snapinfo(self, s: BackupState) -> None:
         """Snapshot copy of the SnapInfo LUN, with everything written."""
         self.snapdrive.flush(s.snapinfo_disk)
-        note = "SnapInfo after the backup"
+        note = s.comment(_SNAPINFO)
         self.patiently(lambda: self.storage.ensure_snapshots([s.snapinfo_volume], s.name, comment=note))
 
     def discard_copy(self, volume: VolumeRef, name: str) -> None:
         """No such Snapshot copy; a provider that waited in vain for its clones leaves the volume busy for a while."""
         self.patiently(lambda: self.storage.discard_snapshots([volume], name))
+
+    def drop_snapinfo(self, s: BackupState) -> None:
+        """None of this run's Snapshot copy of the SnapInfo LUN."""
+        self.storage.discard_snapshots([s.snapinfo_volume], s.name, comment=s.comment(_SNAPINFO))
 
     def patiently(self, work: Callable[[], None]) -> None:
         """Do what the array refuses while clones of LUNs are being made in a volume, as soon as they are (TR appendix).

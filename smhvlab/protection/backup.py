@@ -231,7 +231,7 @@ class PolicyCrashBackup(_Registers[CrashState], CrashConsistentBackup, Before[Cr
 
     @register.undo
     def unregister(self, s: CrashState) -> None:
-        self.snapinfo.discard_backup(s.dataset, s.name)
+        self.snapinfo.discard_backup(s.dataset, s.name, run=s.run)
 
 
 class PolicySetsBackup(_Registers[SetsState], ApplicationConsistentBackup, Before[SetsState]):
@@ -249,7 +249,7 @@ class PolicySetsBackup(_Registers[SetsState], ApplicationConsistentBackup, Befor
 
     @register.undo
     def unregister(self, s: SetsState) -> None:
-        self.snapinfo.discard_backup(s.dataset, s.name)
+        self.snapinfo.discard_backup(s.dataset, s.name, run=s.run)
 
 
 class PolicyCheckpointBackup(_Registers[CheckpointState], CheckpointBackup, Before[CheckpointState]):
@@ -266,7 +266,7 @@ class PolicyCheckpointBackup(_Registers[CheckpointState], CheckpointBackup, Befo
 
     @register.undo
     def unregister(self, s: CheckpointState) -> None:
-        self.snapinfo.discard_backup(s.dataset, s.name)
+        self.snapinfo.discard_backup(s.dataset, s.name, run=s.run)
 
 
 def policy_backup(site: Site, policy: Policy) -> _UnderPolicy[Any]:
