@@ -23,9 +23,14 @@ _ON_DEMAND: Final = "on demand"
 _USUAL_TAG: Final = "(that of the schedule)"
 _OPTIONS: Final = {
     "allow_saved_state": "take VMs that cannot be backed up online in their saved state",
-    "distributed": "one backup for all nodes of a cluster",
     "replicate": "update the mirrors afterwards",
     "verify": "check the images afterwards",
+}
+# What a policy says of distributed backups, None if it leaves that to the era of the hosts.
+_DISTRIBUTED: Final[Mapping[str, bool | None]] = {
+    "(where it is possible)": None,
+    "one backup for all nodes": True,
+    "one on each node": False,
 }
 # Which repetition each field of a schedule belongs to; a field of another one is not shown and does not count.
 _OF_REPEAT: Final = {
@@ -102,6 +107,9 @@ class PolicyEditor(Editor[Policy]):
         }
         for name, about in _OPTIONS.items():
             made[f"options.{name}"] = widgets.Checkbox(description=name, tooltip=about, value=False)
+        made["options.distributed"] = choice(
+            "options.distributed", list(_DISTRIBUTED), "Of VMs on several nodes of a cluster (TR 12)"
+        )
         made["notification.level"] = choice("notification.level", list(Level), "When mail is sent")
         made["notification.to"] = text("notification.to", "Addresses, with commas between them")
         made["notification.autosupport"] = widgets.Checkbox(
@@ -132,6 +140,8 @@ class PolicyEditor(Editor[Policy]):
         usual |= {"retention.tag": _USUAL_TAG, "notification.level": Level.ERROR.value}
         for name, one in self.inputs.items():
             value = flat.get(name, usual.get(name))
+            if name == "options.distributed":
+                value = next((text for text, meant in _DISTRIBUTED.items() if meant is value), value)
             if isinstance(one, widgets.Checkbox):
                 one.value = bool(value)
             elif isinstance(one, widgets.SelectMultiple):
@@ -221,6 +231,8 @@ def _given(name: str, value: Any) -> Any:
         return None if value is (name == "enabled") else value
     if isinstance(value, tuple):
         return list(value) or None
+    if name == "options.distributed":
+        return _DISTRIBUTED[value]
     text = value.strip()
     if name == "notification.to":
         return [part.strip() for part in text.split(",") if part.strip()] or None

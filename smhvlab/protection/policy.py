@@ -183,6 +183,7 @@ class Policy:
     def facts(self) -> Mapping[str, str]:
         """The policy in words, by the name of its part."""
         options = [f.name.replace("_", " ") for f in fields(self.options) if getattr(self.options, f.name)]
+        options += ["not distributed"] * (self.options.distributed is False)
         scripts = [f"{s.phase}: {s.command}{f' on {s.server}' if s.server else ''}" for s in self.script]
         mail = f"{self.notification.level} to {', '.join(self.notification.to)}" if self.notification.to else "nobody"
         told = {

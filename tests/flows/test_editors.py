@@ -37,6 +37,21 @@ def test_a_policy_is_made_in_the_form(site: Site, editor: PolicyEditor) -> None:
     assert VIEW in again._repr_mimebundle_()
 
 
+def test_distributed_is_left_to_the_hosts_or_said_either_way(site: Site, editor: PolicyEditor) -> None:
+    """The three answers are stored, told and read back as they were given."""
+    one, two, three = editor.inputs["options.distributed"].options
+    for number, (answer, meant) in enumerate(((two, True), (three, False), (one, None))):
+        name = f"policy{number}"
+        editor.load("")
+        editor.fill({**HOURLY, "name": name, "consistency": "application", "retention.keep": "9"})
+        editor.fill({"options.distributed": answer})
+        assert editor.save().options.distributed is meant
+        again = site.policy_editor(name)
+        assert again.inputs["options.distributed"].value == answer
+        assert again.document() == editor.document()
+    assert site.policy("policy1").facts()["options"] == "not distributed"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "nearest"),
     [
