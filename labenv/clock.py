@@ -152,6 +152,10 @@ class Clock:
         if self._busy == 0:
             asyncio.get_running_loop().call_soon(self._jump)
 
+    def keep_pace(self, realtime: float | None) -> None:
+        """From here on time passes at so many lab seconds per real second; None: it jumps."""
+        self._realtime = realtime
+
     def _jump(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

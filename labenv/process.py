@@ -59,6 +59,9 @@ def main(arguments: Sequence[str] | None = None, *, say: Say | None = None) -> i
     except (StartError, StateFolderUnusable, StateFolderMismatch, TopologyError, PopulateError) as error:
         say({"error": str(error)})
         return 2
+    except asyncio.CancelledError as error:
+        say({"error": str(error)})
+        return 2
     except KeyboardInterrupt:
         return 0
     return 0
@@ -143,7 +146,18 @@ async def _open(
         entry["ca_file"] = str(ca_file)
     site = LabSite(folder, topology=topology, seed=options.seed, realtime=options.realtime, endpoints=endpoints)
     trace: Trace | None = None
+    server: _Server | None = None
+    building = asyncio.current_task()
+    assert building is not None
+
+    def stop() -> None:
+        if server is None:
+            building.cancel("it was told to stop before it was ready")
+        else:
+            server.should_exit = True
+
     try:
+        _heed(options, stop)
         await site.open()
         site.faults.delay = options.delay
         if options.strict:
@@ -156,7 +170,6 @@ async def _open(
             apps = [trace.of(app, name) for app, name in zip(apps, names, strict=True)]
         server = _server(site, apps, sockets, endpoints["control"]["token"], chain, key)
         serving = asyncio.create_task(server.serve(sockets=sockets))
-        _heed(options, server)
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn offers no event for it
             await asyncio.sleep(0.005)
         if not serving.done():
@@ -232,13 +245,9 @@ def _server(
     return server
 
 
-def _heed(options: argparse.Namespace, server: _Server) -> None:
-    """Stop the server at a signal, and when standard input closes if that was asked for."""
+def _heed(options: argparse.Namespace, stop: Callable[[], None]) -> None:
+    """Stop at a signal, and when standard input closes if that was asked for."""
     loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        server.should_exit = True
-
     if sys.platform != "win32":  # there Ctrl-C ends the loop by an exception
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)

@@ -66,7 +66,8 @@ class LabSite:
         except StateFolderMismatch:
             self.state.db.close()
             raise
-        self.clock = Clock(topology.start, realtime=realtime)
+        self.clock = Clock(topology.start)  # nobody waits in real time while the site is built
+        self._realtime = realtime
         if "now" in self._settings:
             self.clock.set(self._settings["now"])
         self.state.before_commit(self._keep_time)
@@ -237,9 +238,10 @@ class LabSite:
         """Create the site's first contents, or continue after whatever ended the last process."""
         if "fresh" in self.state.checkpoints():
             self._power_cut()
-            return
-        await populate(self)
-        await self.checkpoint("fresh")
+        else:
+            await populate(self)
+            await self.checkpoint("fresh")
+        self.clock.keep_pace(self._realtime)
 
     def apps(self) -> list[App]:
         """The ASGI apps in the topology's order: storage clusters, then hosts."""

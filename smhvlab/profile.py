@@ -142,6 +142,11 @@ class Profile:
                     f"Host {host.name} asks for the authentication {host.authentication!r}",
                     next_action=f"Use one of {', '.join(AUTHENTICATIONS)}.",
                 )
+        if len(self.hyperv) > 1 and (len({host.cluster for host in self.hyperv}) > 1 or not self.hyperv[0].cluster):
+            raise ProfileError(
+                f"The profile {self.name} has several hosts that are not the nodes of one failover cluster",
+                next_action="Give each host the same cluster, or make a profile for each stand-alone host.",
+            )
 
     def host(self, name: str) -> HostEndpoint:
         """The host of that name (case does not matter). Raises `NotFound`."""

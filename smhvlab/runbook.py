@@ -55,7 +55,8 @@ def run(
 
     source = home / f"{name.removesuffix('.ipynb')}.ipynb"
     if not re.fullmatch(r"[\w/.-]+", name) or ".." in name or not source.is_file():
-        known = sorted(str(p.relative_to(home).with_suffix("")) for p in home.rglob("*.ipynb"))
+        inside = (path.relative_to(home).with_suffix("") for path in home.rglob("*.ipynb"))
+        known = sorted(path.as_posix() for path in inside if not any(part.startswith(".") for part in path.parts))
         raise NotFound(f"There is no notebook {name}", next_action=f"Run one of {', '.join(known)}.")
     known = inspect_notebook(str(source))
     given = {("site_name" if key == "site" else key): value for key, value in parameters.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -140,6 +140,9 @@ class Site(SiteImages, SiteProvisioning, Advised):
         )
         return Node(endpoint.name, host, SnapDrive(host, storage), HyperV(host), Sql(host, endpoint, self._secrets))
 
+    def _on_node(self, name: str, action: Callable[[Node], object]) -> object:
+        return action(self.tools().nodes[name])
+
     def secret(self, endpoint: Endpoint) -> Secret:
         """The password of something that the site talks to besides its two wires. Raises SecretMissing."""
         return self._secrets.of(endpoint)
@@ -171,30 +174,35 @@ class Site(SiteImages, SiteProvisioning, Advised):
         from netapp_ontap.resources.aggregate import Aggregate
         from netapp_ontap.resources.cluster import Cluster
 
-        tools, rows = self.tools(), []
+        rows: list[tuple[str, str, bool, str, str]] = []
 
-        def look(endpoint: str, wire: str, finding: str, action: Any) -> None:
+        def look(endpoint: str, wire: str, finding: str, action: Callable[[], object]) -> bool:
             try:
                 rows.append((endpoint, wire, True, finding.format(action()), ""))
             except SmhvLabError as error:
                 rows.append((endpoint, wire, False, error.message, error.next_action))
+            return rows[-1][2]
 
         storage = self.profile.storage.name
 
         def version() -> str:
-            record: Mapping[str, Any] = tools.rest.read(Cluster(), fields="version")
+            record: Mapping[str, Any] = self.tools().rest.read(Cluster(), fields="version")
             full: str = record["version"]["full"]
             return full
 
         look(storage, "REST", "{}", version)
-        look(storage, "REST", "{} aggregates visible", lambda: len(tools.rest.collect(Aggregate)))
+        look(storage, "REST", "{} aggregates visible", lambda: len(self.tools().rest.collect(Aggregate)))
+        looks: Mapping[str, Callable[[Node], object]] = {
+            "time {}": lambda node: node.host.now().isoformat(" ", "seconds"),
+            "{} VMs": lambda node: len(node.hyperv.vms()),
+            "initiator {}": lambda node: node.snapdrive.initiator(),
+        }
         for endpoint in self.profile.hyperv:
-            node = tools.nodes[endpoint.name]
-            look(node.name, "PowerShell", "time {}", lambda of=node: of.host.now().isoformat(" ", "seconds"))
-            look(node.name, "PowerShell", "{} VMs", lambda of=node: len(of.hyperv.vms()))
-            look(node.name, "PowerShell", "initiator {}", node.snapdrive.initiator)
+            for finding, action in looks.items():
+                if not look(endpoint.name, "PowerShell", finding, partial(self._on_node, endpoint.name, action)):
+                    break  # the others would say the same
         names = self.profile.hyperv[0].name if len(self.profile.hyperv) == 1 else self.profile.hyperv[0].cluster
-        look(str(names), "PowerShell", "SnapInfo in {}", tools.snapinfo.folder)
+        look(str(names), "PowerShell", "SnapInfo in {}", lambda: self.tools().snapinfo.folder())
         types = {"endpoint": "str", "wire": "str", "ok": "bool", "finding": "str", "next": "str"}
         return frame([dict(zip(types, row, strict=True)) for row in rows], types)
 
@@ -427,7 +435,8 @@ def connect(
     keep: object = None
     chosen_site = ""
     if isinstance(target, str):
-        target, _, chosen_site = target.partition("#")
+        if "#" in target and not Path(target).exists():  # a path may well have that sign in it
+            target, _, chosen_site = target.rpartition("#")
         scheme, colon, rest = target.partition(":")
         providers = {e.name: e for e in entry_points(group="smhvlab.sites")}
         if colon and scheme in providers:

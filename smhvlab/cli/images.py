@@ -182,9 +182,9 @@ def _line(to: Verbs) -> Command:
             if hasattr(result, "to_json"):
                 to.show(result, options)
             elif options.json:
-                print(json.dumps({"text": str(result)}))
+                to.say(json.dumps({"text": str(result)}))
             else:
-                print(result)
+                to.say(result)
         return 0
 
     return command

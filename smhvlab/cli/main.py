@@ -53,6 +53,9 @@ def _say(text: object, *, error: bool = False) -> None:
         print(text, file=stream, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except UnicodeEncodeError:  # a console of another code page; the work is done and has to be told
+        encoding = stream.encoding or "ascii"
+        print(str(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def _described(error: SmhvLabError) -> dict[str, str]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from smhvlab.protection.scheduler import Ran
     from smhvlab.site import Site
 
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "m": timedelta(minutes=1)}
+_FARTHEST = 3660  # days: ten years of runs are still counted in seconds
+
 
 def add(to: Verbs) -> None:
     """Add the verbs."""
@@ -27,7 +30,7 @@ def add(to: Verbs) -> None:
     policy.add_argument("what", nargs="?", default="", help="its name; for set a TOML file, or - for standard input")
     policy.add_argument("--accept", action="append", default=[], metavar="KEY", help="snapshot-limit: save it anyway")
     schedule = on_site(verb("schedule", lambda o: _schedule(to, o), "the runs of the coming days (TR 6.3)"))
-    schedule.add_argument("--days", type=float, default=7.0, help="default: %(default)s")
+    schedule.add_argument("--days", type=_days, default=7.0, help="default: %(default)s")
     schedule.add_argument("--tasks", action="store_true", help="write the policies to the host's Task Scheduler")
     schedule.add_argument("--overlaps", action="store_true", help="policies that run at the same time on one thing")
     retention = on_site(
@@ -36,12 +39,12 @@ def add(to: Verbs) -> None:
     )
     retention.add_argument("dataset", nargs="?", default="", help="default: all; --yes needs one")
     budget = on_site(verb("budget", lambda o: _budget(to, o), "Snapshot copies against the limit (TR 6.3)"))
-    budget.add_argument("--days", type=float, default=30.0, help="default: %(default)s")
+    budget.add_argument("--days", type=_days, default=30.0, help="default: %(default)s")
     budget.add_argument("--limit", type=int, help="Snapshot copies that a volume holds (default: 255)")
     budget.add_argument("--what-if", action="append", default=[], metavar="FILE", help="a policy that is not saved")
     report = on_site(verb("report", lambda o: _report(to, o), "tables, plot and evidence as HTML and CSV (TR 5.4)"))
     report.add_argument("folder", nargs="?", help="of this station; without it, the report folder of the host")
-    report.add_argument("--days", type=float, default=30.0, help="how far the budget looks (default: %(default)s)")
+    report.add_argument("--days", type=_days, default=30.0, help="how far the budget looks (default: %(default)s)")
     for table, about in (("policies", "list the policies"), ("unprotected", "VMs in no dataset (TR 5.2)")):
         on_site(verb(table, to.table(table), about))
     config = on_site(verb("config", lambda o: _config(to, o), "settings, datasets, policies in a file (TR 6.1)"))
@@ -52,7 +55,8 @@ def add(to: Verbs) -> None:
         changes=True,
     )
     due.add_argument("--policy", action="append", default=[], metavar="NAME", help="only this one")
-    due.add_argument("--until", metavar="TIME", help="go on until then: 2013-03-11T08:00, or 12h, 7d from now")
+    due.add_argument("--until", metavar="TIME", help="go on until then: 2013-03-11T08:00 (UTC), or 12h, 7d from now")
+    due.add_argument("--wait", metavar="TIME", default="0m", help="let another scheduler of the site finish: 90m, 1h")
 
 
 def _policy(to: Verbs, options: argparse.Namespace) -> int:
@@ -189,7 +193,7 @@ def _run_due(to: Verbs, options: argparse.Namespace) -> int:
         if options.until:
             diary = site.run_until_sync(_moment(options.until, site.now()), on_run=tell)
         else:
-            diary = site.run_due(only=options.policy, on_run=tell)
+            diary = site.run_due(only=options.policy, wait=_span(options.wait), on_run=tell)
         if options.json:
             to.show(diary.frame(), options)
         else:
@@ -199,13 +203,28 @@ def _run_due(to: Verbs, options: argparse.Namespace) -> int:
 
 def _moment(text: str, now: datetime) -> datetime:
     """A moment, or a time from now."""
-    units = {"h": timedelta(hours=1), "d": timedelta(days=1), "m": timedelta(minutes=1)}
     try:
-        if text[-1:] in units:
-            return now + float(text[:-1]) * units[text[-1]]
+        if text[-1:] in _UNITS:
+            return now + _span(text)
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise NotAllowed(
             f"{text!r} is no time", why=str(error), next_action="Write 2013-03-11T08:00, 90m, 12h or 7d.", tr="6.3"
         ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+
+
+def _span(text: str) -> timedelta:
+    """A time of some minutes, hours or days."""
+    try:
+        return float(text[:-1]) * _UNITS[text[-1:]]
+    except (KeyError, ValueError, OverflowError) as error:
+        raise NotAllowed(f"{text!r} is no time", next_action="Write 90m, 12h or 7d.", tr="6.3") from error
+
+
+def _days(text: str) -> float:
+    """How many days to look ahead."""
+    days = float(text)
+    if not 0 < days <= _FARTHEST:
+        raise argparse.ArgumentTypeError(f"{text} days; from 0 to {_FARTHEST}")
+    return days

@@ -336,17 +336,20 @@ class Protection(SiteTables):
         ]
         return frame(rows, {"due": _TIME, "policy": "str", "dataset": "str", "missed": "int64"})
 
-    def run_due(self, *, only: Sequence[str] = (), on_run: Callable[[Ran], None] | None = None) -> Diary:
+    def run_due(
+        self, *, only: Sequence[str] = (), wait: timedelta = timedelta(), on_run: Callable[[Ran], None] | None = None
+    ) -> Diary:
         """Run every policy that is due, each once however often it was missed (TR 6.3).
 
         Args:
             only: names of policies; all by default.
+            wait: how long another scheduler of the site may go on first, by this machine's clock.
             on_run: told of each run at its end.
 
         Raises:
-            NotAllowed: another process of this user schedules the site.
+            NotAllowed: another process of this user schedules the site, and went on for longer.
         """
-        return self._scheduler(on_run).run_due(only=only)
+        return self._scheduler(on_run).run_due(only=only, wait=wait)
 
     def run_until_sync(self, when: datetime | timedelta, *, on_run: Callable[[Ran], None] | None = None) -> Diary:
         """Live by the schedule until a moment, or for a time, of the site: in a lab weeks pass in seconds.

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
@@ -115,12 +114,6 @@ class Schedule:
         """The newest run in ``after < run <= until``, None if there is none."""
         found = self.runs(max(after, until - timedelta(days=32)) + timedelta(microseconds=1), until + _TICK)
         return found[-1] if found else None
-
-    def longest_gap(self) -> timedelta:
-        """The longest time between two runs within a common year."""
-        begin = datetime(2001, 1, 1, tzinfo=UTC)
-        runs = self.runs(begin, begin + timedelta(days=400))
-        return max(later - earlier for earlier, later in pairwise(runs))
 
     def _dates(self, begin: datetime, end: datetime, zone: ZoneInfo) -> Iterator[date]:
         day = begin.astimezone(zone).date() - timedelta(days=1)  # a gap of the clocks may push a run to the next day

@@ -7,6 +7,7 @@ ends: what it left is the doctor's work, not the next run's.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from smhvlab.site import Site
 
 _SECOND: Final = timedelta(seconds=1)
+_LOOK_AGAIN: Final = 0.5  # real seconds between two looks at another scheduler's lock
 
 
 @dataclass(frozen=True)
@@ -133,18 +135,20 @@ class Scheduler:
 
     # --- running it
 
-    def run_due(self, *, only: Sequence[str] = ()) -> Diary:
+    def run_due(self, *, only: Sequence[str] = (), wait: timedelta = timedelta()) -> Diary:
         """Run what is due, one backup after the other.
 
         Args:
             only: names of policies; all by default.
+            wait: how long, by this machine's clock, to let another scheduler of the site finish first. Tasks of several
+                policies start at the same minute, each in a process of its own.
 
         Raises:
-            NotAllowed: another process of this user schedules the site.
+            NotAllowed: another process of this user schedules the site, and went on for longer.
             Cancelled: the runs before stay done.
         """
         wanted = {name.casefold() for name in only}
-        with self._alone():
+        with self._alone(wait):
             now = self.site.now()
             runs = []
             for run in self.due(now):
@@ -214,10 +218,14 @@ class Scheduler:
     # --- what was handled
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, wait: timedelta = timedelta()) -> Iterator[None]:
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._file.with_suffix(".lock").open("a+b") as file:
-            if not try_lock(file):
+            patient_until = time.monotonic() + wait.total_seconds()
+            while not try_lock(file):
+                if time.monotonic() < patient_until:
+                    time.sleep(_LOOK_AGAIN)
+                    continue
                 raise NotAllowed(
                     f"Another scheduler is at work on {self.site.name}",
                     next_action="Wait for its end; one scheduler for each site is enough.",

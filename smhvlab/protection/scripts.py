@@ -17,7 +17,6 @@ from smhvlab.nodes import Nodes
 from smhvlab.protection.policy import Phase, Script
 
 _LINES: Final = 20  # of a script's output that are kept
-VARIABLES: Final = ("VMSnapshot", "SnapInfoName", "SnapInfoSnapshot")
 """What is replaced in the parameters of a script after the backup; case does not matter."""
 
 

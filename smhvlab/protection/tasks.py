@@ -66,7 +66,7 @@ def task_xml(policy: Policy, *, site: str, begin: datetime, program: str = "smhv
     SubElement(settings, "Enabled").text = str(policy.enabled).lower()
     action = SubElement(SubElement(root, "Actions"), "Exec")
     SubElement(action, "Command").text = program
-    SubElement(action, "Arguments").text = f'run-due --site "{site}" --policy {policy.name} --yes'
+    SubElement(action, "Arguments").text = f'run-due --site "{site}" --policy {policy.name} --wait 1h --yes'
     return ElementTree.tostring(root, encoding="unicode")
 
 

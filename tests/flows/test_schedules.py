@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -94,6 +96,24 @@ def test_two_schedulers_do_not_run_side_by_side(apps: Site) -> None:
 
     assert len(apps.run_until_sync(timedelta(hours=1), on_run=again).runs) == 1
     assert refused == [True]
+
+
+def test_a_scheduler_waits_for_another_if_it_is_told_to(apps: Site) -> None:
+    """Tasks of two policies start at the same minute: the later one's backup comes after the earlier one's."""
+    apps.sleep(3600)
+    taken, let_go = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        taken.set()
+        let_go.wait(60)
+
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(apps.run_due, on_run=hold)
+        assert taken.wait(60)
+        threading.Timer(1, let_go.set).start()
+        second = apps.run_due(wait=timedelta(minutes=1))
+        assert [run.outcome for run in first.result().runs] == ["done"]
+    assert second.runs == ()
 
 
 def test_what_was_handled_survives_and_a_damaged_file_is_told(apps: Site) -> None:
@@ -233,7 +253,7 @@ def test_policies_are_tasks_of_the_host(apps: Site) -> None:
     assert "<Interval>PT15M</Interval>" in texts["nightly"]
     assert "<StartBoundary>2013-03-04T22:30:00Z</StartBoundary>" in texts["weekly"]
     assert "<Monday />" in texts["weekly"]
-    assert 'run-due --site "here" --policy hourly --yes' in texts["hourly"]
+    assert 'run-due --site "here" --policy hourly --wait 1h --yes' in texts["hourly"]
     apps.remove_policy("weekly")
     apps.set_policy(replace(apps.policy("nightly"), enabled=False))
     assert "removed weekly" in apps.write_tasks()

@@ -225,6 +225,51 @@ def test_wrong_arguments_exit_with_2(arguments: tuple[str, ...]) -> None:
     assert refused.out == ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("budget", "--days", "1e9"),
+        ("budget", "--days", "nan"),
+        ("schedule", "--days", "inf"),
+        ("report", "--days", "-5"),
+    ],
+)
+def test_days_that_nobody_can_look_ahead_exit_with_2(arguments: tuple[str, ...]) -> None:
+    """Too many days, too few and none at all are refused with the range, before anything is connected to."""
+    refused = run(*arguments, "--site", "nobody")
+    assert refused.code == 2
+    assert f"argument --days: {arguments[-1]} days; from 0 to 3660" in refused.err
+
+
+@pytest.mark.parametrize("option", [("--until", "9e9d"), ("--until", "soon"), ("--wait", "nand"), ("--wait", "7")])
+def test_a_time_that_is_none_exits_with_1(command: Command, option: tuple[str, str]) -> None:
+    """The refusal names the text and how a time is written."""
+    refused = command("run-due", "--yes", *option)
+    assert refused.code == 1
+    assert f"{option[1]!r} is no time" in refused.err
+
+
+def test_a_name_that_the_console_has_no_letters_for_is_told(tmp_path: Path) -> None:
+    """Standard output of another code page gets an escape in its place, not a traceback after the work is done."""
+    code = "from smhvlab.cli.main import _say; _say('VM \u0416 on C:')"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, cwd=tmp_path)
+    assert told.stdout.decode("cp1252").strip() == "VM \\u0416 on C:"
+
+
+def test_a_runbook_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
+    """Names as they are written on the command line, without the marks that tell edited copies."""
+    (tmp_path / "dr").mkdir()
+    (tmp_path / ".marks").mkdir()
+    for name in ("dr/failover", ".marks/failover"):
+        (tmp_path / f"{name}.ipynb").write_text("{}", "utf-8")
+    refused = run("run", "nosuch", "--notebooks", str(tmp_path))
+    assert refused.code == 1
+    assert "Run one of " in refused.err
+    assert "dr/failover" in refused.err
+    assert ".marks" not in refused.err.replace(str(tmp_path), "")
+
+
 @pytest.mark.parametrize("verb", ["", "demo", "restore", "doctor", "lab"])
 def test_help_has_the_exit_codes(verb: str) -> None:
     """``--help`` of the command and of each verb tells what the exit code means."""

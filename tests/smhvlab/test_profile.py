@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,9 @@ def test_from_the_endpoints_of_a_lab(tmp_path: Path) -> None:
 def test_a_lab_with_several_sites() -> None:
     """Storage and hosts can be chosen by name; hosts follow the storage's site by default."""
     assert [host.name for host in profiles.from_endpoints(ENDPOINTS, storage="cluster2").hyperv] == ["dr1"]
-    assert [host.name for host in profiles.from_endpoints(ENDPOINTS, hyperv=["hvc1", "dr1"]).hyperv] == [
-        "hv1",
-        "hv2",
-        "dr1",
-    ]
+    assert [host.name for host in profiles.from_endpoints(ENDPOINTS, hyperv=["hvc1"]).hyperv] == ["hv1", "hv2"]
+    with pytest.raises(ProfileError, match="not the nodes of one"):
+        profiles.from_endpoints(ENDPOINTS, hyperv=["hvc1", "dr1"])
     for wrong in ({"storage": "nope"}, {"hyperv": ["nope"]}):
         with pytest.raises(NotFound):
             profiles.from_endpoints(ENDPOINTS, **wrong)  # type: ignore[arg-type]  # one keyword of two types
@@ -142,6 +141,15 @@ def test_profiles_that_cannot_be_made() -> None:
             storage=site().storage,
             hyperv=(HostEndpoint(name="h", host="h", user="u", authentication="magic"),),
         )
+
+
+def test_several_hosts_are_the_nodes_of_one_cluster() -> None:
+    """Two stand-alone hosts are two sites: the refusal says so instead of leaving one of them out."""
+    hosts = tuple(HostEndpoint(name=name, host=name, user="u") for name in ("h1", "h2"))
+    for wrong in (hosts, (replace(hosts[0], cluster="c1"), hosts[1]), (hosts[0], replace(hosts[1], cluster="c1"))):
+        with pytest.raises(ProfileError, match="not the nodes of one failover cluster"):
+            Profile(name="x", storage=site().storage, hyperv=wrong)
+    Profile(name="x", storage=site().storage, hyperv=tuple(replace(host, cluster="c1") for host in hosts))
 
 
 def test_where_passwords_come_from(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,29 @@ def test_a_profile_s_own_proxy_is_used(lab: Lab) -> None:
 # --- connecting
 
 
+def test_a_missing_password_is_a_row_of_the_check(lab: Lab) -> None:
+    """Whoever lacks one is told which variable to set; what can be reached without it is looked at all the same."""
+    with smhvlab.site.connect(lab.profile) as known:
+        profile = known.profile
+    for lost in (profile.storage.key, profile.hyperv[0].key):
+        kept = {key: secret for key, secret in profile.secrets.items() if key != lost}
+        part = replace(profile, secrets=kept)
+        with Site(part, secrets=Secrets(part, environment={}, keyring=False, prompt=None)) as site:
+            found = site.check()
+        assert not found["ok"].all()
+        assert found[~found["ok"]]["finding"].str.startswith("No password for").all()
+        assert found[~found["ok"]]["next"].str.contains("SMHVLAB_").all()
+
+
+def test_a_path_may_have_the_sign_of_a_site_in_it(lab: Lab, tmp_path: Path) -> None:
+    """The part behind the last # is a site's name only where the whole is no path."""
+    folder = tmp_path / "C# work"
+    folder.mkdir()
+    (folder / "endpoints.json").write_bytes(lab.profile.read_bytes())
+    with smhvlab.site.connect(str(folder / "endpoints.json")) as site:
+        assert site.check()["ok"].all()
+
+
 def test_every_way_to_name_a_site(lab: Lab) -> None:
     """A path, its text, the contents, a profile: all the same site."""
     profile = profile_of(lab)
