@@ -48,6 +48,10 @@ class FlowSite(Protocol):
     def journals(self) -> Path | None:
         """Folder of its runs' journals; None: the user's state folder."""
 
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing may be changed."""
+
     def release(self) -> None:
         """Close the connections of the calling thread."""
 

@@ -19,6 +19,7 @@ from smhvlab.errors import (
     JournalFormat,
     NotAllowed,
     PlanChanged,
+    ReadOnlyRefused,
     SmhvLabError,
     UnknownOutcome,
 )
@@ -63,6 +64,12 @@ class Runner(Generic[S]):
                     why=f"{', '.join(map(repr, unasked))}: it does not ask for that" if unasked else None,
                     next_action=f"Read the plan, then run(accept={{{', '.join(map(repr, missing))}}}).",
                     needed=missing,
+                    tr=flow.tr or None,
+                )
+            if flow.site.read_only and any(step.changes for step in flow.steps()):
+                raise ReadOnlyRefused(
+                    f"{now.title} would change {flow.site.name}, which was opened read-only",
+                    next_action="Look at its plan, or connect without read_only.",
                     tr=flow.tr or None,
                 )
             self._look()

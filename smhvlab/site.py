@@ -97,6 +97,11 @@ class Site(SiteImages, SiteProvisioning, Advised):
         return self.profile.name
 
     @property
+    def read_only(self) -> bool:
+        """Whether every change is refused."""
+        return self.profile.read_only
+
+    @property
     def journals(self) -> Path | None:
         """Where this site's runs are journaled; None: the user's state folder."""
         return self.profile.journals

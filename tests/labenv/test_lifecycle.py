@@ -448,3 +448,20 @@ def test_a_restore_ends_a_request_that_waits(folder: Path) -> None:
         assert "late" not in set(site.snapshots("vm_shared")["snapshot"])
         assert (lab.clock.now - before).total_seconds() < 60
         assert lab.status()["failures"] == []
+
+
+def test_a_lab_whose_starter_is_gone_does_not_finish_starting(tmp_path: Path) -> None:
+    """Nobody waits for it any more: it says so, ends, and leaves a folder in which the next one starts."""
+    arguments = labs.process_arguments("standalone", state=tmp_path / "lab", seed=None, bind="127.0.0.1", realtime=None)
+    command = [sys.executable, "-m", "labenv.process", *arguments, "--until-stdin-closes"]
+    told = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    assert told.returncode == 2
+    assert "told to stop before it was ready" in json.loads(told.stdout)["error"]
+    with labs.start("standalone", state=tmp_path / "lab") as lab:
+        assert lab.status()["failures"] == []
+
+
+def test_a_slow_lab_is_built_at_full_speed(tmp_path: Path) -> None:
+    """Lab time that hardly passes is for those who use the site: no one waits a year for its first contents."""
+    with labs.start("standalone", state=tmp_path / "lab", realtime=1e-5) as lab:
+        assert lab.status()["topology"] == "standalone"

@@ -21,6 +21,7 @@ from labenv.certs import ensure_certificates
 from labenv.lab import Lab
 from smhvlab import profile as profiles
 from smhvlab.demo import Demo
+from smhvlab.doctor import unfinished
 from smhvlab.errors import (
     ConnectionFailed,
     HostDown,
@@ -287,6 +288,7 @@ def test_read_only_refuses_every_change(site: Site, lab: Lab) -> None:
             with pytest.raises(ReadOnlyRefused):
                 change()
         assert all(entry.reads for entry in reader.log.entries)
+        assert unfinished(reader.name, folder=reader.journals) == []
     assert picture(site) == before
 
 

@@ -79,6 +79,7 @@ class ToySite:
     def __init__(self, world: World, *, seam: Callable[[str], None] = quiet) -> None:
         self.name = "toy"
         self.journals: Path | None = None
+        self.read_only = False
         self.control = ToyControl()
         self.world = world
         self.seam = seam
