@@ -35,7 +35,7 @@ SENT = {
     "Microsoft.PowerShell.Utility": r"Start-Sleep|Get-Date|Get-Variable|Select-Object|Get-FileHash|Get-Culture",
     "Microsoft.PowerShell.Diagnostics": r"Get-WinEvent|New-WinEvent|Get-Counter",
     "Microsoft.PowerShell.Core": r"Get-Command|Get-Module",
-    "CimCmdlets": r"Get-CimInstance|Invoke-CimMethod",
+    "CimCmdlets": r"(Get|Set)-CimInstance|Invoke-CimMethod",
     "NetSecurity": r"Get-NetFirewall(Rule|PortFilter)",
     "BitLocker": r"Get-BitLockerVolume",
     "SmbShare": r"Get-Smb(Share|Connection|Session|OpenFile)",

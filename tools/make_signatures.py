@@ -38,7 +38,7 @@ OTHERS = {
     ),
     "Microsoft.PowerShell.Diagnostics": "Get-WinEvent Get-Counter New-WinEvent",
     "Microsoft.PowerShell.Core": "Get-Command Get-Module",
-    "CimCmdlets": "Get-CimInstance Invoke-CimMethod Get-CimClass",
+    "CimCmdlets": "Get-CimInstance Set-CimInstance Invoke-CimMethod Get-CimClass",
     "NetSecurity": "Get-NetFirewallRule Get-NetFirewallPortFilter",
     "BitLocker": "Get-BitLockerVolume",
     "SmbShare": "Get-SmbShare Get-SmbConnection Get-SmbOpenFile Get-SmbSession",

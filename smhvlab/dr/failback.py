@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from smhvlab.dr.failover import FailedOver
 from smhvlab.dr.landing import SNAPINFO_GROUP, Ground, Landing, Spot, beside_snapinfo, landing_of
 from smhvlab.dr.replication import Mirror
+from smhvlab.dr.roles import Role, ensure_set, read_roles, roles_for, told_roles, with_owners
 from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, snapinfo_lun
 from smhvlab.dr.snapinfo import BACKUP_COPY, merge_catalogues
 from smhvlab.errors import NotAllowed, NotFound
@@ -70,6 +71,7 @@ class FailbackState:
         info_spot: what the SnapInfo LUN becomes, if there is one.
         own: this site's SnapInfo folder, if it is on a LUN that is connected; contents are then merged.
         idle: VMs of this site that lie on the same LUNs and do not run.
+        roles: what the VMs' roles are set to on the other site, with the owners that they had here; ``nodes``: of here.
     """
 
     mirrors: tuple[Mirror, ...]
@@ -81,6 +83,8 @@ class FailbackState:
     info_folder: str
     own: str
     idle: tuple[str, ...]
+    roles: tuple[Role, ...]
+    nodes: tuple[str, ...]
     info_spot: Spot = field(metadata=CHOSEN)
     stage: str = field(metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
@@ -172,6 +176,8 @@ class Failback(DrProcedure[FailbackState]):
             info_folder=folder,
             own=own,
             idle=self._idle(luns),
+            roles=self._roles(vms, landing),
+            nodes=tuple(self.nodes),
             info_spot=self._info_spot(landing, f"C:\\smhvlab\\snapinfo_{mark}\\" if own else ""),
             stage=f"{own}\\Import_{mark}" if own else "",
         )
@@ -214,6 +220,16 @@ class Failback(DrProcedure[FailbackState]):
                     tr="8",
                 )
         return tuple(sorted(luns.values(), key=str)), tuple(vms)
+
+    def _roles(self, vms: Sequence[HomeVm], landing: Landing) -> tuple[Role, ...]:
+        if not landing.cluster:
+            return ()
+        wanted = [vm.id for vm in vms]
+        book = {role.vm: role for role in roles_for(self.other.tools().snapinfo, wanted, cluster=landing.cluster)}
+        now = {role.vm: role for role in read_roles(self.other, wanted)}
+        return tuple(with_owners(now.get(vm, book[vm]), book[vm]) for vm in wanted if vm in book) + tuple(
+            role for vm, role in now.items() if vm not in book
+        )
 
     def _info_spot(self, landing: Landing, aside: str) -> Spot:
         """Beside this site's own SnapInfo to be merged, or in its place."""
@@ -358,12 +374,13 @@ class Failback(DrProcedure[FailbackState]):
     @step(
         "Make the VMs highly available",
         tr="8/FB11",
-        items=lambda s: tuple(f"role {vm.name} of {s.landing.cluster}" for vm in s.vms),
+        items=lambda s: told_roles(s.vms, s.roles, s.nodes, cluster=s.landing.cluster),
         when=lambda s: bool(s.landing.cluster),
         otherwise="this is a stand-alone host",
     )
     def add_roles(self, s: FailbackState) -> None:
         Ground(self.site).ensure_roles([vm.id for vm in s.vms])
+        ensure_set(self.site, s.roles)
 
     @step(
         "Start the VMs",

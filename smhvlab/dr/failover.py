@@ -23,6 +23,7 @@ from smhvlab.dr.images import (
     take_images,
 )
 from smhvlab.dr.landing import Ground, Landing, landing_of
+from smhvlab.dr.roles import Role, ensure_set, roles_for, told_roles
 from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, survey_fence
 from smhvlab.dr.snapinfo import cut_question, other_name, require_ready, transfers_cut
 from smhvlab.errors import NotAllowed
@@ -42,6 +43,7 @@ class FailoverState:
         landing: where the LUNs are connected and the VMs registered.
         newer: later backups that SnapInfo knows: their data did not arrive whole, or others were chosen.
         manner: how the mirrors are broken off: as was asked for, else as the hosts' era does it.
+        roles: what the VMs' roles are set to, as SnapInfo has recorded it; ``nodes``: those of the cluster here.
         cut: mirrors with a transfer under way whose source is gone.
         unknown: backups whose data arrived and that SnapInfo does not know.
     """
@@ -55,6 +57,8 @@ class FailoverState:
     newer: tuple[str, ...]
     unknown: tuple[str, ...]
     manner: Manner = Manner.TODAY
+    roles: tuple[Role, ...] = ()
+    nodes: tuple[str, ...] = ()
     cut: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
 
@@ -178,6 +182,10 @@ class Failover(DrProcedure[FailoverState]):
             landing=landing,
             fence=fence,
             manner=self.manner or manner_of(self.nodes),
+            roles=roles_for(self.snapinfo, [vm.id for vm in machines], cluster=landing.cluster)
+            if landing.cluster
+            else (),
+            nodes=tuple(self.nodes),
             cut=transfers_cut(volume.mirror for volume in volumes),
             newer=tuple(backup.name for backup, _ in known if backup.time > oldest and backup not in chosen),
             unknown=self._unknown(volumes),
@@ -292,12 +300,13 @@ class Failover(DrProcedure[FailoverState]):
     @step(
         "Make the VMs highly available",
         tr="8/FO7",
-        items=lambda s: tuple(f"role {vm.name} of {s.landing.cluster}" for vm in s.vms),
+        items=lambda s: told_roles(s.vms, s.roles, s.nodes, cluster=s.landing.cluster),
         when=lambda s: bool(s.landing.cluster),
         otherwise="this is a stand-alone host",
     )
     def add_roles(self, s: FailoverState) -> None:
         Ground(self.site).ensure_roles([vm.id for vm in s.vms])
+        ensure_set(self.site, s.roles)
 
     @step(
         "Start the VMs",

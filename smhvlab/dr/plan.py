@@ -9,7 +9,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from smhvlab.backup.crash import BackupDone, CrashConsistentBackup, CrashState
+from smhvlab.dr.landing import Ground
 from smhvlab.dr.replication import Mirror, Replication
+from smhvlab.dr.roles import read_roles, record
 from smhvlab.dr.sites import DrProcedure, snapinfo_lun
 from smhvlab.errors import NotAllowed
 from smhvlab.frames import frame
@@ -61,6 +63,8 @@ class _ShutDown(DrProcedure[Any]):
         counts=lambda s: {"windows.vm.shutdown": sum(vm.state == "Running" for vm in s.vms)},
     )
     def shut_down(self, s: CrashState) -> None:
+        roles = read_roles(self.site, [vm.id for vm in s.vms if vm.id in Ground(self.site).roles()])
+        record(self.site, roles, self.snapinfo, cluster=self.nodes.cluster or "")  # it goes with the last backup
         for node, vms in self.nodes.by_node([vm.id for vm in s.vms]):
             node.hyperv.ensure_all_shut_down(vms)
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from smhvlab.dr.landing import landing_of
+from smhvlab.dr.landing import Ground, landing_of
 from smhvlab.dr.peering import cluster_facts, ensure_cluster_peers, ensure_svm_peers, peers_are_available, svm_peered
 from smhvlab.dr.replication import End, Mirror
+from smhvlab.dr.roles import Role, read_roles, record
 from smhvlab.dr.sites import DrProcedure, check_credentials, free_volume, homes, snapinfo_lun, volume_names
 from smhvlab.errors import NotAllowed
 from smhvlab.site import Site
@@ -35,13 +36,15 @@ class Link:
 
 @dataclass(frozen=True)
 class ProtectState:
-    """What replication touches: both clusters and SVMs, and one link per volume."""
+    """What replication touches: both clusters and SVMs, and one link per volume; what the VMs' roles are set to."""
 
     clusters: tuple[str, str]
     svms: tuple[str, str]
     cluster_peers: bool
     svm_peers: bool
     links: tuple[Link, ...]
+    roles: tuple[Role, ...] = ()
+    nodes: tuple[str, ...] = ()
 
     @property
     def local(self) -> bool:
@@ -128,7 +131,15 @@ class ProtectReplication(DrProcedure[ProtectState]):
             cluster_peers=far_facts is None or peers_are_available(self.site.tools().rest, far_facts),
             svm_peers=(near_svm == far_svm and self.inside) or svm_peered(self.site.tools().rest, near_svm, far_svm),
             links=tuple(self._links(far, far_name, far_svm, near_name, sources)),
+            roles=self._roles(),
+            nodes=tuple(self.nodes),
         )
+
+    def _roles(self) -> tuple[Role, ...]:
+        if self.nodes.cluster is None:
+            return ()
+        members = {member.id for dataset in self.snapinfo.datasets() for member in dataset.members}
+        return read_roles(self.site, sorted(members & Ground(self.site).roles()))
 
     def _sources(self) -> Iterator[tuple[End, str]]:
         """Volumes to be replicated, and what they hold."""
@@ -208,6 +219,16 @@ class ProtectReplication(DrProcedure[ProtectState]):
             if not link.existed:
                 there.discard_mirror(link.source, link.destination)
                 there.storage.discard_volume(link.destination.volume, svm=link.destination.svm)
+
+    @step(
+        "Record in SnapInfo what the VMs' roles are set to",
+        tr="8/FO7",
+        items=lambda s: tuple(f"{role.name}: {role.told(s.nodes)}" for role in s.roles),
+        when=lambda s: bool(s.roles),
+        otherwise="no VM is a role of a failover cluster",
+    )
+    def record_roles(self, s: ProtectState) -> None:
+        record(self.site, s.roles, self.snapinfo, cluster=self.nodes.cluster or "")
 
     @step(
         "Initialise the relationships",

@@ -10,6 +10,7 @@ from html import escape
 from smhvlab.dr.landing import Ground, Spot, landing_of
 from smhvlab.dr.peering import cluster_facts, ensure_cluster_peers, ensure_svm_peers
 from smhvlab.dr.replication import End, Mirror, common_copy
+from smhvlab.dr.roles import Role, ensure_set, read_roles, record
 from smhvlab.dr.sites import (
     DrProcedure,
     check_credentials,
@@ -92,13 +93,15 @@ class Leftover:
 
 @dataclass(frozen=True)
 class ReverseState:
-    """What reversing touches on the other site, and each volume's way."""
+    """What reversing touches on the other site, and each volume's way; ``roles``: what its VMs' roles are set to."""
 
     returns: tuple[Return, ...]
     connections: tuple[Connection, ...]
     leftovers: tuple[Leftover, ...]
     svms: tuple[str, str]
     clusters: tuple[str, str]
+    roles: tuple[Role, ...] = ()
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -167,10 +170,13 @@ class ReverseReplication(DrProcedure[ReverseState]):
                 tr="8",
             )
         volumes = {(entry.destination.svm, entry.destination.volume) for entry in returns if entry.way is Way.RESYNC}
+        leftovers = tuple(self._leftovers(volumes))
         return ReverseState(
             returns=returns,
             connections=tuple(find_connections(self.other, volumes)),
-            leftovers=tuple(self._leftovers(volumes)),
+            leftovers=leftovers,
+            roles=read_roles(self.other, [vm.id for vm in leftovers if vm.role]),
+            nodes=tuple(self.other.tools().nodes),
             svms=svms,
             clusters=(near.name, far.name),
         )
@@ -242,6 +248,16 @@ class ReverseReplication(DrProcedure[ReverseState]):
         return found
 
     @step(
+        "Record in SnapInfo what the other site's roles are set to",
+        tr="8/FB11",
+        items=lambda s: tuple(f"{role.name}: {role.told(s.nodes)}" for role in s.roles),
+        when=lambda s: bool(s.roles),
+        otherwise="it has no roles of these VMs",
+    )
+    def record_roles(self, s: ReverseState) -> None:
+        record(self.site, s.roles, self.snapinfo, cluster=self.other.tools().nodes.cluster or "")
+
+    @step(
         "Switch off what the other site has of these VMs",
         tr="8",
         items=lambda s: s.leftovers,
@@ -256,6 +272,7 @@ class ReverseReplication(DrProcedure[ReverseState]):
     @stop.undo
     def start(self, s: ReverseState) -> None:
         Ground(self.other).ensure_roles([vm.id for vm in s.leftovers if vm.role])
+        ensure_set(self.other, s.roles)
         for node, vms in self.other.tools().nodes.by_node([vm.id for vm in s.leftovers if vm.running]):
             node.hyperv.ensure_all_running(vms)
 

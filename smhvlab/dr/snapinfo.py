@@ -11,6 +11,7 @@ from typing import Any
 from smhvlab.dr.images import Manner, end_state, manner_named, manner_of
 from smhvlab.dr.landing import SNAPINFO_GROUP, Ground, Landing, Spot, beside_snapinfo, landing_of
 from smhvlab.dr.replication import Mirror
+from smhvlab.dr.roles import PART
 from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, survey_fence
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
@@ -311,13 +312,14 @@ def merge_catalogues(source: SnapInfo, target: SnapInfo, *, stage: str) -> tuple
     A file arrives in a folder that nobody reads and is then moved, so that a copy cut short leaves nothing half-made.
     """
     host, base, there = target.host, source.folder(), target.folder()
-    known = {path[len(there) :].casefold() for part in ("Datasets", "Backups") for path in target.files(part)}
+    parts = ("Datasets", "Backups", *((PART,) if source.files(PART) else ()))
+    known = {path[len(there) :].casefold() for part in parts for path in target.files(part)}
     own = {dataset.name.casefold() for dataset in target.datasets()}
     theirs = {dataset.name: dataset for dataset in source.datasets()}
     mine = {dataset.name.casefold(): dataset for dataset in target.datasets()}
     different = sorted(n for n, d in theirs.items() if n.casefold() in own and mine[n.casefold()].members != d.members)
     wanted: dict[str, list[str]] = {}
-    for part in ("Datasets", "Backups"):
+    for part in parts:
         for path in source.files(part):
             inside = path[len(base) :]
             folder = inside.rpartition("\\")[0]

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from labenv import lab as labs
 from labenv.lab import Lab
 from smhvlab.dr.reverse import Way, drop_connection, find_connections
+from smhvlab.dr.roles import Role, ensure_set, read_roles
 from smhvlab.dr.sites import connect_pair, snapinfo_lun
 from smhvlab.errors import NotAllowed
 from smhvlab.site import Site
 from tests.dr.scene import BACK, CLUSTERED, DOWN, backup, each, load, power, rows
 from tests.flows.checks import picture
+
+SET: dict[str, dict[str, Any]] = {
+    "sql01": {"priority": 3000, "preferred": ("hv2", "hv1"), "failback": 1},
+    "file01": {"possible": ("hv2",), "threshold": 3},
+}
+"""What an administrator has set of the first cluster's roles."""
 
 VOLUME = "C:\\ClusterStorage\\Volume1\\"
 
@@ -25,6 +34,7 @@ def _clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         with connect_pair(lab.profile) as pair:
             pair.primary.create_dataset("All", CLUSTERED[:2])
             pair.primary.create_dataset("Files", CLUSTERED[2:])
+            ensure_set(pair.primary, [replace(role, **SET.get(role.name, {})) for role in settings(pair.primary)])
             pair.primary.dr.protect().run_sync()
             load(pair, 10, vms=CLUSTERED)
             backup(pair, update=False)
@@ -52,6 +62,11 @@ def replicated(_clusters: Lab) -> Iterator[Lab]:
     assert _clusters.status()["failures"] == [], "the lab itself failed during this test"
 
 
+def settings(site: Site) -> tuple[Role, ...]:
+    """What the roles of a site's VMs are set to."""
+    return read_roles(site, [vm.id for vm in site.tools().nodes.vms() if vm.name in CLUSTERED])
+
+
 @pytest.mark.tr("R-8-06", "R-8-09", "R-8-10")
 def test_vms_become_roles_on_the_node_that_owns_the_cluster_group(clusters: Lab) -> None:
     """Disks arrive as the type that they were, at their mount points; another node than the owner is refused."""
@@ -63,10 +78,17 @@ def test_vms_become_roles_on_the_node_that_owns_the_cluster_group(clusters: Lab)
         assert there.dr.connect_snapinfo().run_sync(accept=DOWN).result.merged
         with pytest.raises(NotAllowed, match="hv4 does not own"):
             there.dr.failover(node="hv4").plan()
-        done = there.dr.failover(node="hv3").run_sync(accept=DOWN).result
+        flow = there.dr.failover(node="hv3")
+        (step,) = [row for row in flow.plan().steps if row.name == "add_roles"]
+        assert "role sql01 of hvc2: priority 3000, preferred owners hv2, hv1 are no nodes here, failback" in step.items
+        done = flow.run_sync(accept=DOWN).result
         assert done.sound
         assert rows(clusters, vms=CLUSTERED) == each(10, vms=CLUSTERED)
         assert roles(there) == dict.fromkeys(CLUSTERED, "hv3")
+        made = {role.name: role for role in settings(there)}
+        assert (made["sql01"].priority, made["sql01"].failback, made["app01"].priority) == (3000, 1, 2000)
+        assert {made[vm].preferred + made[vm].possible for vm in CLUSTERED} == {()}  # those are no nodes here
+        assert made["file01"].threshold == 3
         assert [volume.path for volume in there.tools().nodes.shared_volumes()] == [VOLUME]
         there.tools().host.run("Move-ClusterGroup", {"Name": "file01", "Node": "hv4"})
         assert roles(there)["file01"] == "hv4"
@@ -116,6 +138,7 @@ def test_clusters_fail_back_and_return_to_normal(clusters: Lab, own_snapinfo: bo
         assert info.merged is own_snapinfo
         second.dr.failover().run_sync(accept=DOWN)
         load(pair, 5, at="secondary", vms=CLUSTERED)
+        ensure_set(second, [replace(role, priority=1000) for role in settings(second) if role.name == "app01"])
         power(clusters, "A", on=True)
         back = second.dr.reverse().run_sync(accept=BACK).result
         assert {r.way for r in back.returns if r.holds == "VMs"} == {Way.RESYNC}
@@ -125,6 +148,8 @@ def test_clusters_fail_back_and_return_to_normal(clusters: Lab, own_snapinfo: bo
         assert home.sound
         assert rows(clusters, vms=CLUSTERED) == each(15, vms=CLUSTERED)
         assert set(roles(first)) == set(CLUSTERED)
+        found = {role.name: replace(role, vm="", name="") for role in settings(first)}
+        assert found == {name: Role("", "", **SET.get(name, {"priority": 1000})) for name in CLUSTERED}
         assert len(first.backups()) == 3
         normal = second.dr.return_to_normal().run_sync(accept={"give-up"}).result
         assert {m.state for m in normal.mirrors} == {"snapmirrored"}

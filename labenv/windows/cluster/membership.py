@@ -204,9 +204,17 @@ class Membership:
                 cluster.clock.spawn(self._fail_back(group, node), name=f"failback of {group.name}")
 
     async def _fail_back(self, group: GroupRecord, node: str) -> None:
+        """Move a group to the node that it prefers, once its virtual machine has started; it may be gone by then."""
         cluster = self._cluster
+        while (now := cluster.group_named(group.name)) is not None:
+            vm = cluster.machines.record(now) if now.vm is not None else None
+            if vm is None or vm.state != "Starting":
+                break
+            await cluster.clock.sleep(1.0)
+        if now is None:
+            return
         try:
-            await cluster.groups.move(cluster.group(group.id), node)
+            await cluster.groups.move(now, node)
         except ClusterProblem:
             log.group_failed([cluster.hosts[node]], group.name)
         cluster.state.commit()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ntpath
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from labenv.windows.call import Call, Cmdlet
+from labenv.windows.call import Call, Cmdlet, PsError
 from labenv.windows.cluster import log
 from labenv.windows.cluster import shapes as shape
 from labenv.windows.cluster.errors import ClusterProblem, not_found
@@ -125,7 +126,50 @@ async def set_cluster_resource_dependency(host: Host, call: Call) -> None:
     made.put_resource(changed)
 
 
+_QUERY = re.compile(r"""\s*select\s+\*\s+from\s+(\w+)\s+where\s+Name\s*=\s*(["'])(.*)\2\s*""", re.IGNORECASE)
+_PRIORITIES = (0, 1000, 2000, 3000)
+_COUNTS = {"failoverthreshold": "failover_threshold", "failoverperiod": "failover_period"}
+
+
+async def set_cim_instance(host: Host, call: Call) -> None:
+    """Set-CimInstance -Query of one MSCluster_ResourceGroup by its name: what no cmdlet of the cluster's module sets.
+
+    A query that finds nothing changes nothing, as on Windows.
+    """
+    query = _QUERY.fullmatch(str(call.get("Query") or ""))
+    space = str(call.get("Namespace") or "root/cimv2").replace("\\", "/").lower()
+    if query is None or query[1].lower() != "mscluster_resourcegroup" or space != "root/mscluster":
+        raise _refused("0x80041010", "The lab sets properties of one MSCluster_ResourceGroup, by its name, only.")
+    made = cluster_of(host, call)
+    await host.spend("windows.cluster.resource")
+    group = made.group_named(query[3].replace("\\\\", "\\").replace('\\"', '"'))
+    if group is None:
+        return
+    changes: dict[str, int | bool] = {}
+    for name, value in dict(call["Property"]).items():
+        key, number = str(name).lower(), int(value) if isinstance(value, (int, str)) and str(value).isdecimal() else -1
+        if key == "priority" and number in _PRIORITIES:
+            changes["priority"] = number
+        elif key == "autofailbacktype" and number in (0, 1):
+            changes["failback"] = bool(number)
+        elif key in _COUNTS and 0 <= number <= 0xFFFFFFFF:
+            changes[_COUNTS[key]] = number
+        else:
+            raise _refused("0x80041008", f"Invalid parameter: {name} = {value}")
+    made.put_group(replace(group, **changes))  # type: ignore[arg-type]  # each key has its own type
+
+
+def _refused(code: str, text: str) -> PsError:
+    return PsError(
+        text,
+        error_id=f"HRESULT {code}",
+        category="InvalidArgument",
+        exception="Microsoft.Management.Infrastructure.CimException",
+    )
+
+
 COMMANDS: Mapping[str, Cmdlet] = {
+    "Set-CimInstance": set_cim_instance,
     "Stop-Cluster": stop_cluster,
     "Start-Cluster": start_cluster,
     "Get-ClusterLog": get_cluster_log,

@@ -159,6 +159,49 @@ def test_preferred_and_possible_owners(make: Make) -> None:
     asyncio.run(go())
 
 
+def test_a_role_that_is_starting_goes_back_when_it_runs(bench: ClusterBench) -> None:
+    """The preferred node returns while the role starts elsewhere: it runs there first, and then goes back."""
+
+    async def go() -> None:
+        folder = await bench.standard()
+        await bench.vm("a", folder)
+        await bench.run("hv1", "Set-ClusterOwnerNode", Group="a", Owners=["hv1"])
+        group = {"Namespace": "root/MSCluster", "Query": "SELECT * FROM MSCluster_ResourceGroup WHERE Name='a'"}
+        await bench.run("hv1", "Set-CimInstance", **group, Property={"AutoFailbackType": 1})
+        bench.cluster.membership.crash("hv1")
+        while not any(vm.state == "Starting" for vm in bench.hosts["hv2"].vms.values()):
+            await bench.advance(1)
+        bench.cluster.membership.boot("hv1")
+        await bench.advance(2)
+        assert await bench.show("hv2", "Get-VM", "State", Name="a") == "Starting"
+        await bench.advance(300)
+        assert await bench.show("hv1", "Get-VM", "State", Name="a") == "Running"
+
+    asyncio.run(go())
+
+
+def test_properties_of_a_role(bench: ClusterBench) -> None:
+    """Priority, failback and failure limits are set by a CIM query; other values, names and classes are refused."""
+
+    async def go() -> None:
+        await bench.connect()
+        await bench.run("hv1", "Add-ClusterGroup", Name="a role")
+        query = "SELECT * FROM MSCluster_ResourceGroup WHERE Name="
+        given = {"Namespace": "root/MSCluster", "Query": query + '"A role"'}
+        wanted = {"Priority": 3000, "AutoFailbackType": 1, "FailoverThreshold": 3, "FailoverPeriod": 12}
+        await bench.run("hv1", "Set-CimInstance", **given, Property=wanted)
+        (group,) = await bench.run("hv1", "Get-ClusterGroup", Name="a role")
+        assert {name: group.properties[name] for name in wanted} == wanted
+        await bench.run("hv1", "Set-CimInstance", **{**given, "Query": query + "'nobody'"}, Property=wanted)
+        for wrong in ({"Priority": 1}, {"Priority": "high"}, {"Name": "b"}):
+            error = await bench.fails("hv1", "Set-CimInstance", **given, Property=wrong)
+            assert error.error_id == "HRESULT 0x80041008"
+        error = await bench.fails("hv1", "Set-CimInstance", Query="SELECT * FROM Win32_Service", Property=wanted)
+        assert error.error_id == "HRESULT 0x80041010"
+
+    asyncio.run(go())
+
+
 def test_a_role_that_is_removed_leaves_its_vm(bench: ClusterBench) -> None:
     """Remove-ClusterGroup -VMId -RemoveResources leaves the VM registered, and its own disk in Available Storage."""
 
