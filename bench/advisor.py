@@ -17,6 +17,7 @@ from labenv import lab as labs
 from labenv import topology
 from smhvlab.advisor.catalogue import findings, rules
 from smhvlab.site import Site
+from smhvlab.wires.wave import collect
 
 _DISK = """
 [[disk]]
@@ -47,12 +48,10 @@ def grow(site: Site, volumes: int, first: int, last: int) -> None:
         numbers = range(start, min(start + _AT_ONCE, last))
         paths = {n: f"C:\\V{1 + n % volumes:03}\\vm{n:04}.vhdx" for n in numbers}
         disk = {"SizeBytes": 10 << 20, "Dynamic": True}
-        host.collect([host.begin("New-VHD", {"Path": path, **disk}, select=("Path",)) for path in paths.values()])
-        host.collect(
-            [
-                host.begin("New-VM", {"Name": f"vm{n:04}", "VHDPath": path, "Path": path[:8]}, select=("Id",))
-                for n, path in paths.items()
-            ]
+        collect(host.begin("New-VHD", {"Path": path, **disk}, select=("Path",)) for path in paths.values())
+        collect(
+            host.begin("New-VM", {"Name": f"vm{n:04}", "VHDPath": path, "Path": path[:8]}, select=("Id",))
+            for n, path in paths.items()
         )
 
 

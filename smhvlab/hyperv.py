@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from smhvlab.errors import NotAllowed, NotFound, NotUnique, PowerShellError
-from smhvlab.wires.powershell import PowerShellWire, Record, Running
+from smhvlab.wires.powershell import Output, PowerShellWire, Record, Running
+from smhvlab.wires.wave import collect
 
 _ATTEMPTS = 60  # looks, five seconds apart, until a VM has reached a state
 
@@ -130,16 +131,15 @@ class HyperV:
 
     def vms(self) -> list[Vm]:
         """Every VM with its disks, by name; two requests whatever their number."""
-        return self.collect_vms(self.begin_vms())
+        return self.read_vms(*collect(self.begin_vms()))
 
-    def begin_vms(self) -> tuple[Running, Running]:
-        """Start what ``vms`` asks, for a wave over several hosts; ``collect_vms`` has the answer."""
-        records = self.host.begin("Get-VM", select=_FIELDS)
-        return records, self.host.begin("Get-VMHardDiskDrive", {"VMName": "*"}, select=_DRIVE_FIELDS)
+    def begin_vms(self) -> Iterator[Running]:
+        """Start what ``vms`` asks, for a wave over several hosts; ``read_vms`` understands the two answers."""
+        yield self.host.begin("Get-VM", select=_FIELDS)
+        yield self.host.begin("Get-VMHardDiskDrive", {"VMName": "*"}, select=_DRIVE_FIELDS)
 
-    def collect_vms(self, running: tuple[Running, Running]) -> list[Vm]:
+    def read_vms(self, records: Output, drives: Output) -> list[Vm]:
         """The VMs that ``begin_vms`` asked for."""
-        records, drives = self.host.collect(running)
         by_vm: dict[str, list[VmDisk]] = {}
         for drive in drives:
             by_vm.setdefault(str(drive["VMId"]), []).append(_disk(drive))
@@ -162,31 +162,33 @@ class HyperV:
         """The same VM, with its checkpoints and the files that its virtual disks are based on."""
         found = self.host.run("Get-VMSnapshot", {"VMName": vm.name}, select=("Id", "VMId", "Name"))
         snapshots = [record for record in found if str(record["VMId"]) == vm.id]
+        based = self.host.wait(self.begin_parents([vm])) if disk_files([vm]) else ()
         return replace(
-            self.with_parents([vm], self.begin_parents([vm]))[0],
+            self.with_parents([vm], based)[0],
             checkpoint_ids=tuple(str(record["Id"]) for record in snapshots),
             checkpoint_names=tuple(str(record["Name"]) for record in snapshots),
         )
 
-    def begin_parents(self, machines: Sequence[Vm]) -> Running | None:
-        """Start asking what the VMs' disks are based on, for a wave over several hosts; see ``with_parents``."""
-        return self._begin_level([disk.path for vm in machines for disk in vm.disks if not disk.passthrough])
+    def begin_parents(self, machines: Sequence[Vm]) -> Running:
+        """Start asking what the VMs' disks, which they must have, are based on; for a wave over several hosts."""
+        return self._begin_level(disk_files(machines))
 
-    def _begin_level(self, paths: Sequence[str]) -> Running | None:
+    def _begin_level(self, paths: Sequence[str]) -> Running:
         # A disk that cannot be read is told of by whoever needs it; the others are known all the same.
-        if not paths:
-            return None
         return self.host.begin("Get-VHD", {"Path": paths}, select=("Path", "ParentPath"), error_action="Continue")
 
-    def with_parents(self, machines: Sequence[Vm], running: Running | None) -> list[Vm]:
-        """The same VMs with the files that their virtual disks are based on; one more request for each level."""
+    def with_parents(self, machines: Sequence[Vm], infos: Sequence[Record]) -> list[Vm]:
+        """The same VMs with the files that their virtual disks are based on; one more request for each level.
+
+        Args:
+            infos: what ``begin_parents`` asked for; nothing for VMs without virtual disks.
+        """
         based: dict[str, str] = {}
-        while running is not None:
-            infos = self.host.collect([running])[0]
+        while infos:
             pairs = [(str(info["Path"]).casefold(), str(info["ParentPath"] or "")) for info in infos]
             based.update(pairs)
-            level = [parent for _, parent in pairs if parent and parent.casefold() not in based]
-            running = self._begin_level(list(dict.fromkeys(level)))
+            level = list(dict.fromkeys(parent for _, parent in pairs if parent and parent.casefold() not in based))
+            infos = self.host.wait(self._begin_level(level)) if level else ()
         return [replace(vm, parents=_parents(vm, based)) for vm in machines]
 
     def state(self, vm_id: str) -> str | None:
@@ -235,7 +237,7 @@ class HyperV:
         for part in _parts(vm_ids):
             states = self._states()
             idle = [i for i in part if states.get(i) != "Running" and states.get(i) not in _PASSING]
-            self.host.collect([self.host.begin_pair(("Get-VM", {"Id": i}), ("Start-VM", {})) for i in idle])
+            collect(self.host.begin_pair(("Get-VM", {"Id": i}), ("Start-VM", {})) for i in idle)
         waiting = set(vm_ids)
         for _ in range(_ATTEMPTS):
             if not waiting:
@@ -252,7 +254,7 @@ class HyperV:
         for part in _parts(tuple(configurations)):
             present = self._states()
             files = [configurations[i] for i in part if i not in present]
-            self.host.collect([self.host.begin("Import-VM", {"Path": f, "Register": True}) for f in files])
+            collect(self.host.begin("Import-VM", {"Path": f, "Register": True}) for f in files)
 
     def ensure_checkpoints_applied(self, wanted: Mapping[str, tuple[str, Collection[str]]]) -> None:
         """VMs that were registered from a backup start from the disks below its checkpoint, not from its leaves.
@@ -270,7 +272,7 @@ class HyperV:
         cuts = [cut for cut, _ in wanted.values() if cut.casefold() in present]
         for part in _parts(cuts):
             for command in ("Restore-VMSnapshot", "Remove-VMSnapshot"):
-                self.host.collect([self.host.begin_pair(("Get-VMSnapshot", {"Id": c}), (command, {})) for c in part])
+                collect(self.host.begin_pair(("Get-VMSnapshot", {"Id": c}), (command, {})) for c in part)
         for attempt in range(_ATTEMPTS):
             disks = {vm.id: {disk.path.casefold() for disk in vm.disks} for vm in self.vms()}
             waiting = [i for i, (_, own) in wanted.items() if not {p.casefold() for p in own} <= disks.get(i, set())]
@@ -298,7 +300,7 @@ class HyperV:
         for part in _parts(vm_ids):
             states = self._all_resting(part)
             on = [i for i in part if states.get(i, "Off") != "Off"]
-            self.host.collect([self.host.begin_pair(("Get-VM", {"Id": i}), ("Stop-VM", how)) for i in on])
+            collect(self.host.begin_pair(("Get-VM", {"Id": i}), ("Stop-VM", how)) for i in on)
 
     def _all_resting(self, vm_ids: Sequence[str]) -> dict[str, str]:
         """States of all VMs, once these have done what they were told before; as they are after five minutes."""
@@ -317,9 +319,7 @@ class HyperV:
         for part in _parts(vm_ids):
             present = self._states()
             there = [i for i in part if i in present]
-            self.host.collect(
-                [self.host.begin_pair(("Get-VM", {"Id": i}), ("Remove-VM", {"Force": True})) for i in there]
-            )
+            collect(self.host.begin_pair(("Get-VM", {"Id": i}), ("Remove-VM", {"Force": True})) for i in there)
 
     def ensure_removed(self, vm_id: str) -> None:
         """The VM is not registered; its files stay."""
@@ -453,10 +453,15 @@ def _position(disk: VmDisk) -> tuple[str, int, int]:
     return disk.controller_type, disk.controller_number, disk.controller_location
 
 
+def disk_files(machines: Iterable[Vm]) -> list[str]:
+    """Paths of the VMs' virtual disks."""
+    return [disk.path for vm in machines for disk in vm.disks if not disk.passthrough]
+
+
 def _parents(vm: Vm, based: dict[str, str]) -> tuple[str, ...]:
     """What a VM's disks are based on, each level after the one above it; ``based``: parents by file, folded."""
     found: dict[str, None] = {}
-    level = [disk.path for disk in vm.disks if not disk.passthrough]
+    level = disk_files([vm])
     while level:
         level = [p for path in level if (p := based.get(path.casefold(), "")) and p not in found]
         found.update(dict.fromkeys(level))

@@ -11,6 +11,7 @@ from smhvlab.profile import HostEndpoint
 from smhvlab.snapdrive import HostDisk, SnapDrive
 from smhvlab.sql import Sql
 from smhvlab.wires.powershell import PowerShellWire, Record
+from smhvlab.wires.wave import collect
 
 REGISTRY = "HKLM:\\SOFTWARE\\NetApp\\SnapManager for Hyper-V\\Server"
 """Registry key of a host that holds SMHV's settings; SnapInfoPath is one of its values."""
@@ -153,8 +154,8 @@ class Nodes:
     def vms(self, among: Sequence[Node] | None = None) -> list[Vm]:
         """The VMs of all hosts, by name; two requests on each, in waves."""
         nodes = self.up() if among is None else among
-        waves = [(node, node.hyperv.begin_vms()) for node in nodes]
-        found = [vm for node, running in waves for vm in node.hyperv.collect_vms(running)]
+        answers = iter(collect(one for node in nodes for one in node.hyperv.begin_vms()))
+        found = [vm for node in nodes for vm in node.hyperv.read_vms(next(answers), next(answers))]
         return sorted(found, key=lambda vm: (vm.name.casefold(), vm.id))
 
     def by_node(self, vm_ids: Collection[str]) -> list[tuple[Node, list[str]]]:
@@ -175,8 +176,8 @@ class Nodes:
     def disks(self, among: Sequence[Node] | None = None) -> list[HostDisk]:
         """The disks of all hosts; a disk of the cluster once for each, with access paths where it is online."""
         nodes = self.up() if among is None else among
-        waves = [(node, node.snapdrive.begin_disks()) for node in nodes]
-        return [disk for node, running in waves for disk in node.snapdrive.collect_disks(running)]
+        answers = iter(collect(one for node in nodes for one in node.snapdrive.begin_disks()))
+        return [disk for node in nodes for disk in node.snapdrive.read_disks(next(answers), next(answers))]
 
     def coordinator(self) -> Node:
         """The node that owns the cluster itself (the group of its name and address); a stand-alone host."""

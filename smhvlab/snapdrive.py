@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.storage import LunRef, Storage
-from smhvlab.wires.powershell import PowerShellWire, Record, Running
+from smhvlab.wires.powershell import Output, PowerShellWire, Record, Running
+from smhvlab.wires.wave import collect
 
 BASIC_DATA = "{ebd0a0a2-b9e5-4433-87c0-68b6b72699c7}"
 """GPT type of an ordinary partition; a disk also has a small reserved one that is never mounted."""
@@ -73,15 +74,15 @@ class SnapDrive:
 
     def disks(self) -> list[HostDisk]:
         """All disks of the host with their data partition; two requests whatever their number."""
-        return self.collect_disks(self.begin_disks())
+        return self.read_disks(*collect(self.begin_disks()))
 
-    def begin_disks(self) -> tuple[Running, Running]:
-        """Start what ``disks`` asks, for a wave over several hosts; ``collect_disks`` has the answer."""
-        return self.host.begin("Get-Disk", select=_DISK_FIELDS), self.host.begin("Get-Partition", select=_PARTITION)
+    def begin_disks(self) -> Iterator[Running]:
+        """Start what ``disks`` asks, for a wave over several hosts; ``read_disks`` understands the two answers."""
+        yield self.host.begin("Get-Disk", select=_DISK_FIELDS)
+        yield self.host.begin("Get-Partition", select=_PARTITION)
 
-    def collect_disks(self, running: tuple[Running, Running]) -> list[HostDisk]:
+    def read_disks(self, found: Output, partitions: Output) -> list[HostDisk]:
         """The disks that ``begin_disks`` asked for."""
-        found, partitions = self.host.collect(running)
         by_disk: dict[int, list[Record]] = {}
         for partition in partitions:
             by_disk.setdefault(int(partition["DiskNumber"]), []).append(partition)

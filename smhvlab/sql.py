@@ -14,6 +14,7 @@ from smhvlab.errors import NotAllowed, PowerShellError, SecretMissing
 from smhvlab.profile import HostEndpoint
 from smhvlab.secrets import Secrets
 from smhvlab.wires.powershell import PowerShellWire, Record, Running
+from smhvlab.wires.wave import ended, raise_worst
 
 LIST_DATABASES = "SELECT name, state_desc FROM sys.databases WHERE database_id > 4 ORDER BY name"
 LIST_DRIVES = "EXEC master.dbo.xp_fixeddrives"
@@ -176,7 +177,7 @@ class Sql:
 
     def finish(self, held: Running) -> int:
         """Wait until a transaction that was left open is committed; returns how many rows there are then."""
-        return int(self._host.collect([held])[0][0]["RowTotal"])
+        return int(self._host.wait(held)[0]["RowTotal"])
 
     def checkdb(self, vm: str, database: str) -> Check:
         """DBCC CHECKDB of a database."""
@@ -215,14 +216,10 @@ class Sql:
 
     def _wave(self, queries: Sequence[tuple[str, str]]) -> list[list[Record] | PowerShellError]:
         """What each query answers, or why it failed."""
-        running = [self._host.begin("Invoke-Sqlcmd", self._parameters(vm, text)) for vm, text in queries]
-        answers: list[list[Record] | PowerShellError] = []
-        for one in running:
-            try:
-                answers.append(self._host.collect([one])[0])
-            except PowerShellError as error:
-                answers.append(error)
-        return answers
+        wave = ended(self._host.begin("Invoke-Sqlcmd", self._parameters(vm, text)) for vm, text in queries)
+        raise_worst(one.error for one in wave if not isinstance(one.error, PowerShellError))
+        answers = (one.error if isinstance(one.error, PowerShellError) else one.output for one in wave)
+        return [answer for answer in answers if answer is not None]
 
     def _checking(self, vm: str, database: str, text: str) -> Check:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
@@ -46,27 +47,29 @@ def gather(site: Protection, *, networks: bool = False) -> Facts:
     silent: list[tuple[str, str]] = []
     readers: list[HostReader] = []
     clusters: dict[str, ClusterReader] = {}
-    for name in tools.nodes:
-        wire = tools.nodes[name].host
-        cluster_name = wire.endpoint.cluster or ""
-        reader = HostReader(wire, cluster=cluster_name, networks=networks)
-        if not _answers(reader, reader.first, silent):
-            continue
-        readers.append(reader)
-        if cluster_name and cluster_name not in clusters:
-            clusters[cluster_name] = ClusterReader(cluster_name, reader.wave)
-            clusters[cluster_name].first()
-    readers = [reader for reader in readers if _answers(reader, reader.wave.collect, silent)]
-    if not readers:
-        name, why = silent[0]
-        raise ConnectionFailed("No host of the site answers", why=f"{name}: {why}", next_action="Run site.check().")
-    for reader in readers:
-        reader.second()
-    for cluster in clusters.values():
-        cluster.second()
-    for reader in readers:
-        reader.wave.collect()
-        reader.programs()
+    with ExitStack() as waves:  # what one host's failure or a cancel leaves behind
+        for name in tools.nodes:
+            wire = tools.nodes[name].host
+            cluster_name = wire.endpoint.cluster or ""
+            reader = HostReader(wire, cluster=cluster_name, networks=networks)
+            waves.callback(reader.wave.stop)
+            if not _answers(reader, reader.first, silent):
+                continue
+            readers.append(reader)
+            if cluster_name and cluster_name not in clusters:
+                clusters[cluster_name] = ClusterReader(cluster_name, reader.wave)
+                clusters[cluster_name].first()
+        readers = [reader for reader in readers if _answers(reader, reader.wave.collect, silent)]
+        if not readers:
+            name, why = silent[0]
+            raise ConnectionFailed("No host of the site answers", why=f"{name}: {why}", next_action="Run site.check().")
+        for reader in readers:
+            reader.second()
+        for cluster in clusters.values():
+            cluster.second()
+        for reader in readers:
+            reader.wave.collect()
+            reader.programs()
     now = readers[0].wire.now()
     hosts = tuple(reader.host() for reader in readers)
     plans = _plans(site, now, Facts(now=now, hosts=hosts).era)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
-from smhvlab.errors import PowerShellError, SmhvLabError
+from smhvlab.errors import Cancelled, PowerShellError, SmhvLabError
 from smhvlab.wires.powershell import Output, PowerShellWire, Running
+from smhvlab.wires.wave import ended
 
 _NOTHING = frozenset({"NoMatchingEventsFound", "GetHotFixNoEntriesFound"})
 """Errors that say no more than that there is nothing."""
@@ -46,8 +46,7 @@ class Wave:
     def collect(self) -> None:
         """Wait for all that was begun. Raises ConnectionFailed, Cancelled; a refusal only makes its part unknown."""
         started, self._running = self._running, {}
-        with suppress(PowerShellError):  # each one's own is looked at below
-            self.wire.collect(list(started.values()))
+        ended(iter(started.values()))
         for part, running in started.items():
             if running.output is not None:
                 self._outputs[part] = running.output
@@ -55,6 +54,11 @@ class Wave:
                 self._failed(part, running.error)
             elif running.error is not None:
                 raise running.error
+
+    def stop(self) -> None:
+        """Stop what was begun and is not wanted any more."""
+        for running in self._running.values():
+            self.wire.abort(running, Cancelled())
 
     def _failed(self, part: str, error: SmhvLabError) -> None:
         if isinstance(error, PowerShellError) and error.error_id in _NOTHING:

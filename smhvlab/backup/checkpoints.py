@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
-from smhvlab.errors import BackupFailed, SmhvLabError
+from smhvlab.errors import BackupFailed
 from smhvlab.hyperv import MOVING, Vm
 from smhvlab.nodes import Node, Nodes
 from smhvlab.snapinfo import BackupVm
 from smhvlab.wires.powershell import Output, PowerShellWire, Running
+from smhvlab.wires.wave import collect, raise_worst
 
 _WILDCARD = re.compile(r"[*?\[\]]")
 _LOOKS = 720  # five seconds apart, until checkpoints are merged away
-Sender = Callable[[PowerShellWire, Sequence[Vm]], Sequence[Running]]
+Sender = Callable[[PowerShellWire, Sequence[Vm]], Iterator[Running]]
 
 
 class Checkpoints:
@@ -36,7 +37,7 @@ class Checkpoints:
         """Each VM, by id, makes checkpoints of that kind."""
         for kind in sorted(set(kinds.values()) - {""}):
 
-            def send(host: PowerShellWire, vms: Sequence[Vm], kind: str = kind) -> Sequence[Running]:
+            def send(host: PowerShellWire, vms: Sequence[Vm], kind: str = kind) -> Iterator[Running]:
                 return _batch(host, vms, "Set-VM", {"CheckpointType": kind})
 
             self._wave([vm for vm in self.nodes.vms() if kinds.get(vm.id) == kind != vm.checkpoint_type], send)
@@ -46,7 +47,7 @@ class Checkpoints:
         present = self.present(vms, name)
         wanted = {vm.id for vm in vms} - set(present)
 
-        def send(host: PowerShellWire, chosen: Sequence[Vm]) -> Sequence[Running]:
+        def send(host: PowerShellWire, chosen: Sequence[Vm]) -> Iterator[Running]:
             return _batch(host, chosen, "Checkpoint-VM", {"SnapshotName": name})
 
         self._wave([vm for vm in self.nodes.vms() if vm.id in wanted], send, lenient=True)
@@ -93,10 +94,9 @@ class Checkpoints:
         present = self.present(vms, name)
         resting = self._resting(present)
 
-        def send(host: PowerShellWire, chosen: Sequence[Vm]) -> Sequence[Running]:
-            return [
-                host.begin_pair(("Get-VMSnapshot", {"Id": present[vm.id]}), ("Remove-VMSnapshot", {})) for vm in chosen
-            ]
+        def send(host: PowerShellWire, chosen: Sequence[Vm]) -> Iterator[Running]:
+            for vm in chosen:
+                yield host.begin_pair(("Get-VMSnapshot", {"Id": present[vm.id]}), ("Remove-VMSnapshot", {}))
 
         self._wave(resting, send)
         before = {vm.id: _leaves(disk.path for disk in vm.disks) for vm in vms}
@@ -141,37 +141,25 @@ class Checkpoints:
             yield self.nodes[name], [vm for vm in vms if vm.host == name]
 
     def _wave(self, vms: Sequence[Vm], send: Sender, *, lenient: bool = False) -> None:
-        waves = [(node, send(node.host, mine)) for node, mine in self._by_host(vms)]
-        failure: SmhvLabError | None = None
-        for node, running in waves:
-            try:
-                outputs = node.host.collect(running)
-            except SmhvLabError as error:
-                failure = failure or error
-                continue
-            errors = [error for output in outputs for error in output.errors]
-            if errors and not lenient:
-                failure = failure or errors[0]
-        if failure is not None:
-            raise failure
+        outputs = collect(one for node, mine in self._by_host(vms) for one in send(node.host, mine))
+        if not lenient:
+            raise_worst(error for output in outputs for error in output.errors)
 
     def _ask(self, name: str, parameters: Mapping[str, object], fields: Sequence[str]) -> Iterator[tuple[Node, Output]]:
         nodes = self.nodes.up()
-        running = [node.host.begin(name, parameters, select=fields, error_action="Continue") for node in nodes]
-        for node, one in zip(nodes, running, strict=True):
-            yield node, node.host.collect([one])[0]
+        begun = (node.host.begin(name, parameters, select=fields, error_action="Continue") for node in nodes)
+        yield from zip(nodes, collect(begun), strict=True)
 
 
-def _batch(host: PowerShellWire, vms: Sequence[Vm], name: str, parameters: Mapping[str, object]) -> list[Running]:
+def _batch(host: PowerShellWire, vms: Sequence[Vm], name: str, parameters: Mapping[str, object]) -> Iterator[Running]:
     """One request for all VMs whose names name nobody else; one by id for each of the others."""
     everybody = [vm.name.casefold() for vm in vms]
     plain = [vm for vm in vms if not _WILDCARD.search(vm.name) and everybody.count(vm.name.casefold()) == 1]
-    names = {"Name": [vm.name for vm in plain]}
-    running = [host.begin(name, {**names, **parameters}, error_action="Continue")] if plain else []
-    others = [vm for vm in vms if vm not in plain]
-    return running + [
-        host.begin_pair(("Get-VM", {"Id": vm.id}), (name, parameters), error_action="Continue") for vm in others
-    ]
+    if plain:
+        yield host.begin(name, {"Name": [vm.name for vm in plain], **parameters}, error_action="Continue")
+    for vm in vms:
+        if vm not in plain:
+            yield host.begin_pair(("Get-VM", {"Id": vm.id}), (name, parameters), error_action="Continue")
 
 
 def _split(vm: Vm, before: Counter[str]) -> bool:

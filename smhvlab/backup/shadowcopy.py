@@ -26,6 +26,7 @@ from smhvlab.snapinfo import Backup
 from smhvlab.steps import step
 from smhvlab.storage import VolumeRef
 from smhvlab.vss import CSV_WRITER, HYPERV_WRITER, Component, Vss, backup_script, stable
+from smhvlab.wires.wave import collect
 
 TRIES, PAUSE = 3, 60
 """How often a set is tried, and the seconds between two tries, if the registry does not say otherwise (TR appendix)."""
@@ -204,9 +205,9 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
 
     def _licensed_by_host(self) -> bool:
         """Whether SnapManager is licensed on every host (TR 5.4)."""
-        wanted = {"LiteralPath": _HOST}
-        waves = [(n, n.host.begin("Get-ItemProperty", wanted, error_action="Continue")) for n in self.nodes.up()]
-        return all(any(_SMHV in record for record in node.host.collect([running])[0]) for node, running in waves)
+        wanted, hosts = {"LiteralPath": _HOST}, [node.host for node in self.nodes.up()]
+        answers = collect(host.begin("Get-ItemProperty", wanted, error_action="Continue") for host in hosts)
+        return all(any(_SMHV in record for record in records) for records in answers)
 
     def _retries(self) -> tuple[int, int]:
         """How often, and with which pause: ``vss_retry`` and ``vss_retry_sleep`` of the registry."""

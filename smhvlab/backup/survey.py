@@ -15,13 +15,14 @@ from smhvlab.backup.unsupported import features_in_use, refuse_features
 from smhvlab.doctor import unfinished
 from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, OntapError
 from smhvlab.flow import CHOSEN
-from smhvlab.hyperv import MOVING, Vm
+from smhvlab.hyperv import MOVING, Vm, disk_files
 from smhvlab.nodes import Node, home_of
 from smhvlab.procedure import Procedure
 from smhvlab.site import stamp
 from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import BackupDisk, BackupLun, BackupVm, Dataset
 from smhvlab.storage import VolumeRef
+from smhvlab.wires.wave import collect
 
 _WINDOWS = "iqn.1991-05.com.microsoft:"
 _SNAPINFO = "SnapInfo after the backup"
@@ -169,11 +170,13 @@ class BackupProcedure(Procedure[S]):
         """The VMs with what their disks are based on and, where there are any, their checkpoints."""
         plain = [vm for vm in machines if not vm.has_checkpoints]
         by_host = {host: [vm for vm in plain if vm.host == host] for host in dict.fromkeys(vm.host for vm in plain)}
-        running = {host: self.nodes[host].hyperv.begin_parents(vms) for host, vms in by_host.items()}
+        asked = [host for host, vms in by_host.items() if disk_files(vms)]
+        answers = collect(self.nodes[host].hyperv.begin_parents(by_host[host]) for host in asked)
+        based = dict(zip(asked, answers, strict=True))
         known = {
             vm.id: vm
             for host, vms in by_host.items()
-            for vm in self.nodes[host].hyperv.with_parents(vms, running[host])
+            for vm in self.nodes[host].hyperv.with_parents(vms, based.get(host, ()))
         }
         return [known.get(vm.id) or self.nodes[vm.host].hyperv.with_checkpoints(vm) for vm in machines]
 

@@ -13,6 +13,7 @@ from smhvlab.advisor.facts import FILE_SYSTEM_KEY
 from smhvlab.errors import NotAllowed
 from smhvlab.hyperv import Vm
 from smhvlab.nodes import Node
+from smhvlab.wires.wave import collect
 
 _FILE_SERVER_AGENT = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\fssagent"
 
@@ -70,11 +71,11 @@ def _on_share(path: str) -> bool:
 def features_in_use(nodes: Sequence[Node]) -> list[str]:
     """Sentences on what hosts of Windows Server 2012 have switched on and should not; one request on each."""
     wanted = {"LiteralPath": [FILE_SYSTEM_KEY, _FILE_SERVER_AGENT]}
-    waves = [(node, node.host.begin("Get-ItemProperty", wanted, error_action="Continue")) for node in nodes]
+    answers = collect(node.host.begin("Get-ItemProperty", wanted, error_action="Continue") for node in nodes)
     found = []
-    for node, running in waves:
+    for node, records in zip(nodes, answers, strict=True):
         values: dict[str, str] = {}
-        for record in node.host.collect([running])[0]:
+        for record in records:
             values.update({name.casefold(): str(value) for name, value in record.items()})
         if values.get("disabledeletenotification") == "0":
             found.append(

@@ -18,6 +18,7 @@ from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import BackupVm
 from smhvlab.sql import DatabaseFound
 from smhvlab.storage import LunRef
+from smhvlab.wires.wave import collect
 
 SNAPINFO_GROUP = "smhv_snapinfo"
 """Cluster group of a SnapInfo disk that arrives where there was none: it has to move without any VM (TR 5.4)."""
@@ -153,9 +154,7 @@ class Ground:
 
     def _rescan(self) -> None:
         """Every node sees the disks that the array shows it."""
-        running = [(node.host, node.host.begin("Update-HostStorageCache", {})) for node in self._tools.nodes.up()]
-        for host, one in running:
-            host.collect([one])
+        collect(node.host.begin("Update-HostStorageCache", {}) for node in self._tools.nodes.up())
 
     def discard(self, lun: LunRef | None, spot: Spot, *, igroup: str) -> None:
         """No host has the LUN any more, nor the cluster its disk. None: the LUN is gone already."""
@@ -183,9 +182,8 @@ class Ground:
         if not self.clustered:
             return set()
         nodes = self._tools.nodes.up()
-        waiting = [(node.host, node.host.begin("Get-VM", select=("Id", "IsClustered"))) for node in nodes]
-        found = [record for host, one in waiting for record in host.collect([one])[0]]
-        return {str(record["Id"]) for record in found if record["IsClustered"]}
+        answers = collect(node.host.begin("Get-VM", select=("Id", "IsClustered")) for node in nodes)
+        return {str(record["Id"]) for records in answers for record in records if record["IsClustered"]}
 
     def ensure_roles(self, vms: Sequence[str]) -> None:
         """The VMs of these ids are highly available; their disks come out of Available Storage into their roles."""
@@ -193,7 +191,7 @@ class Ground:
             return
         host, present = self.node.host, self.roles()
         wanted = [vm for vm in vms if vm not in present]
-        host.collect([host.begin("Add-ClusterVirtualMachineRole", {"VMId": vm}) for vm in wanted])
+        collect(host.begin("Add-ClusterVirtualMachineRole", {"VMId": vm}) for vm in wanted)
 
     def discard_roles(self, vms: Collection[str]) -> None:
         """The VMs of these ids are no roles of the cluster; they stay registered, their disks become available."""

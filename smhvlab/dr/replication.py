@@ -17,7 +17,7 @@ from netapp_ontap.resources.snapmirror_transfer import SnapmirrorTransfer
 from netapp_ontap.resources.snapshot import Snapshot
 from netapp_ontap.resources.volume import Volume
 
-from smhvlab.errors import NotAllowed, NotFound, OntapError, SmhvLabError
+from smhvlab.errors import Cancelled, NotAllowed, NotFound, OntapError, SmhvLabError
 from smhvlab.storage import GONE, Storage, VolumeRef
 
 POLICY = "MirrorAllSnapshots"
@@ -296,6 +296,8 @@ def update_after_backup(replications: Iterable[Callable[[], Replication]], volum
                 if (m.source.svm, m.source.volume) in names and m.state not in ("broken_off", "uninitialized")
             ]
             told += [f"{m}: {m.transferred:,} bytes" for m in there.update(mine)]
+        except Cancelled:
+            raise
         except SmhvLabError as error:
             told.append(f"not updated: {error.message}" + (f" ({error.why})" if error.why else ""))
     return told

@@ -6,14 +6,15 @@ It is recorded while the site is alive (protect, migrate, reverse), travels with
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from smhvlab.site import Site
-from smhvlab.wires.powershell import PowerShellWire, Record
+from smhvlab.wires.powershell import PowerShellWire, Record, Running
+from smhvlab.wires.wave import collect
 
 if TYPE_CHECKING:
     from smhvlab.snapinfo import SnapInfo
@@ -83,18 +84,16 @@ def read_roles(site: Site, vms: Collection[str]) -> tuple[Role, ...]:
         return ()
     host, vms = nodes.own().host, tuple(vms)
     machines = _machines(host)
-    asked = [
+    answers = collect(
         host.begin("Get-ClusterGroup", {"VMId": vm}, select=("Name", *_PROPERTIES), error_action="Continue")
         for vm in vms
-    ]
-    groups = dict(zip(vms, ([*output] for output in host.collect(asked)), strict=True))
+    )
+    groups = dict(zip(vms, answers, strict=True))
     found = [(vm, records[0]) for vm, records in groups.items() if records]
-    owners = host.collect(
-        [
-            host.begin("Get-ClusterOwnerNode", wanted, select=("OwnerNodes",))
-            for _, group in found
-            for wanted in ({"Group": str(group["Name"])}, {"Resource": machines[str(group["Name"])]})
-        ]
+    owners = collect(
+        host.begin("Get-ClusterOwnerNode", wanted, select=("OwnerNodes",))
+        for _, group in found
+        for wanted in ({"Group": str(group["Name"])}, {"Resource": machines[str(group["Name"])]})
     )
     names = [tuple(_name(node) for record in output for node in record["OwnerNodes"] or ()) for output in owners]
     everywhere = {name.casefold() for name in nodes}
@@ -122,9 +121,13 @@ def ensure_set(site: Site, roles: Sequence[Role]) -> None:
     nodes = site.tools().nodes
     if nodes.cluster is None or not roles:
         return
-    host, names = nodes.own().host, tuple(nodes)
     now = {role.vm: role for role in read_roles(site, [role.vm for role in roles])}
-    running = []
+    collect(_begin_changes(nodes.own().host, roles, now, names=tuple(nodes)))
+
+
+def _begin_changes(
+    host: PowerShellWire, roles: Sequence[Role], now: Mapping[str, Role], *, names: tuple[str, ...]
+) -> Iterator[Running]:
     machines = _machines(host)
     for role in roles:
         present = now.get(role.vm)
@@ -135,7 +138,7 @@ def ensure_set(site: Site, roles: Sequence[Role]) -> None:
             (known(role.possible, names), present.possible, {"Resource": machines[present.name]}),
         ):
             if owners and owners != have:
-                running.append(host.begin("Set-ClusterOwnerNode", {**target, "Owners": list(owners)}))
+                yield host.begin("Set-ClusterOwnerNode", {**target, "Owners": list(owners)})
         wanted = _properties(role)
         if wanted != _properties(present):
             name = present.name.replace("\\", "\\\\").replace('"', '\\"')
@@ -144,8 +147,7 @@ def ensure_set(site: Site, roles: Sequence[Role]) -> None:
                 "Query": f'SELECT * FROM MSCluster_ResourceGroup WHERE Name="{name}"',  # noqa: S608  # WQL, and escaped
                 "Property": wanted,
             }
-            running.append(host.begin("Set-CimInstance", query))
-    host.collect(running)
+            yield host.begin("Set-CimInstance", query)
 
 
 def record(site: Site, roles: Sequence[Role], snapinfo: SnapInfo, *, cluster: str) -> None:

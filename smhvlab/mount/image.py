@@ -20,6 +20,7 @@ from smhvlab.nodes import Node, Nodes
 from smhvlab.snapdrive import HostDisk, is_signature
 from smhvlab.snapinfo import BackupLun
 from smhvlab.storage import LunRef, Storage, VolumeRef
+from smhvlab.wires.wave import collect
 
 PREFIX = "smhvlab_"
 """How the names of the FlexClone volumes begin that exist only while an image is shown."""
@@ -155,8 +156,8 @@ class Images:
     def initiators(self, *, everywhere: bool = False) -> list[str]:
         """The iSCSI initiators of the host, or of all nodes (TR 6.8/6)."""
         hosts = [node.host for node in self.nodes.up()] if everywhere else [self.host]
-        running = [host.begin("Get-InitiatorPort", select=("NodeAddress", "ConnectionType")) for host in hosts]
-        ports = [port for host, one in zip(hosts, running, strict=True) for port in host.collect([one])[0]]
+        answers = collect(host.begin("Get-InitiatorPort", select=("NodeAddress", "ConnectionType")) for host in hosts)
+        ports = [port for answer in answers for port in answer]
         return sorted({name for port in ports if (name := str(port["NodeAddress"])).startswith("iqn.")})
 
     def need_free(self, path: str) -> None:
@@ -230,9 +231,7 @@ class Images:
 
     def _rescan(self) -> None:
         """Every node sees the disks that the array shows it."""
-        running = [(node.host, node.host.begin("Update-HostStorageCache", {})) for node in self.nodes.up()]
-        for host, one in running:
-            host.collect([one])
+        collect(node.host.begin("Update-HostStorageCache", {}) for node in self.nodes.up())
 
     def ensure_mounted(self, image: Image) -> None:
         """The image can be reached at its path, and at no drive letter that nobody asked for."""

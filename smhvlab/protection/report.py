@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from smhvlab.errors import NotAllowed, SmhvLabError
 from smhvlab.protection.hosts import check_report_folder
 from smhvlab.protection.settings import load
+from smhvlab.wires.wave import collect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,11 +97,9 @@ def write_to_host(site: Site, *, days: float = 30, diary: Diary | None = None) -
     folder = PureWindowsPath(reports) / site.now().strftime("%m-%d-%Y_%H.%M.%S")
     tools.host.run("New-Item", {"Path": str(folder), "ItemType": "Directory", "Force": True})
     written = {"NoNewline": True, "Encoding": "UTF8", "Force": True}
-    tools.host.collect(
-        [
-            tools.host.begin("Set-Content", {"LiteralPath": str(folder / name), "Value": text, **written})
-            for name, text in files.items()
-        ]
+    collect(
+        tools.host.begin("Set-Content", {"LiteralPath": str(folder / name), "Value": text, **written})
+        for name, text in files.items()
     )
     html, *tables = (folder / name for name in files)
     return Report(html, tuple(tables), tuple(missing), tools.host.endpoint.name)

@@ -7,7 +7,7 @@ tell, is looked at every quarter of an hour.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,7 +17,8 @@ from xml.etree.ElementTree import Element, SubElement
 from smhvlab.errors import PowerShellError
 from smhvlab.protection.policy import Policy
 from smhvlab.protection.schedule import LAST, Repeat, Schedule
-from smhvlab.wires.powershell import PowerShellWire
+from smhvlab.wires.powershell import PowerShellWire, Running
+from smhvlab.wires.wave import collect
 
 FOLDER: Final = "\\smhvlab\\"
 _SCHEMA: Final = "http://schemas.microsoft.com/windows/2004/02/mit/task"
@@ -124,14 +125,14 @@ def write_tasks(host: PowerShellWire, policies: Sequence[Policy], *, site: str, 
     """The host's tasks are those of the scheduled policies, no more and no less; returns what was done."""
     present = {task.policy for task in tasks(host)}
     wanted = {policy.name: policy for policy in policies if policy.schedule is not None}
-    running = [
-        host.begin(
-            "Register-ScheduledTask",
-            {"TaskName": name, "TaskPath": FOLDER, "Xml": task_xml(policy, site=site, begin=begin), "Force": True},
-        )
-        for name, policy in sorted(wanted.items())
-    ]
     gone = sorted(present - wanted.keys())
-    running += [host.begin("Unregister-ScheduledTask", {"TaskName": name, "TaskPath": FOLDER}) for name in gone]
-    host.collect(running)
+
+    def begun() -> Iterator[Running]:
+        for name, policy in sorted(wanted.items()):
+            task = {"TaskName": name, "TaskPath": FOLDER, "Xml": task_xml(policy, site=site, begin=begin)}
+            yield host.begin("Register-ScheduledTask", {**task, "Force": True})
+        for name in gone:
+            yield host.begin("Unregister-ScheduledTask", {"TaskName": name, "TaskPath": FOLDER})
+
+    collect(begun())
     return [*(f"registered {name}" for name in sorted(wanted)), *(f"removed {name}" for name in gone)]

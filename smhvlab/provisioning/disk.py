@@ -21,6 +21,7 @@ from smhvlab.site import stamp
 from smhvlab.snapdrive import HostDisk, SnapDrive
 from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef
+from smhvlab.wires.wave import collect
 
 AVAILABLE = "Available Storage"
 """The cluster group of disks that nobody uses yet; its owner node makes shared volumes (TR 11.2)."""
@@ -354,9 +355,7 @@ class CreateDisk(Procedure[DiskState]):
         """The other nodes see what the array shows them."""
         if s.clustered:
             others = [node.host for node in self.nodes.up() if node.name != s.host]
-            running = [(host, host.begin("Update-HostStorageCache", {})) for host in others]
-            for host, one in running:
-                host.collect([one])
+            collect(host.begin("Update-HostStorageCache", {}) for host in others)
 
     @step(
         "Initialise, partition and format the disk",

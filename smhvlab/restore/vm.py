@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from smhvlab.doctor import unfinished
-from smhvlab.errors import NotFound, PowerShellError, SmhvLabError
+from smhvlab.errors import Cancelled, NotFound, PowerShellError, SmhvLabError
 from smhvlab.mount.clusterdisk import AVAILABLE_STORAGE, ClusterDisks
 from smhvlab.mount.image import Images
 from smhvlab.mount.vhdimage import VirtualDisks
@@ -324,6 +324,8 @@ class RestoreVm(Procedure[RestoreState]):
     def post(self, s: RestoreState) -> RestoreState:
         try:
             self._node(s).host.run(s.script, s.script_parameters)
+        except Cancelled:
+            raise
         except SmhvLabError as error:  # the VM is back; what the script wanted is somebody's task now
             return replace(s, told=f"The script {s.script} failed: {error.message}")
         return replace(s, told=f"The script {s.script} ran")

@@ -6,12 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smhvlab.errors import PowerShellError, SmhvLabError, Unsendable
 from smhvlab.wires.control import WireRequest
 from smhvlab.wires.records import Record
 from smhvlab.wires.values import Credential, argument_text, parameter_text, ps_value
+
+if TYPE_CHECKING:
+    from smhvlab.wires.powershell import PowerShellWire
 
 _PROPERTY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -88,6 +91,7 @@ class Running:
     """A pipeline that was started by `PowerShellWire.begin`.
 
     Attributes:
+        wire: the host's, which began it.
         title: e.g. ``Checkpoint-VM``.
         on_percent: told how far the command says that it is, if it says so.
         began: when the host took it, by its own clock, in whole seconds.
@@ -95,6 +99,7 @@ class Running:
         error: why it failed, once collected.
     """
 
+    wire: PowerShellWire = field(repr=False)
     title: str
     request: WireRequest
     number: int

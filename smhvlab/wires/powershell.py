@@ -42,6 +42,7 @@ from smhvlab.wires.pipeline import (
 )
 from smhvlab.wires.records import Record, decode
 from smhvlab.wires.transport import LOOK_IT_UP, Sent
+from smhvlab.wires.wave import collect
 
 if TYPE_CHECKING:
     from smhvlab.wires.session import Session
@@ -129,7 +130,7 @@ class PowerShellWire:
         """
         running = self.begin(name, parameters, select=select, error_action=error_action, timeout=timeout)
         running.on_percent = on_percent
-        return self.collect([running])[0]
+        return self.wait(running)
 
     def pair(
         self,
@@ -147,7 +148,7 @@ class PowerShellWire:
             second: what is done with it, e.g. ``("Stop-VM", {"TurnOff": True, "Force": True})``.
         """
         running = self.begin_pair(first, second, select=select, error_action=error_action, timeout=timeout)
-        return self.collect([running])[0]
+        return self.wait(running)
 
     def native(self, program: str, *arguments: str, timeout: float | None = None) -> NativeResult:
         """Run a native program with positional arguments and read its exit code in the same pipeline.
@@ -168,7 +169,7 @@ class PowerShellWire:
         exit_code = Part("Get-Variable", (("Name", "LASTEXITCODE", "Bare"), ("ValueOnly", True, "SwitchParameter")))
         text = PipelineText(((Part(program, arguments=tuple(arguments)),), (exit_code,)))
         running = self._begin(text, title=program, reads=reads, stops_on_error=False, timeout=timeout)
-        output = self.collect([running])[0]
+        output = self.wait(running)
         if not output or not isinstance(output[-1], int):
             raise ProtocolError(
                 f"{self.endpoint.name} did not tell the exit code of {program}",
@@ -191,7 +192,7 @@ class PowerShellWire:
         error_action: str = "Stop",
         timeout: float | None = None,
     ) -> Running:
-        """Start a cmdlet without waiting for it: first start a whole wave in a fixed order, then `collect` it."""
+        """Start a cmdlet without waiting for it: give `wave.collect` a generator of these."""
         info = cmdlet(name)
         part = self._part(info, parameters or {}, error_action)
         text = PipelineText(((part, *selecting(select)),))
@@ -220,28 +221,37 @@ class PowerShellWire:
             timeout=timeout,
         )
 
-    def collect(self, running: Sequence[Running]) -> list[Output]:
-        """Wait for started pipelines, in the order given, and return what each wrote.
+    def wait(self, running: Running) -> Output:
+        """Wait for a started pipeline and return what it wrote. Raises as `run`."""
+        return collect(iter((running,)))[0]
 
-        All are waited for even if one fails; then the first failure is raised, and each one's own is in
-        `Running.error`. On cancel, or Ctrl-C, those still running are stopped, in order.
-        """
+    def finish(self, running: Running) -> None:
+        """Wait for a started pipeline's end; its `output` or `error` tells how it ended. Raises Cancelled."""
         self._own()
-        for one in running:
-            if not one.ended:
-                try:
-                    self._finish(one)
-                except (Cancelled, KeyboardInterrupt) as stop:
-                    for other in running:
-                        if not other.ended:
-                            self._abort(other, stop)
-                    raise
-                except SmhvLabError as error:
-                    one.error = error
-        for one in running:
-            if one.error is not None:
-                raise one.error
-        return [one.output for one in running if one.output is not None]
+        if running.ended:
+            return
+        try:
+            self._finish(running)
+        except Cancelled:
+            raise  # the wave stops this one together with the others
+        except SmhvLabError as error:
+            running.error = error
+
+    def abort(self, running: Running, cause: Cancelled | KeyboardInterrupt) -> None:
+        """Stop a started pipeline that has not ended; its `error` tells if that failed and it may go on."""
+        self._own()
+        if running.ended:
+            return
+        session = self._session()
+        try:
+            session.stop(running.pipeline, Sent(self.endpoint.name, running.title, running.request.reads))
+        except UnknownOutcome as error:
+            running.error = error
+            self._record(running, status="0", response=error.message, code="UnknownOutcome")
+            return
+        session.release(running.pipeline)
+        running.error = cause if isinstance(cause, Cancelled) else Cancelled()
+        self._record(running, status="Stopped", response="stopped on cancel", code=type(cause).__name__)
 
     @contextmanager
     def polling(self) -> Iterator[None]:
@@ -346,6 +356,7 @@ class PowerShellWire:
         else:
             self.control.before(request)
         running = Running(
+            wire=self,
             title=title,
             request=request,
             number=0 if self._polling else self.log.start(),
@@ -399,10 +410,10 @@ class PowerShellWire:
                     running.tell_percent()
                     self.control.check(f"the end of {running.title}")
                     if time.monotonic() > running.deadline:
-                        session.stop(pipeline)
+                        session.stop(pipeline, sent)
                         raise self._overdue(running)
         except Cancelled:
-            raise  # collect stops this one together with the others
+            raise  # its end is not known yet
         except SmhvLabError as error:
             self._record(running, status="0", response=error.message, code=error.code or type(error).__name__)
             raise
@@ -437,13 +448,6 @@ class PowerShellWire:
         running.output = Output(values, errors=errors, warnings=[str(text) for text in pipeline.streams.warning])
         if not running.polling:
             self.control.after(request)
-
-    def _abort(self, running: Running, cause: Cancelled | KeyboardInterrupt) -> None:
-        session = self._session()
-        session.stop(running.pipeline)
-        session.release(running.pipeline)
-        running.error = cause if isinstance(cause, Cancelled) else Cancelled()
-        self._record(running, status="Stopped", response="stopped on cancel", code=type(cause).__name__)
 
     def _overdue(self, running: Running) -> SmhvLabError:
         if running.request.reads:

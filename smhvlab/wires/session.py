@@ -154,15 +154,24 @@ class Session:
         if pipeline.runspace_pool is not self._pool:
             # Another command of the wave has found the session dead.
             raise self._lost(sent, None)
-        with self._explaining(sent), self._patience(POLL_SECONDS):
-            pipeline.poll_invoke()
+        try:
+            with self._explaining(sent), self._patience(POLL_SECONDS):
+                pipeline.poll_invoke()
+        except SmhvLabError as error:
+            if sent.reads or isinstance(error, UnknownOutcome):
+                raise
+            raise _unknown(sent, error.message, error.code) from error  # this question was not heard; the change was
         return bool(pipeline.state == PSInvocationState.RUNNING)
 
-    def stop(self, pipeline: Any) -> None:
-        """Stop a running pipeline and wait until it has stopped. A host that is gone is no error here."""
-        with suppress(SmhvLabError), self._explaining(Sent(self.endpoint.name, "a stop", True)):
-            if pipeline.state == PSInvocationState.RUNNING:
-                pipeline.stop()
+    def stop(self, pipeline: Any, sent: Sent) -> None:
+        """Stop a running pipeline. UnknownOutcome: that failed, and it is a change, which may go on."""
+        try:
+            with self._explaining(Sent(self.endpoint.name, "a stop", True)):
+                if pipeline.state == PSInvocationState.RUNNING:
+                    pipeline.stop()
+        except SmhvLabError as error:
+            if not sent.reads:
+                raise _unknown(sent, f"it could not be stopped: {error.message}", error.code) from error
 
     def release(self, pipeline: Any) -> None:
         """Have the host forget an ended pipeline; otherwise they pile up there until its quota is reached."""

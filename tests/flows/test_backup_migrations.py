@@ -73,7 +73,7 @@ def test_a_vm_whose_storage_migrates_is_left_out_and_the_others_go_on(start: Sta
             with pytest.raises(NotAllowed, match="Every VM of the dataset One is being migrated") as caught:
                 site.backup("One", consistency=consistency).plan()
             assert caught.value.tr == "6.6"
-        other.tools().host.collect([begun])
+        other.tools().host.wait(begun)
         assert lab.guest("app01").checkdb("aa1")["rows"] == 30
         assert [vm.name for vm in backed_up(site, consistency="application").vms] == ["sql01", "app01"]
 
@@ -106,10 +106,10 @@ def test_a_migration_that_begins_during_the_backup_takes_its_vm_out(
         assert backup.failed == (
             "app01: its migration began during the backup (StorageMigrationPhaseOne); it is not backed up",
         )
-        other.tools().host.collect(moves)
+        other.tools().host.wait(moves[0])
         copies = len(site.snapshots())
         with pytest.raises(BackupFailed, match="began during the backup") as caught:
             moving(site.backup("One", consistency=consistency), "V:\\app01").run_sync()
         assert caught.value.tr == "6.6"
         assert len(site.snapshots()) == copies
-        other.tools().host.collect(moves[1:])
+        other.tools().host.wait(moves[1])

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from toy_site import Kill, PivotFlow, ToyError, ToyFlow, ToySite, events, fail_at, quiet
 
 from smhvlab import record as r
 from smhvlab.doctor import unfinished
-from smhvlab.errors import (
-    Cancelled,
-)
+from smhvlab.dr.replication import Replication, update_after_backup
+from smhvlab.errors import Cancelled
+from smhvlab.restore.vm import RestoreVm
 
 
 def test_cancel_stops_before_the_next_request_and_undoes(site: ToySite) -> None:
@@ -85,6 +87,20 @@ def test_a_second_ctrl_c_leaves_the_run_to_the_doctor(site: ToySite) -> None:
         flow.run_sync()
     assert site.world.things == {"vol1/copy1"}
     assert [u.allowed for u in unfinished("toy")] == [("resume", "undo")]
+
+
+def test_what_forgives_failures_does_not_forgive_a_cancel() -> None:
+    """A script after a restore and an update of mirrors may fail; a cancel of theirs is the whole run's."""
+
+    def cancelled(*_: object) -> Replication:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        update_after_backup([cancelled], [])
+    stand_in = SimpleNamespace(_node=cancelled)
+    state: Any = SimpleNamespace(script="Get-Date", script_parameters={})
+    with pytest.raises(Cancelled):
+        RestoreVm.post.run(stand_in, state)
 
 
 # --- threads

@@ -35,6 +35,7 @@ from smhvlab.wires.log import WireLog
 from smhvlab.wires.powershell import PowerShellWire
 from smhvlab.wires.records import decode
 from smhvlab.wires.values import Credential
+from smhvlab.wires.wave import collect
 
 
 def wire(
@@ -152,8 +153,8 @@ def test_a_wave_runs_side_by_side(remote: RemoteHost) -> None:
     """Commands that were begun before collecting take as long as one of them, in lab time, in a fixed order."""
     with wire(remote) as host:
         before = host.now()
-        wave = [host.begin("New-VMSwitch", {"Name": name, "SwitchType": "Private"}) for name in "abc"]
-        assert host.collect(wave) == [["a"], ["b"], ["c"]]
+        wave = (host.begin("New-VMSwitch", {"Name": name, "SwitchType": "Private"}) for name in "abc")
+        assert collect(wave) == [["a"], ["b"], ["c"]]
         assert host.now() - before == timedelta(seconds=5)
     assert [call for call in remote.calls if call[0] == "begin"] == [("begin", name) for name in "abc"]
 
@@ -166,7 +167,7 @@ def test_a_wave_is_waited_for_even_if_one_fails(remote: RemoteHost) -> None:
             host.begin("New-VMSwitch", {"Name": "late", "SwitchType": "Private"}),
         ]
         with pytest.raises(PowerShellError):
-            host.collect(wave)
+            collect(iter(wave))
         assert wave[1].output == ["late"]
         assert [entry.number for entry in host.log.entries] == [1, 2]
     assert ("end", "late") in remote.calls
@@ -192,7 +193,7 @@ def test_cancel_stops_what_runs(remote: RemoteHost) -> None:
         wave = [host.begin("New-VMSwitch", {"Name": "Forever", "SwitchType": "Private"}) for _ in range(2)]
         control.cancel()
         with pytest.raises(Cancelled):
-            host.collect(wave)
+            collect(iter(wave))
         assert [entry.status for entry in host.log.entries[1:]] == ["Stopped", "Stopped"]
         with pytest.raises(Cancelled):
             host.run("Get-VM")
@@ -339,7 +340,7 @@ def test_a_change_whose_reply_is_lost_is_not_repeated(remote: RemoteHost) -> Non
         running = host.begin("New-VMSwitch", {"Name": "Forever", "SwitchType": "Private"})
         remote.forget_shells()
         with pytest.raises(UnknownOutcome):
-            host.collect([running])
+            host.wait(running)
         assert len(host.run("Get-VM")) == 2
     assert remote.calls == [("begin", "Forever")]
 
@@ -354,7 +355,7 @@ def test_a_session_that_dies_takes_its_whole_wave(remote: RemoteHost) -> None:
         ]
         remote.forget_shells()
         with pytest.raises(UnknownOutcome):
-            host.collect(wave)
+            collect(iter(wave))
         assert [type(one.error) for one in wave] == [UnknownOutcome, SessionLost, UnknownOutcome]
         assert [entry.status for entry in host.log.entries] == ["0", "0", "0"]
 
@@ -472,7 +473,7 @@ def test_an_interrupt_stops_what_runs(remote: RemoteHost, monkeypatch: pytest.Mo
 
         monkeypatch.setattr("smhvlab.wires.session.Session.poll", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            host.collect([running])
+            host.wait(running)
         monkeypatch.undo()
         assert [(entry.status, entry.code) for entry in host.log.entries] == [("Stopped", "KeyboardInterrupt")]
         assert len(host.run("Get-VM")) == 2
