@@ -50,13 +50,13 @@ def live(site: Site, lab: labs.Lab, vms: int, hours: int) -> None:
         names.append(name)
     site.create_dataset("All", names)
     site.set_policy(POLICY)
-    requests, real, own, others = len(site.log.entries), time.perf_counter(), time.process_time(), cpu(lab)
+    requests, real, own, others = site.log.counts().total, time.perf_counter(), time.process_time(), cpu(lab)
     diary = site.run_until_sync(timedelta(hours=hours))
     real, own, others = time.perf_counter() - real, time.process_time() - own, cpu(lab) - others
     made = len(diary.runs)
     assert {run.outcome for run in diary.runs} == {"done"}
     print(f"{vms:3} VMs, {made} hourly backups with retention, all done:")
-    print(f"    {(len(site.log.entries) - requests) / made:5.1f} requests a backup")
+    print(f"    {(site.log.counts().total - requests) / made:5.1f} requests a backup")
     print(f"    {1000 * own / made:5.0f} ms of CPU a backup in the toolkit, {1000 * others / made:.0f} ms in the lab")
     each, computed = real / made, (own + others) / made
     print(f"    {hours * 3600 / real:5,.0f} lab seconds in a real one; {real:.0f} s for these {hours} hours")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from xml.sax.saxutils import unescape
 
 from smhvlab.errors import NotAllowed, NotFound, NotUnique, PowerShellError
 from smhvlab.wires.powershell import Output, PowerShellWire, Record, Running
@@ -32,6 +33,10 @@ _VSS_SERVICE = "5CED1297-4598-4915-A5FC-AD21BB4D02A4"
 
 _ITEM = re.compile(r'<PROPERTY NAME="(\w+)"[^>]*><VALUE>([^<]*)</VALUE>')
 """A property of an item that a guest has told, which the host keeps as text."""
+
+EXCHANGE = ("Get-CimInstance", {"Namespace": "root/virtualization/v2", "ClassName": "Msvm_KvpExchangeComponent"})
+"""What asks a host for that of all its VMs, in ``EXCHANGED``, for ``told_by_guests``."""
+EXCHANGED = ("SystemName", "GuestIntrinsicExchangeItems")
 
 _PASSING = frozenset({"Starting", "Stopping", "Saving", "FastSaving", "Pausing", "Resuming", "Reset"})
 """States in which a VM takes no order: somebody, perhaps a process that is dead by now, has just given one."""
@@ -384,14 +389,9 @@ class HyperV:
 
     def computer_names(self) -> dict[str, str]:
         """What the guests call themselves, by the VM's id, as far as their integration services tell; one request."""
-        wanted = {"Namespace": "root/virtualization/v2", "ClassName": "Msvm_KvpExchangeComponent"}
-        found: dict[str, str] = {}
-        for record in self.host.run("Get-CimInstance", wanted, select=("SystemName", "GuestIntrinsicExchangeItems")):
-            for text in record["GuestIntrinsicExchangeItems"] or ():
-                values = dict(_ITEM.findall(str(text)))
-                if values.get("Name") == "FullyQualifiedDomainName":
-                    found[str(record["SystemName"]).lower()] = values.get("Data", "")
-        return found
+        told = told_by_guests(self.host.run(*EXCHANGE, select=EXCHANGED))
+        name = "FullyQualifiedDomainName"
+        return {vm_id: items[name] for vm_id, items in told.items() if name in items}
 
     def answering(self) -> set[str]:
         """Ids of the VMs whose integration service for backup is switched on; one request for all."""
@@ -401,6 +401,17 @@ class HyperV:
         return {
             str(record["VMId"]) for record in records if _VSS_SERVICE in str(record["Id"]).upper() and record["Enabled"]
         }
+
+
+def told_by_guests(records: Iterable[Record]) -> dict[str, dict[str, str]]:
+    """What guests tell of themselves through their integration services, by the VM's id and the item's name."""
+    found: dict[str, dict[str, str]] = {}
+    for record in records:
+        items = found.setdefault(str(record["SystemName"]).lower(), {})
+        for text in record["GuestIntrinsicExchangeItems"] or ():
+            values = {name: unescape(value, {"&quot;": '"', "&apos;": "'"}) for name, value in _ITEM.findall(str(text))}
+            items[values.get("Name", "")] = values.get("Data", "")
+    return found
 
 
 def one_named(name: str, vms: Iterable[Vm]) -> Vm:

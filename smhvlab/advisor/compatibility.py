@@ -233,7 +233,10 @@ def guest_support(caption: str, *, integration: str = "") -> Verdict:
     """Whether a guest operating system is in the list of 5.4. ``integration``: version of its components."""
     for known in GUESTS:
         if re.search(known.pattern, caption):
-            missing = known.needs == "IC 2.1" and version_of(integration) < (2, 1)
+            pack = re.search(r"(?:SP|Service Pack) ?(\d)", caption)
+            missing = (known.needs == "IC 2.1" and version_of(integration) < (2, 1)) or (
+                known.needs == "SP2" and int(pack[1] if pack is not None else 0) < 2
+            )
             wanted = f"{known.name}, with integration components 2.1" if known.needs == "IC 2.1" else known.name
             return Verdict("Guest", caption, wanted, not missing, "5.4", "Without them it cannot be backed up online.")
     return Verdict("Guest", caption, "a guest of the list in 5.4", False, "5.4", f"Not in the list. {IMT}")

@@ -139,7 +139,7 @@ class Vm:
         vss: whether its VSS integration service is enabled; None: unknown.
         status: what Hyper-V does with it beside running it (``StorageMigrationPhaseOne``, ...).
         fibre_channel: number of its virtual Fibre Channel adapters.
-        guest_os, integration: what the guest tells of itself, "" if it does not.
+        guest_os, integration: what the guest tells of itself, "" if it does not, or does not run.
         switches: names of the virtual switches that its adapters are connected to; only read to compare two sites.
     """
 

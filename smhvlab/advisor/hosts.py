@@ -9,6 +9,7 @@ from typing import Any
 from smhvlab.advisor import facts as f
 from smhvlab.advisor.wave import Wave
 from smhvlab.errors import PowerShellError
+from smhvlab.hyperv import EXCHANGE, EXCHANGED, told_by_guests
 from smhvlab.snapdrive import identity
 from smhvlab.wires.powershell import PowerShellWire, Record
 
@@ -106,6 +107,7 @@ class HostReader:
         read("drives", "Get-VMHardDiskDrive", {"VMName": "*"}, select=("VMId", "Path", "DiskNumber"))
         read("checkpoints", "Get-VMSnapshot", {"VMName": "*"}, select=("VMId",))
         read("integration", "Get-VMIntegrationService", {"VMName": "*"}, select=("VMId", "Id", "Enabled"))
+        read("exchange", *EXCHANGE, select=EXCHANGED)
         if self.networks:
             read("switches", "Get-VMSwitch", select=("Name",))
             read("adapters", "Get-VMNetworkAdapter", {"VMName": "*"}, select=("VMId", "SwitchName"))
@@ -172,6 +174,7 @@ class HostReader:
         drives = _by_vm(self.wave["drives"])
         checkpoints = _by_vm(self.wave["checkpoints"])
         services, adapters = _by_vm(self.wave["integration"]), _by_vm(self.wave["adapters"])
+        told = told_by_guests(self.wave["exchange"])
         found = []
         for record in self.wave["vms"]:
             identity = str(record["Id"])
@@ -190,6 +193,7 @@ class HostReader:
                     checkpoints=len(checkpoints.get(identity, ())),
                     replication=str(record["ReplicationState"]),
                     heartbeat=str(record["Heartbeat"] or ""),
+                    guest_os=_system(told.get(identity.lower(), {})),
                     integration=str(record["IntegrationServicesVersion"] or ""),
                     disks=tuple(_vhd(r, vhds) for r in drives.get(identity, ())),
                     disabled=tuple(name for key, name in _SERVICES.items() if enabled.get(key) is False),
@@ -206,6 +210,12 @@ def _by_vm(records: Sequence[Record]) -> dict[str, list[Record]]:
     for record in records:
         found.setdefault(str(record["VMId"]), []).append(record)
     return found
+
+
+def _system(told: Mapping[str, str]) -> str:
+    """The system that a guest says it is, e.g. ``Windows Server 2008 R2 Standard SP1``; "" if it does not say."""
+    pack = told.get("CSDVersion", "").replace("Service Pack ", "SP")
+    return f"{told.get('OSName', '')} {pack}".strip()
 
 
 def _component(record: Record) -> str:

@@ -67,6 +67,8 @@ def test_every_part_of_a_host_is_read(site: Site) -> None:
     assert {vm.name: len(facts.luns(vm)) for vm in facts.vms} == {"app01": 1, "golden": 1, "sql01": 1, "web01": 1}
     assert {disk.type for vm in facts.vms for disk in vm.disks} == {"Fixed"}
     assert facts.array.version == (9, 15, 1)
+    systems = {vm.name: vm.guest_os for vm in facts.vms}
+    assert systems == {name: "" if name == "golden" else "Windows Server 2008 R2 SP1" for name in systems}
 
 
 def test_what_is_refused_is_said_and_the_rest_is_looked_at(lab: Lab, site: Site) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from labenv.guest.registry import SystemRecord
 from labenv.windows.call import Call, Cmdlet, PsError
 from labenv.windows.cmdlets.inventory import CLASSES
 from labenv.windows.cmdlets.item import matches
@@ -228,7 +229,7 @@ def _exchange_components(host: Host) -> list[PsObject]:
         items = []
         if vm.state == "Running" and "Key-Value Pair Exchange" not in vm.disabled_services:
             with suppress(VmNotRunning):
-                items = [_exchange_item("FullyQualifiedDomainName", host.machines.guest(vm).host_name)]
+                items = [_exchange_item(name, data) for name, data in _told(host.machines.guest(vm).system)]
         properties: dict[str, object] = {
             "SystemName": str(vm.id).upper(),
             "GuestExchangeItems": strings([]),
@@ -237,6 +238,15 @@ def _exchange_components(host: Host) -> list[PsObject]:
         }
         found.append(cim("Msvm_KvpExchangeComponent", properties, space="root/virtualization/v2"))
     return found
+
+
+def _told(system: SystemRecord) -> list[tuple[str, str]]:
+    """What a guest tells of itself; nothing without integration services."""
+    if not system.integration_services:
+        return []
+    name, _, pack = system.operating_system.partition(" SP")
+    service_pack = f"Service Pack {pack}" if pack else ""
+    return [("FullyQualifiedDomainName", system.host_name), ("OSName", name), ("CSDVersion", service_pack)]
 
 
 def _exchange_item(name: str, data: str) -> str:

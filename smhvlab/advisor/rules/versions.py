@@ -132,9 +132,18 @@ def host_system(facts: Facts) -> Iterator[Hit]:
     fix="Check the Interoperability Matrix Tool; Red Hat needs integration components 2.1.",
 )
 def guest_system(facts: Facts) -> Iterator[Hit]:
+    unread = {host.name for host in facts.hosts if "exchange" in host.unknown}
     for vm in facts.vms:
-        verdict = guest_support(vm.guest_os, integration=vm.integration) if vm.guest_os else None
-        if verdict is not None and not verdict.ok:
+        if not vm.guest_os:
+            if vm.state == "Running" and vm.host not in unread:
+                yield Hit(
+                    vm.name,
+                    "What runs in it is unknown: it tells nothing of itself.",
+                    f"Switch the integration service for data exchange of {vm.name} on; or look into it.",
+                )
+            continue
+        verdict = guest_support(vm.guest_os, integration=vm.integration)
+        if not verdict.ok:
             yield Hit(vm.name, f"{vm.guest_os}: the TR asks for {verdict.wanted}.")
 
 

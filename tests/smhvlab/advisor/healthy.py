@@ -123,6 +123,7 @@ def array(luns: tuple[f.Lun, ...], igroups: tuple[f.Igroup, ...], **changes: Any
 def vm(name: str, on: str, folder: str, **changes: Any) -> f.Vm:
     """A VM with one fixed disk, all in one folder."""
     made = f.Vm(
+        guest_os="Windows Server 2008 R2 SP1",
         id=f"id-{name}",
         name=name,
         host=on,

@@ -87,10 +87,12 @@ def test_msdsm_on_2008_r2_needs_the_host_utilities() -> None:
         ("Red Hat Enterprise Linux 5.4", "2.0", False),
         ("Red Hat Enterprise Linux 6.0", "2.1", False),
         ("Windows 2000 Server", "", False),
+        ("Windows Server 2003 Standard SP2", "", True),
+        ("Windows Server 2003 Standard SP1", "", False),
     ],
 )
 def test_guests_of_the_list(caption: str, integration: str, fits: bool) -> None:
-    """Guests of 5.4, Red Hat only with integration components 2.1."""
+    """Guests of 5.4, Red Hat only with integration components 2.1, Server 2003 from its second service pack on."""
     assert guest_support(caption, integration=integration).ok is fits
 
 

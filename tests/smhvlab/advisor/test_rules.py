@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import healthy as h
@@ -83,3 +84,18 @@ def test_all_twenty_contradictions_show_both_readings() -> None:
         assert "One reading: " in finding.message
         assert "The other: " in finding.message
         assert "Followed: " in finding.message
+
+
+def test_a_guest_that_tells_nothing_is_unknown() -> None:
+    """A VM that runs and does not say its system is told as unknown; one that is off, or a silent host, is not."""
+    old = h.standalone("2008r2")
+    (first, *others) = old.vms
+
+    def told(facts: Facts) -> list[str]:
+        return [hit.message for hit in rule_named("guest-system").check(facts)]
+
+    nameless = replace(first, guest_os="")
+    assert told(replace(old, vms=(nameless, *others))) == ["What runs in it is unknown: it tells nothing of itself."]
+    assert told(replace(old, vms=(replace(nameless, state="Off"), *others))) == []
+    silent = replace(old.hosts[0], unknown={"exchange": "Invalid namespace"})
+    assert told(replace(old, hosts=(silent, *old.hosts[1:]), vms=(nameless, *others))) == []
