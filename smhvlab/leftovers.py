@@ -8,6 +8,7 @@ from netapp_ontap.resources.volume import Volume
 
 from smhvlab.mount.image import FOLDER, PREFIX
 from smhvlab.mount.mounts import Mounts
+from smhvlab.restore.announced import Announcements, this_station
 from smhvlab.storage import VolumeRef
 from smhvlab.tables import Tools
 
@@ -37,7 +38,7 @@ class Leftover:
     """Something that nobody will take away.
 
     Attributes:
-        kind: ``FlexClone volume``, ``mount`` or ``folder``.
+        kind: ``FlexClone volume``, ``mount``, ``folder``, or the ``announcement`` of a restore.
         name: what it is called.
         why: how it is known to be left over.
         next: what to do.
@@ -85,11 +86,11 @@ def busy(tools: Tools) -> list[Busy]:
 
 
 def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
-    """What is left of mounts and verifications.
+    """What is left of mounts, verifications and restores.
 
     Args:
         pending: whether runs wait for the doctor; what they have made is theirs then, and nothing is told but mounts
-            whose FlexClone volume somebody has deleted.
+            whose FlexClone volume somebody has deleted, and what other stations have announced.
     """
     mounts = Mounts(tools.snapinfo).all()
     names = {record["name"] for record in tools.rest.collect(Volume, fields="name")}
@@ -102,6 +103,11 @@ def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
         )
         for mount in mounts
         if mount.image.clone not in names
+    ]
+    found += [
+        Leftover("announcement", f"of the restore of {one}", "another station may be at work", one.advice)
+        for one in Announcements(tools.snapinfo).all()
+        if not pending or one.station != this_station()
     ]
     if pending:
         return found

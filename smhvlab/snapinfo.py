@@ -9,6 +9,7 @@ Layout below the SnapInfo folder::
     Backups\\<dataset>\\<backup>.<host>.txt  what the Hyper-V writer on a host told for a crash-consistent one (TR 10)
     Backups\\<dataset>\\<backup>.verified    its backup was verified
     Mounts\\<mount>.json                    a backup that is mounted now (TR 6.8)
+    Restores\\<vm id>.json                  a VM that is being restored now (TR 6.7)
     Policies\\<policy>\\<number>.toml         a policy's versions; the highest number counts
 """
 
@@ -218,10 +219,10 @@ class SnapInfo(SnapInfoFiles):
 
     # --- datasets
 
-    def datasets(self) -> list[Dataset]:
-        """The present version of every dataset, by name."""
+    def datasets(self, listed: Sequence[str] | None = None) -> list[Dataset]:
+        """The present version of every dataset, by name; ``listed``: files that were listed already."""
         newest: dict[str, tuple[int, str]] = {}
-        for path in self.files("Datasets"):
+        for path in self.files("Datasets") if listed is None else listed:
             parts = path.rsplit("\\", 2)
             number = int(parts[2].removesuffix(".toml"))
             newest[parts[1]] = max(newest.get(parts[1], (0, "")), (number, path))
@@ -229,9 +230,9 @@ class SnapInfo(SnapInfoFiles):
         texts = self.read_all([path for _, path in chosen], "#")
         return [_dataset(text, number) for (number, _), text in zip(chosen, texts, strict=True)]
 
-    def dataset(self, name: str) -> Dataset:
+    def dataset(self, name: str, listed: Sequence[str] | None = None) -> Dataset:
         """A dataset's present version. Raises NotFound."""
-        for dataset in self.datasets():
+        for dataset in self.datasets(listed):
             if dataset.name.casefold() == name.casefold():
                 return dataset
         raise NotFound(
@@ -262,9 +263,9 @@ class SnapInfo(SnapInfoFiles):
         """Every backup that was not deleted, oldest first."""
         return self.catalogue().backups
 
-    def catalogue(self) -> Catalogue:
-        """Every backup with what else is known of it; two requests and one for the contents."""
-        files = self.files("Backups")
+    def catalogue(self, listed: Sequence[str] | None = None) -> Catalogue:
+        """Every backup with what else is known of it; two requests. ``listed``: files that were listed already."""
+        files = self.files("Backups") if listed is None else listed
         marks = {
             suffix: {path.removesuffix(suffix) for path in files if path.endswith(suffix)}
             for suffix in (".deleted", ".verified")
@@ -321,9 +322,9 @@ class SnapInfo(SnapInfoFiles):
     def _home(self, backup: Backup) -> str:
         return self._backups(backup.dataset)
 
-    def backup(self, name: str) -> Backup:
+    def backup(self, name: str, listed: Sequence[str] | None = None) -> Backup:
         """The backup of a name. Raises NotFound."""
-        for backup in self.backups():
+        for backup in self.catalogue(listed).backups:
             if backup.name == name:
                 return backup
         raise NotFound(f"There is no backup {name}", next_action="List the backups with site.backups().", tr="6.7")

@@ -70,25 +70,25 @@ class SnapInfoFiles:
 
     # --- reading
 
-    def files(self, part: str) -> list[str]:
-        """Full names of the finished files below a part of the folder, sorted; empty if there is no such part."""
-        records = self._listed(part)
+    def files(self, *parts: str) -> list[str]:
+        """Full names of the finished files below parts of the folder, sorted; none of a part that is not there."""
+        records = self._listed(parts)
         if records is None and self.nodes.cluster is not None:
             self.nodes.look_again()  # the disk may have moved to another node
-            records = self._listed(part)
+            records = self._listed(parts)
         found = {str(r["FullName"]): r for r in records or ()}
         self._stamps.update({path: f"{r['Length']} {r['LastWriteTimeUtc']}" for path, r in found.items()})
         self._drafts.update({path: r["LastWriteTimeUtc"] for path, r in found.items() if path.endswith(_DRAFT)})
         return sorted(path for path in found if not path.endswith(_DRAFT))
 
-    def _listed(self, part: str) -> list[Any] | None:
-        wanted = {"LiteralPath": f"{self.folder()}\\{part}", "Recurse": True, "File": True}
-        try:
-            return list(self.host.run("Get-ChildItem", wanted, select=("FullName", "Length", "LastWriteTimeUtc")))
-        except PowerShellError as error:
-            if error.error_id in _ABSENT:
-                return None
-            raise
+    def _listed(self, parts: Sequence[str]) -> list[Any] | None:
+        """The files of all parts in one request, None if there is none of the parts."""
+        wanted = {"LiteralPath": [f"{self.folder()}\\{part}" for part in parts], "Recurse": True, "File": True}
+        select = ("FullName", "Length", "LastWriteTimeUtc")
+        found = self.host.run("Get-ChildItem", wanted, select=select, error_action="Continue")
+        if strange := [error for error in found.errors if error.error_id not in _ABSENT]:
+            raise strange[0]
+        return None if len(found.errors) == len(parts) else list(found)
 
     def read_all(self, paths: Sequence[str], comment: str) -> list[str]:
         """Contents of listed files in their order, in one request, each held against its checksum.
@@ -140,6 +140,14 @@ class SnapInfoFiles:
                 next_action="Read it again and repeat the change.",
                 tr="5.2",
             )
+
+    def write_new(self, folder: str, leaf: str, text: str, comment: str) -> bool:
+        """As ``write_once``, by one who takes the draft away himself (``.new``); False: the file is there already."""
+        return self._write(folder, leaf, text, comment)
+
+    def discard(self, *paths: str) -> None:
+        """The files, and what was written of them, are gone."""
+        self._gone([name for path in paths for name in (path, f"{path}{_DRAFT}")])
 
     def _write(self, folder: str, leaf: str, text: str, comment: str, *, draft: str = _DRAFT) -> bool:
         """Write a new file with its checksum; False if it is there already, and stays as it is.

@@ -13,6 +13,7 @@ from smhvlab.doctor import Unfinished
 from smhvlab.errors import BackupFailed, NotAllowed
 from smhvlab.hyperv import Vm
 from smhvlab.nodes import Nodes
+from smhvlab.restore.announced import Announced
 from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import BackupVm, Dataset
 from smhvlab.storage import LunRef
@@ -23,6 +24,7 @@ MOST_SHARED = 15
 CHECKPOINTS = "smhvlab_"
 """What the names of the checkpoints begin with through which a backup is made."""
 
+_DURING_A_RESTORE = "a backup during a restore has no configuration of the VM"
 _RECOVERING = re.compile(r"\.rws\Z")
 """Names of LUN clones that exist only while a backup is recovered,"""
 _RESTORING = re.compile(r"_restore_\d\d-\d\d-\d{4}")
@@ -49,15 +51,33 @@ def under_way(
     for run in runs:
         what, parameters = run.header.flow.rpartition(":")[2], run.header.parameters
         if what.startswith("Restore") and str(parameters.get("vm", "")).casefold() in names:
-            raise NotAllowed(
-                f"A restore of {parameters['vm']} {'is under way' if run.alive else 'was interrupted'}",
-                next_action="Wait for its end." if run.alive else f"smhvlab doctor --resume {run.run} finishes it.",
-                why="a backup during a restore has no configuration of the VM",
-                tr="6.7",
-            )
+            raise _restored(str(parameters["vm"]), run)
         if run.alive and what.endswith("Backup") and "dataset" in parameters:
             told += _beside(str(parameters["dataset"]), machines, datasets(), exclusive and "Crash" not in what)
     return told
+
+
+def _restored(vm: str, run: Unfinished) -> NotAllowed:
+    return NotAllowed(
+        f"A restore of {vm} {'is under way' if run.alive else 'was interrupted'}",
+        next_action="Wait for its end." if run.alive else f"smhvlab doctor --resume {run.run} finishes it.",
+        why=_DURING_A_RESTORE,
+        tr="6.7",
+    )
+
+
+def refuse_restored(dataset: Dataset, announced: Iterable[Announced], own: Sequence[Unfinished], *, seat: str) -> None:
+    """Refuse a dataset of which some station restores a VM; ``own``: what this seat's journals know.
+
+    Raises NotAllowed.
+    """
+    ids = {member.id for member in dataset.members}
+    for one in announced:
+        if one.vm in ids:
+            for run in own:
+                if one.seat == seat and one.run == run.run:
+                    raise _restored(one.name, run)
+            raise one.refusal(_DURING_A_RESTORE, tr="6.7")
 
 
 def _beside(other: str, machines: Sequence[Vm], datasets: Sequence[Dataset], exclusive: bool) -> list[str]:

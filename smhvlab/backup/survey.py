@@ -9,7 +9,14 @@ from uuid import uuid4
 
 from smhvlab.backup.eventlog import tell_not_backed_up
 from smhvlab.backup.found import Found, files_of, folded
-from smhvlab.backup.refusals import other_stations, refuse_disks, refuse_foreign_files, under_way, why_offline
+from smhvlab.backup.refusals import (
+    other_stations,
+    refuse_disks,
+    refuse_foreign_files,
+    refuse_restored,
+    under_way,
+    why_offline,
+)
 from smhvlab.backup.sets import CHECKPOINT_BUILD, CSVFS_BUILD
 from smhvlab.backup.unsupported import features_in_use, refuse_features
 from smhvlab.doctor import unfinished
@@ -18,6 +25,7 @@ from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import MOVING, Vm, disk_files
 from smhvlab.nodes import Node, home_of
 from smhvlab.procedure import Procedure
+from smhvlab.restore.announced import PART, Announcements, seat_of
 from smhvlab.site import stamp
 from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import BackupDisk, BackupLun, BackupVm, Dataset
@@ -102,10 +110,14 @@ class BackupProcedure(Procedure[S]):
             NotFound: no such dataset, or a VM of it is gone.
             NotAllowed: a VM cannot be backed up as it lies, or another flow is at work on the same LUNs.
         """
-        dataset = self.snapinfo.dataset(self.dataset)
+        listed = self.snapinfo.files("Datasets", PART)
+        dataset = self.snapinfo.dataset(self.dataset, [path for path in listed if path.endswith(".toml")])
         nodes = self.nodes.up()
-        machines, failed = self._members(dataset, nodes)
         runs = [r for r in unfinished(self.site.name, folder=self.site.journals) if r.run != self.run_id]
+        refuse_restored(
+            dataset, Announcements(self.snapinfo).all(listed), runs, seat=seat_of(self.site.name, self.site.journals)
+        )
+        machines, failed = self._members(dataset, nodes)
         warnings = under_way(runs, machines, self.snapinfo.datasets, exclusive=self.exclusive)
         refuse_features(machines, snapinfo=self.snapinfo.folder())
         disks, shared = self.nodes.disks(nodes), self.nodes.shared_volumes()

@@ -151,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--resume", metavar="RUN", help="go on with a run")
     what.add_argument("--undo", metavar="RUN", help="undo a run")
     what.add_argument("--all", action="store_true", help="undo every run that can be undone, resume the others")
+    what.add_argument("--clear", metavar="VM", help="take away the announcement of a restore that nobody will finish")
     dr.add_to_doctor(doctor)
     return parser
 
@@ -398,6 +399,10 @@ def _doctor(options: argparse.Namespace) -> int:
     from smhvlab.leftovers import leftovers
 
     with dr.mendable(options, _connect) as site:
+        if options.clear:
+            cleared = site.clear_announcement(options.clear)
+            _say(json.dumps(asdict(cleared)) if options.json else f"No longer announced: the restore of {cleared}")
+            return 0
         waiting = unfinished(site.name, folder=site.journals)
         if options.all:
             chosen = {w.run: "undo" if "undo" in w.allowed else "resume" for w in waiting if w.allowed}

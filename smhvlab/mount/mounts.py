@@ -75,7 +75,7 @@ class Mounts:
         """The mount is written down."""
         if not self._exists(f"{mount.name}.json"):
             text = msgspec.json.format(msgspec.json.encode(mount), indent=1).decode()
-            self._snapinfo.write_once(f"{self._snapinfo.folder()}\\{PART}", f"{mount.name}.json", text, "//")
+            self._snapinfo.write_new(f"{self._snapinfo.folder()}\\{PART}", f"{mount.name}.json", text, "//")
 
     def discard(self, name: str) -> None:
         """The mount is not written down any more."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from smhvlab.mount.hotadd import DetachDisks, HotAddDisk
     from smhvlab.panels.filetree import BackupTree
     from smhvlab.panels.sidebyside import SideBySide
+    from smhvlab.restore.announced import Announced
     from smhvlab.site import Site
 
 
@@ -189,6 +190,20 @@ class SiteImages(SiteTables):
             for mount in Mounts(self.tools().snapinfo).all()
         ]
         return frame(rows, dict.fromkeys(columns, "str") | {"recovered": "bool"})
+
+    def clear_announcement(self, vm: str) -> Announced:
+        """Take away the announcement of a restore that nobody will finish, by the VM's name or id (TR 6.7).
+
+        Raises:
+            NotFound: none is announced. NotAllowed: a run of this station will: it is alive, or waits for the doctor.
+        """
+        from smhvlab.doctor import unfinished
+        from smhvlab.restore.announced import Announcements, seat_of
+
+        site = cast("Site", self)
+        return Announcements(self.tools().snapinfo).clear(
+            vm, unfinished(site.name, folder=site.journals), seat=seat_of(site.name, site.journals)
+        )
 
     def busy(self) -> pd.DataFrame:
         """Snapshot copies that cannot be deleted now, and what would free each (TR 6.8, last Note).

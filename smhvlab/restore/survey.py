@@ -12,6 +12,8 @@ from smhvlab.errors import NotAllowed, NotFound, PowerShellError
 from smhvlab.hyperv import Vm, differencing
 from smhvlab.mount.image import FOLDER, Image, Images, clone_name, disk_guid
 from smhvlab.nodes import Node, Nodes
+from smhvlab.restore.announced import PART, Announcements
+from smhvlab.restore.beside import need_no_backup, need_no_restore
 from smhvlab.restore.changes import folded, need_room, need_unused, owned, places_of, warnings_of
 from smhvlab.restore.selfguard import need_elsewhere
 from smhvlab.restore.state import FileCopy, Method, RestoreLun, RestoreState
@@ -44,22 +46,28 @@ class RestoreSurvey:
 
     Args:
         others: runs of this site that have neither finished nor been undone, without the one that this is for.
+        seat: which journals they are in.
     """
 
-    def __init__(self, tools: Tools, request: Request, *, others: Sequence[Unfinished]) -> None:
+    def __init__(self, tools: Tools, request: Request, *, others: Sequence[Unfinished], seat: str) -> None:
         self.tools = tools
         self.nodes: Nodes = tools.nodes
         self.request = request
         self.others = others
+        self.seat = seat
 
     def look(self) -> RestoreState:
         """The state of a restore that may run. Raises as ``RestoreVm.survey``."""
         tools, request = self.tools, self.request
-        backup = tools.snapinfo.backup(request.backup)
+        listed = tools.snapinfo.files("Backups", PART)
+        announced = Announcements(tools.snapinfo).all(listed)
+        listed = [path for path in listed if f"\\{PART}\\" not in path]
+        backup = tools.snapinfo.backup(request.backup, listed)
         then = backup.named(request.vm, tr="6.7")
         registered = self.nodes.vms()
         now = next((vm for vm in registered if vm.id == then.id), None)
         self._need_no_other_run(then, now)
+        need_no_restore(then, announced, self.others, seat=self.seat)
         self._need_reason(backup, then, now)
         node = self._node(backup, then, now)
         if now is not None:
@@ -67,6 +75,7 @@ class RestoreSurvey:
             if now.has_checkpoints:
                 now = there.hyperv.with_checkpoints(now)
             need_elsewhere(there, now)
+        need_no_backup(tools, then, now, listed)
         places = places_of(backup, then)
         moment = tools.nodes.own().host.now()
         mark = stamp(moment)

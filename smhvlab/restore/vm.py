@@ -14,6 +14,7 @@ from smhvlab.mount.vhdimage import VirtualDisks
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
+from smhvlab.restore.announced import Announced, Announcements, seat_of, this_station
 from smhvlab.restore.changes import need_room
 from smhvlab.restore.state import FileCopy, Restored, RestoreLun, RestoreState
 from smhvlab.restore.survey import Request, RestoreSurvey
@@ -71,11 +72,15 @@ class RestoreVm(Procedure[RestoreState]):
             Unsendable: the script is no cmdlet that is sent, or has no such parameter.
         """
         others = [run for run in unfinished(self.site.name, folder=self.site.journals) if run.run != self.run_id]
-        return RestoreSurvey(self.site.tools(), self.request, others=others).look()
+        return RestoreSurvey(self.site.tools(), self.request, others=others, seat=self._seat).look()
 
     def confirmations(self, state: RestoreState) -> Sequence[Confirmation]:
         """The warnings of TR 6.7 that hold here."""
         return tuple(Confirmation(key=key, text=text, tr="6.7") for key, text in state.warnings)
+
+    @property
+    def _seat(self) -> str:
+        return seat_of(self.site.name, self.site.journals)
 
     # --- tools of the state's host
 
@@ -86,6 +91,20 @@ class RestoreVm(Procedure[RestoreState]):
         return Images(self.storage, self._node(s), self.nodes)
 
     # --- before the VM is touched
+
+    @step(
+        "Announce the restore to other stations, in SnapInfo",
+        tr="6.7",
+        items=lambda s: (f"{s.vm.name}: Restores\\{s.vm.id}.json",),
+    )
+    def announce(self, s: RestoreState) -> None:
+        since, host = self.site.now().isoformat(), self.nodes.own().name
+        mine = Announced(s.vm.id, s.vm.name, s.backup, this_station(), self.run_id, self._seat, since, host)
+        Announcements(self.snapinfo).ensure(mine)
+
+    @announce.undo
+    def withdraw_announcement(self, s: RestoreState) -> None:
+        Announcements(self.snapinfo).discard(s.vm.id, seat=self._seat, run=self.run_id)
 
     @step(
         "Safety backup of the VM as it is now",
@@ -329,6 +348,10 @@ class RestoreVm(Procedure[RestoreState]):
         except SmhvLabError as error:  # the VM is back; what the script wanted is somebody's task now
             return replace(s, told=f"The script {s.script} failed: {error.message}")
         return replace(s, told=f"The script {s.script} ran")
+
+    @step("Withdraw the announcement", tr="6.7", items=lambda s: (s.vm.name,))
+    def withdraw(self, s: RestoreState) -> None:
+        self.withdraw_announcement(s)
 
     def result(self, state: RestoreState) -> Restored:
         """What was done, and what is left to do by hand."""
