@@ -58,7 +58,7 @@ def need_no_backup(tools: Tools, vm: BackupVm, now: Vm | None, listed: Sequence[
 
 
 def _unregistered(listed: Sequence[str], hosts: Collection[str]) -> Iterator[tuple[re.Match[str], str]]:
-    """Metadata of these hosts, of backups that have no record: theirs comes last. Mirrored metadata counts for nothing."""
+    """Metadata of these hosts, of backups without a record, which comes last. Mirrored metadata counts for nothing."""
     known = {path.removesuffix(".json") for path in listed if path.endswith(".json")}
     for path in listed:
         folder, _, leaf = path.rpartition("\\")
