@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from smhvlab.backup.eventlog import SOURCE
 from smhvlab.backup.evidence import WriterState
-from smhvlab.backup.shadowsigns import Lane, ShadowLog, Sign, budgets, commits
+from smhvlab.backup.shadowsigns import Lane, ShadowLog, Sign, budgets, commits, took_part
 from smhvlab.errors import NotFound, OntapError, PowerShellError
 from smhvlab.nodes import Node
 from smhvlab.storage import Storage, VolumeRef
@@ -110,11 +110,12 @@ def read(
     notes += [note] if note else []
     if not any(commits(sign) for sign in signs):
         notes.append("The hardware provider tells of no set in this time: nothing was frozen or held for one.")
+    recorded = {writer.host for writer in writers or ()}
     if not trace:
-        signs += [_frozen(sign) for sign in signs if commits(sign)]
+        signs += [_frozen(s, node) for s in signs if commits(s) for node in took_part(s, signs, recorded)]
     ended = tuple(writers) if writers is not None else tuple(w for node in nodes for w in Vss(node.host).writers())
     ordered = tuple(sorted(signs, key=lambda s: (s.start, s.end, s.node, list(Lane).index(s.lane), s.title)))
-    return ShadowLog(start, end, ordered, tuple(budgets(ordered, ended)), ended, tuple(notes))
+    return ShadowLog(start, end, ordered, tuple(budgets(ordered, ended, recorded)), ended, tuple(notes))
 
 
 def events(node: Node, start: datetime, end: datetime) -> list[Sign]:
@@ -218,11 +219,11 @@ def _first(text: str) -> str:
     return re.split(r"(?<=[.!])\s", line, maxsplit=1)[0]
 
 
-def _frozen(commit: Sign) -> Sign:
-    """What a commit tells of the writers: VSS calls the provider between their freeze and their thaw."""
+def _frozen(commit: Sign, node: str) -> Sign:
+    """What a commit tells of a node's writers: VSS calls the provider between their freeze and their thaw."""
     title = f"frozen, at least for the commit's {commit.seconds:.1f} s"
     source = f"follows from {commit.source}"
-    return Sign(commit.node, Lane.WRITERS, title, commit.start, commit.end, source, set_id=commit.set_id)
+    return Sign(node, Lane.WRITERS, title, commit.start, commit.end, source, set_id=commit.set_id)
 
 
 # --- the array

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +13,8 @@ from smhvlab.vss import COMMITTED, TOO_LATE
 
 HOLD, FREEZE = 10.0, 60.0
 """Seconds for which VSS holds writes at most, and which writers allow from Freeze to Thaw (TR 9)."""
+
+_FROZEN = ": Freeze to Thaw"  # how the title of a traced writer's freeze ends
 
 
 class Lane(StrEnum):
@@ -112,8 +114,11 @@ def has_failed(writer: WriterState) -> bool:
     return found is not None and int(found[1]) >= 6
 
 
-def budgets(signs: Sequence[Sign], writers: Iterable[WriterState]) -> list[Budget]:
-    """How the phases that have a budget stand against it, one pair for each set that was committed (TR 9)."""
+def budgets(signs: Sequence[Sign], writers: Iterable[WriterState], recorded: Collection[str] = ()) -> list[Budget]:
+    """How the phases that have a budget stand against it, for each set that was committed (TR 9).
+
+    One commit for each set; one freeze for each node whose writers took part. ``recorded``: as for ``took_part``.
+    """
     made = [s for s in signs if commits(s)]
     ended = list(writers)
     found: list[Budget] = []
@@ -126,8 +131,18 @@ def budgets(signs: Sequence[Sign], writers: Iterable[WriterState]) -> list[Budge
             )
         )
         last = commit is next(c for c in reversed(made) if c.node == commit.node)
-        found.append(_freeze(commit, signs, ended if last else []))
+        found += [_freeze(commit, node, signs, ended if last else []) for node in took_part(commit, signs, recorded)]
     return found
+
+
+def took_part(commit: Sign, signs: Sequence[Sign], recorded: Collection[str]) -> list[str]:
+    """The nodes whose writers were frozen for a set: that of its provider, and those of a distributed set (TR 12).
+
+    ``recorded``: nodes whose writers' states a backup has kept. One that has committed a set itself is in no other's.
+    """
+    own = {sign.node for sign in signs if commits(sign)}
+    traced = {s.node for s in signs if s.source == "trace" and s.lane is Lane.WRITERS and s.set_id == commit.set_id}
+    return [commit.node, *sorted((traced | set(recorded)) - own)]
 
 
 def commits(sign: Sign) -> bool:
@@ -135,12 +150,13 @@ def commits(sign: Sign) -> bool:
     return sign.source in (f"Navssprv {COMMITTED}", f"Navssprv {TOO_LATE}") and sign.end > sign.start
 
 
-def _freeze(commit: Sign, signs: Sequence[Sign], writers: Sequence[WriterState]) -> Budget:
+def _freeze(commit: Sign, node: str, signs: Sequence[Sign], writers: Sequence[WriterState]) -> Budget:
     """Freeze to Thaw around a commit: from a trace; else from what must have been, and from writers that gave up."""
-    title, node = "Freeze to Thaw", commit.node
+    title = "Freeze to Thaw"
     mine = [s for s in signs if s.node == node and s.source == "trace" and s.set_id == commit.set_id]
-    begun = next((s.start for s in mine if s.title.startswith("VSS: Freeze")), None)
-    thawed = next((s.end for s in mine if s.title.endswith(": Freeze to Thaw")), None)
+    # VSS itself works where the requestor is; another node's trace has only its writers.
+    begun = next((s.start for s in mine if s.title.startswith("VSS: Freeze") or s.title.endswith(_FROZEN)), None)
+    thawed = next((s.end for s in mine if s.title.endswith(_FROZEN)), None)
     given_up = next((s.start for s in mine if s.title == "VSS: abort"), None)
     if begun is not None and (until := thawed or given_up) is not None:
         spent = (until - begun).total_seconds()

@@ -104,6 +104,7 @@ class VssTimeline(Panel):
                         orientation="h",
                         width=0.5,
                         name=f"{word}, with a duration",
+                        opacity=0.75,  # one span may lie within another
                         marker={"color": colour, "pattern": {"shape": "x" if failed else ""}},
                     )
                 )
