@@ -20,7 +20,7 @@ from smhvlab.tables import Tools
 _NAME = r"(?P<name>(?P<dataset>[A-Za-z0-9_-]+)_\d\d-\d\d-\d{4}_\d\d\.\d\d\.\d\d)"
 _METADATA = re.compile(rf"{_NAME}\.(?P<host>[^\\]+)\.(?:txt|cab)\Z")
 _SCRIPT = re.compile(rf"smhvlab_{_NAME}(?:_[^\\]*)?\.dsh\Z")
-_CHECKPOINT = re.compile(rf"{CHECKPOINTS}{_NAME}\Z")
+_CHECKPOINT = re.compile(rf"{CHECKPOINTS}{_NAME}(?:_.*)?\Z")
 _TEMPORARY = "C:\\Windows\\Temp"
 
 
