@@ -16,6 +16,7 @@ from smhvlab.hyperv import Vm
 from smhvlab.restore.announced import Announced
 from smhvlab.snapinfo import BackupVm
 from smhvlab.tables import Tools
+from smhvlab.wires.wave import collect
 
 _NAME = r"(?P<name>(?P<dataset>[A-Za-z0-9_-]+)_\d\d-\d\d-\d{4}_\d\d\.\d\d\.\d\d)"
 _METADATA = re.compile(rf"{_NAME}\.(?P<host>[^\\]+)\.(?:txt|cab)\Z")
@@ -70,9 +71,10 @@ def _unregistered(listed: Sequence[str], hosts: Collection[str]) -> Iterator[tup
 def _scripts(tools: Tools) -> Iterator[tuple[re.Match[str], str]]:
     wanted = {"LiteralPath": _TEMPORARY, "Filter": "smhvlab_*.dsh", "File": True}
     nodes = tools.nodes.up()
-    running = [n.host.begin("Get-ChildItem", wanted, select=("FullName",), error_action="Continue") for n in nodes]
-    for node, one in zip(nodes, running, strict=True):
-        for record in node.host.collect([one])[0]:
+    select = ("FullName",)
+    answers = collect(n.host.begin("Get-ChildItem", wanted, select=select, error_action="Continue") for n in nodes)
+    for node, records in zip(nodes, answers, strict=True):
+        for record in records:
             path = str(record["FullName"])
             if match := _SCRIPT.match(path.rpartition("\\")[2]):
                 yield match, f"{path} on {node.name}"
