@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 
 SECOND = 1_000_000
@@ -30,6 +30,7 @@ class Clock:
         self._sequence = 0
         self._busy = 0
         self._parked = 0
+        self._hold, self._park = _Hold(self), _Park(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._way: tuple[float, int, int] | None = None  # real time: since when, from which lab time to which
@@ -49,14 +50,9 @@ class Clock:
         """Continue from a stored time; only for a lab that has no waiting task yet."""
         self._now = now
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
+    def request(self) -> AbstractContextManager[None]:
         """Hold time while a request is being parsed and answered."""
-        self._busy += 1
-        try:
-            yield
-        finally:
-            self._idle()
+        return self._hold
 
     def spawn(self, coroutine: Coroutine[object, object, None], *, name: str) -> asyncio.Task[None]:
         """Start a lab task; time stands still while it can run."""
@@ -111,14 +107,9 @@ class Clock:
         with self.request():
             await self.spend(seconds)
 
-    @contextmanager
-    def parked(self) -> Iterator[None]:
+    def parked(self) -> AbstractContextManager[None]:
         """Count an outside client as waiting; the waiting itself is done with ``sleep`` or ``Signal.wait``."""
-        self._parked += 1
-        try:
-            yield
-        finally:
-            self._parked -= 1
+        return self._park
 
     def signal(self) -> Signal:
         """A new event on which lab tasks and parked requests wait."""
@@ -194,6 +185,32 @@ class Clock:
             self._way = None
             passed = (asyncio.get_running_loop().time() - since) * self._realtime
             self._now = max(self._now, min(end, start + int(passed * SECOND)))
+
+
+class _Hold:
+    """Entered as often as there are requests; a generator for each of them would cost more than what it counts."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._clock._busy += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._clock._idle()
+
+
+class _Park:
+    """Entered as often as there are clients that wait."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._clock._parked += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._clock._parked -= 1
 
 
 class Signal:

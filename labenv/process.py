@@ -19,7 +19,8 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from email.utils import format_datetime
+from email.utils import formatdate
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import msgspec
 import uvicorn
 
 from labenv.certs import ensure_certificates
+from labenv.clock import SECOND
 from labenv.control import Control
 from labenv.populate import PopulateError
 from labenv.private import write_private
@@ -212,8 +214,8 @@ def _server(
     async def dispatch(scope: Any, receive: Any, send: Any) -> None:
         async def dated(message: Any) -> None:
             if message["type"] == "http.response.start":  # the clocks of hosts and arrays are the lab's
-                date = format_datetime(site.clock.time, usegmt=True).encode()
-                message = {**message, "headers": [*message.get("headers", ()), (b"date", date)]}
+                date = (b"date", _date(site.clock.now // SECOND))
+                message = {**message, "headers": [*message.get("headers", ()), date]}
             await send(message)
 
         if scope["type"] == "http":
@@ -243,6 +245,12 @@ def _server(
     for array in site.arrays:
         array.trusts(lambda pem: tls.load_verify_locations(cadata=pem))
     return server
+
+
+@lru_cache(2)
+def _date(second: int) -> bytes:
+    """A moment as HTTP writes it; lab time stands still for many requests."""
+    return formatdate(second, usegmt=True).encode()
 
 
 def _heed(options: argparse.Namespace, stop: Callable[[], None]) -> None:

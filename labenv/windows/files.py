@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ntpath
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from labenv.clock import Clock
 from labenv.costs import Costs
@@ -20,13 +20,23 @@ _ZEROS = bytes(_PIECE)
 _KEYS = 50_000
 
 
-@contextmanager
-def windows_errors(path: str) -> Iterator[None]:
+def windows_errors(path: str) -> AbstractContextManager[None]:
     """Turn failures of file systems and disks into ``FileProblem`` about a path."""
-    try:
-        yield
-    except FILE_ERRORS as error:
-        raise problem(error, path) from error
+    return _WindowsErrors(path)
+
+
+class _WindowsErrors:
+    """Around every operation, and hardly ever needed: cheaper than a generator."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FILE_ERRORS):
+            raise problem(error, self._path) from error
 
 
 class Files:

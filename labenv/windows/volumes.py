@@ -6,6 +6,7 @@ import ntpath
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Protocol
 from uuid import UUID
 
@@ -301,6 +302,7 @@ def directory(path: str) -> str:
     return full_path(path).rstrip("\\") + "\\"
 
 
+@lru_cache(4096)
 def full_path(path: str) -> str:
     """An absolute Windows path without ``.`` and ``..``; relative ones start at C:\\."""
     path = path.replace("/", "\\")

@@ -17,7 +17,7 @@ from labenv.windows.objects import Int64, PsEnum, PsList, PsObject, UInt16, UInt
 REMOTING_DEPTH = 1
 """How deep a returned object keeps its structure: its own properties, not those of what it holds."""
 
-_UNSAFE = re.compile("_(?=[xX])|[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\U00010000-\U0010ffff]")
+_UNSAFE = re.compile("(_(?=[xX])|[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\U00010000-\U0010ffff])")
 _SPECIAL = re.compile(f"[&<>]|{_UNSAFE.pattern}")
 _INTEGERS: tuple[tuple[type[int], str], ...] = (
     (UInt16, "U16"),
@@ -37,15 +37,15 @@ class Version:
 
 def encode(text: str) -> str:
     """A string as CLIXML element text: unsafe UTF-16 code units as ``_xHHHH_``, then XML escapes."""
-    return text if _SPECIAL.search(text) is None else escape(_UNSAFE.sub(_code_units, text))
-
-
-def _code_units(match: re.Match[str]) -> str:
-    return _escape_of(match.group())
+    if _SPECIAL.search(text) is None:
+        return text
+    parts = _UNSAFE.split(text)
+    parts[1::2] = map(_code_units, parts[1::2])
+    return escape("".join(parts))
 
 
 @lru_cache(256)
-def _escape_of(character: str) -> str:
+def _code_units(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass").hex().upper()
     return "".join(f"_x{units[i : i + 4]}_" for i in range(0, len(units), 4))
 
@@ -273,7 +273,7 @@ def _named(name: str | None) -> str:
 
 def _simple(value: object) -> tuple[str, str] | None:
     """Tag and text of a value that keeps its type at any depth; None for everything else."""
-    if value is None or isinstance(value, PsObject):
+    if value is None or isinstance(value, (PsObject, PsEnum, PsList)):
         return None
     if isinstance(value, str):
         return "S", encode(value)

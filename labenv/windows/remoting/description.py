@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -158,5 +159,11 @@ def _text(element: ET.Element) -> str:
     text = element.text or ""
     if "_x" not in text:
         return text
-    units = _ESCAPED.sub(lambda match: chr(int(match.group(1), 16)), text)
-    return units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    parts = _ESCAPED.split(text)
+    parts[1::2] = map(_character, parts[1::2])
+    return "".join(parts).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+@lru_cache(256)
+def _character(digits: str) -> str:
+    return chr(int(digits, 16))

@@ -14,7 +14,7 @@ from labenv.windows.cmdlets import core
 from labenv.windows.objects import PsObject
 from labenv.windows.remoting import metadata
 from labenv.windows.remoting.binder import Bound, bind
-from labenv.windows.remoting.select import select as select_properties
+from labenv.windows.remoting.select import Selection
 from labenv.windows.remoting.shapes import Pipeline, program, recognise
 from labenv.windows.remoting.signatures import Signature, Signatures
 from labenv.windows.remoting.values import Command
@@ -148,12 +148,12 @@ class Engine:
             await self._native(pipeline, sink, runspace)
             return
         first = self._prepare(pipeline.first, runspace)
-        properties = None if pipeline.select is None else self._properties(pipeline.select)
+        selection = None if pipeline.select is None else Selection(self._properties(pipeline.select))
         if pipeline.second is not None:
             self._signature(pipeline.second)  # unknown commands are found before anything runs
 
         def emit(item: object) -> None:
-            sink.output(item if properties is None else select_properties([item], properties)[0])
+            sink.output(item if selection is None else selection.of(item))
 
         if pipeline.second is None:
             await self._run(pipeline.first, first, sink, runspace, emit)

@@ -11,29 +11,29 @@ from labenv.windows.remoting.clixml import type_name_of
 CUSTOM_TYPES = ("System.Management.Automation.PSCustomObject", "System.Object")
 
 
-def select(items: Sequence[object], names: Sequence[str]) -> list[object]:
-    """One ``Selected.`` object per item, with the named properties in the order given; a missing one is null.
+class Selection:
+    """Properties by name. A name may hold wildcards, which match nothing silently; names are looked up in any case."""
 
-    A name may hold wildcards, which match nothing silently. Names are looked up in any case and come back as the
-    object spells them.
-    """
-    wanted = [(name, any(c in name for c in "*?[")) for name in names]
-    return [_selected(item, wanted) for item in items]
+    def __init__(self, names: Sequence[str]) -> None:
+        self._wanted = [(name, any(c in name for c in "*?[")) for name in names]
 
+    def of(self, item: object) -> PsObject:
+        """A ``Selected.`` object with the named properties in the order given, spelt as the item spells them.
 
-def _selected(item: object, wanted: Sequence[tuple[str, bool]]) -> PsObject:
-    members = _members(item)
-    notes: dict[str, object] = {}
-    for name, is_pattern in wanted:
-        if is_pattern:
-            pattern = name.lower()
-            for member, value in members.items():
-                if fnmatchcase(member.lower(), pattern):
-                    notes.setdefault(member, value)
-            continue
-        found = name if name in members else next((m for m in members if m.lower() == name.lower()), name)
-        notes.setdefault(found, members.get(found))
-    return PsObject(types=(f"Selected.{type_name_of(item)}", *CUSTOM_TYPES), properties={}, notes=notes)
+        A missing one is null.
+        """
+        members = _members(item)
+        notes: dict[str, object] = {}
+        for name, is_pattern in self._wanted:
+            if is_pattern:
+                pattern = name.lower()
+                for member, value in members.items():
+                    if fnmatchcase(member.lower(), pattern):
+                        notes.setdefault(member, value)
+                continue
+            found = name if name in members else next((m for m in members if m.lower() == name.lower()), name)
+            notes.setdefault(found, members.get(found))
+        return PsObject(types=(f"Selected.{type_name_of(item)}", *CUSTOM_TYPES), properties={}, notes=notes)
 
 
 def _members(item: object) -> Mapping[str, object]:

@@ -90,7 +90,7 @@ class ConnectionProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete; raises ValueError, which the parser turns into its own error, if it is not usable."""
         self._in_head = False
-        hosts = sum(name == b"host" for name, _ in self.headers)
+        hosts = [name for name, _ in self.headers].count(b"host")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             raise ValueError("a request of HTTP/1.1 names one host")
         super().on_headers_complete()

@@ -14,7 +14,7 @@ from labenv.windows.call import PsError
 from labenv.windows.objects import Int64, PsEnum, PsList, PsObject, UInt16, UInt32, UInt64
 from labenv.windows.remoting.clixml import duration, moment, serialize
 from labenv.windows.remoting.records import CATEGORIES, error_record, pipeline_state
-from labenv.windows.remoting.select import select
+from labenv.windows.remoting.select import Selection
 
 from .conftest import parsed, vm
 
@@ -82,7 +82,7 @@ def test_selected_properties_keep_one_more_level() -> None:
         ("System.Management.Automation.CmdletInfo", "System.Object"),
         {"Name": "New-PSSession", "CommandType": PsEnum("System.Management.Automation.CommandTypes", "Cmdlet", 8)},
     )
-    (chosen,) = select([command], ["Name", "CommandType", "ResolvedCommandName"])
+    chosen = Selection(["Name", "CommandType", "ResolvedCommandName"]).of(command)
     assert text(chosen) == (
         '<Obj RefId="0"><TN RefId="0"><T>Selected.System.Management.Automation.CmdletInfo</T>'
         "<T>System.Management.Automation.PSCustomObject</T><T>System.Object</T></TN><MS>"
@@ -171,7 +171,7 @@ def test_containers() -> None:
 def test_select_expands_wildcards_and_spells_names_as_the_object_does() -> None:
     """A name with wildcards stands for all that match; a note hides a property of the same name."""
     item = PsObject(("T",), {"DiskNumber": 1, "DiskId": "x", "Size": 5}, notes={"Size": "five"})
-    (chosen,) = select([item], ["disk*", "SIZE"])
+    chosen = Selection(["disk*", "SIZE"]).of(item)
     assert isinstance(chosen, PsObject)
     assert dict(chosen.notes) == {"DiskNumber": 1, "DiskId": "x", "Size": "five"}
 
