@@ -207,6 +207,27 @@ class CopyRehearsal(DrProcedure[CopyState]):
         self.shows.discard_all(tuple(s.images.values()))
 
     @step(
+        "Empty the leaves over the disks that a production checkpoint made consistent",
+        tr="6.7/3",
+        items=lambda s: tuple(leaf for vm in s.vms for leaf in vm.leaves.values()),
+        when=lambda s: not s.vms or any(vm.leaves for vm in s.vms),
+        otherwise="the backup has none",
+    )
+    def apply(self, s: CopyState) -> None:
+        """A copy then starts from the disk below, as if its checkpoint had been applied; the clones can be written."""
+        host = self.ground.host
+        for disk, leaf in ((disk, leaf) for vm in s.vms for disk, leaf in vm.leaves.items()):
+            place = s.source(leaf)
+            fresh = place + (".vhd" if disk.casefold().endswith("vhd") else ".vhdx")  # what New-VHD takes
+            there, made = host.run("Test-Path", {"LiteralPath": [place, fresh]})
+            if made:
+                host.run("Remove-Item", {"LiteralPath": fresh, "Force": True})
+            host.run("New-VHD", {"Path": fresh, "ParentPath": s.source(disk), "Differencing": True})
+            if there:
+                host.run("Remove-Item", {"LiteralPath": place, "Force": True})
+            host.run("Move-Item", {"LiteralPath": fresh, "Destination": place})
+
+    @step(
         "Find room for the copies",
         tr="8",
         items=lambda s: (f"at most {shown(s.most)} on {' or '.join(s.places)}",),
@@ -216,7 +237,7 @@ class CopyRehearsal(DrProcedure[CopyState]):
         host = self.ground.host
         sizes = {}
         for vm in s.vms:
-            files = [s.source(disk.path) for disk in vm.disks]
+            files = [s.source(path) for path in (*(disk.path for disk in vm.disks), *vm.parents)]
             records = host.run("Get-Item", {"LiteralPath": files}, select=("Length",))
             sizes[vm.id] = sum(int(record["Length"]) for record in records)
         needed = sum(sizes.values())
@@ -343,17 +364,11 @@ def _folder(path: str) -> str:
 def _check(vm: BackupVm, images: Mapping[str, Image]) -> None:
     """See that Import-VM can copy a VM as the backup has it. Raises NotAllowed, NotFound."""
     _source(images, vm.configuration_file)
-    if vm.checkpoint or vm.parents:
+    files = (*(disk.path for disk in vm.disks), *vm.parents, *vm.leaves.values())
+    if len({_folder(_source(images, path)).casefold() for path in files}) > 1:
         raise NotAllowed(
-            f"{vm.name} runs from checkpoint files in the backup",
-            why="files of a checkpoint name their parents by the original's path, so a copy would open the original's",
-            next_action="Rehearse it in place on a host that lacks it, or leave it out (vms=..., --vm).",
-            tr="8",
-        )
-    if len({_folder(_source(images, disk.path)).casefold() for disk in vm.disks}) > 1:
-        raise NotAllowed(
-            f"The virtual disks of {vm.name} are in several folders",
-            why="Import-VM takes the disks that it copies from one folder",
+            f"The virtual disks of {vm.name}, with those that they are based on, are in several folders",
+            why="Import-VM takes the disks that it copies from one folder, and a disk looks for its parent beside it",
             next_action="Rehearse it in place on a host that lacks it, or leave it out (vms=..., --vm).",
             tr="8",
         )

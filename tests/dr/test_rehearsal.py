@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from labenv import lab as labs
 from labenv.lab import Lab
 from smhvlab.dr.replication import Replication
-from smhvlab.dr.sites import SitePair
+from smhvlab.dr.sites import SitePair, connect_pair
 from smhvlab.errors import NotAllowed, NotFound
-from smhvlab.record import Outcome, PlannedStep
+from smhvlab.record import Event, Outcome, PlannedStep, StepStarted
 from tests.dr.scene import DOWN, backup, each, kill_primary, load, prepare, rows
 from tests.flows.checks import picture
 
@@ -130,6 +131,36 @@ def test_two_backups_of_one_volume_are_shown_each_at_its_own_time(pair: SitePair
         assert done.sound
         assert {f.vm: f.rows for f in done.databases} == {"sql01": 5, "app01": 8}
         assert picture(there) == before
+
+
+def test_copies_start_from_what_a_production_checkpoint_froze() -> None:
+    """Rows that the leaf of the backup's checkpoint holds are not in the copy; a user's checkpoint below it is."""
+    with labs.start("dr-pair-2022") as lab, connect_pair(lab.profile) as pair:
+        first, there = pair.primary, pair.secondary
+        load(pair, 10, vms=["sql01"])
+        first.tools().host.run("Checkpoint-VM", {"Name": "sql01", "SnapshotName": "mine"})
+        load(pair, 5, vms=["sql01"])
+        first.create_dataset("All", ["sql01"])
+        first.dr.protect().run_sync()
+        flow = first.backup("All", consistency="application")
+
+        def meanwhile(event: Event) -> None:
+            if isinstance(event, StepStarted) and event.step == "snapshots":
+                for database in lab.guest("sql01").databases():
+                    lab.guest("sql01").insert(database, 100)
+
+        flow.on_event = meanwhile
+        (vm,) = flow.run_sync().result.backup.vms
+        assert set(vm.leaves) == {disk.path for disk in vm.disks}
+        assert len(vm.parents) == len(vm.disks)
+        mirrors = Replication(there.tools().storage)
+        mirrors.update(mirrors.mirrors())
+        before = picture(there)
+        done = there.dr.rehearse(copies=True).run_sync().result
+        assert (done.sound, {f.rows for f in done.databases}) == (True, {15})
+        assert picture(there) == before
+        assert rows(lab, vms=["sql01"]) == each(115, vms=["sql01"])
+        assert lab.status()["failures"] == []
 
 
 def test_a_planned_migration_loses_nothing(pair: SitePair, lab: Lab) -> None:
