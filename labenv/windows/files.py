@@ -117,8 +117,15 @@ class Files:
             return False
 
     def stat(self, path: str) -> Entry:
-        """The directory entry of a path."""
-        file_system, inner = self.locate(path)
+        """The directory entry of a path; that of a mount point is there although its volume may be away."""
+        try:
+            file_system, inner = self.locate(path)
+        except FileProblem:
+            if not self._volumes.dangling(path):
+                raise
+            folder, name = ntpath.split(path.rstrip("\\"))
+            file_system, above = self.locate(folder)
+            inner = ntpath.join(above, name)
         with windows_errors(path):
             return file_system.stat(inner)
 
@@ -208,6 +215,8 @@ class Files:
             mounted = self._volumes.mounted_at(full)
             if mounted is not None:
                 self.unmount(mounted, full)
+            elif self._volumes.dangling(full):
+                self._volumes.forget_path(full)
             if entry.is_directory:
                 self.remove_tree(full)
             else:

@@ -272,6 +272,21 @@ class Volumes:
         wanted = directory(path).lower()
         return any(p.lower() == wanted for m in self._mounts.values() for p in m.paths)
 
+    def dangling(self, path: str) -> bool:
+        """Whether a directory is the mount point of a volume that is away: it is there, and leads nowhere."""
+        wanted = directory(path).lower()
+        away = (m for key, m in self._mounts.items() if UUID(key) not in self._volumes)
+        return any(p.lower() == wanted for m in away for p in m.paths) and self.mounted_at(path) is None
+
+    def forget_path(self, path: str) -> None:
+        """No volume belongs at this directory any more."""
+        wanted = directory(path).lower()
+        for key, mount in list(self._mounts.items()):
+            kept = tuple(p for p in mount.paths if p.lower() != wanted)
+            if kept != mount.paths:
+                self._mounts[key] = replace(mount, paths=kept)
+        self._changed()
+
     def resolve(self, path: str) -> tuple[Volume, str]:
         """The volume of a path and the path inside it (``\\dir\\file``); raises ``FileProblem``."""
         full = full_path(path)

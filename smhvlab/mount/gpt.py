@@ -18,6 +18,8 @@ SECTOR = 512
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _SIGNATURE = b"EFI PART"
 _UNUSED = bytes(16)
+_BASIC_DATA = UUID("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7").bytes_le
+_SHADOW = 1 << 60 | 1 << 61 | 1 << 62  # read-only, shadow copy, hidden
 _MOST_SECTORS = 34  # header, table of 128 entries, and the protective MBR before them
 
 
@@ -60,6 +62,9 @@ class _Copy:
 
 def renew(wire: LunData, lun_uuid: str, *, guid: UUID) -> None:
     """Give the disk on a LUN this GUID, and its partitions others that follow from it. Nobody may have it mapped.
+
+    What VSS has marked as a shadow copy (read-only, hidden) becomes an ordinary volume: in a cluster a disk is online
+    before anybody could clear that.
 
     The first header is written last: as long as it holds the old GUID, this can be done again.
 
@@ -104,6 +109,9 @@ def _renumbered(copy: _Copy, guid: UUID) -> bytes:
     for number, at in enumerate(range(0, len(entries), copy.entry_size), 1):
         if entries[at : at + 16] != _UNUSED:
             entries[at + 16 : at + 32] = uuid5(guid, f"partition {number}").bytes_le
+        if entries[at : at + 16] == _BASIC_DATA:
+            marks = int.from_bytes(entries[at + 48 : at + 56], "little") & ~_SHADOW
+            entries[at + 48 : at + 56] = marks.to_bytes(8, "little")
     return bytes(entries)
 
 

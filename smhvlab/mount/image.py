@@ -221,6 +221,7 @@ class Images:
                 return disk
             self.cluster.ensure_grouped(name, image.group, new=image.new_group)
             disk = self.snapdrive.arrived(lun)
+            self.snapdrive.clear_shadow(disk)  # of an MBR disk, whose table has no place for that
         if not disk.partition:
             raise NotFound(
                 f"The image {image.lun} has no data partition that the host can see",

@@ -6,19 +6,10 @@ import pytest
 
 from smhvlab.errors import ConfirmationNeeded, NameTaken, NotAllowed, NotFound, NotUnique, OntapError, SmhvLabError
 from smhvlab.leftovers import leftovers
-from smhvlab.mount.image import Placement
-from smhvlab.site import Site
-from tests.flows.checks import Picture, blocks_sound, picture
+from tests.flows.checks import blocks_sound, picture
 from tests.flows.conftest import Stock
 
 ACCEPT = frozenset({"not-recovered"})
-
-
-def backed_up(site: Site) -> str:
-    """A backup of two VMs that lie on two volumes; its name."""
-    site.create_dataset("Set", ["sql01", "app01"])
-    name: str = site.backup("Set", consistency="crash").run_sync().result.backup.name
-    return name
 
 
 @pytest.mark.tr("R-6.8-01", "R-6.8-05", "R-6.8-07", "R-6.8-10")
@@ -156,45 +147,3 @@ def test_what_nobody_will_take_away_is_found(stock: Stock) -> None:
     }
     site.unmount(flow.record.state.name).run_sync()
     assert site.mounts().empty
-
-
-def clustered(site: Site) -> tuple[Picture, list[str], list[str]]:
-    """What a mount could leave behind on a cluster."""
-    host = site.tools().host
-    resources = sorted(str(r["Name"]) for r in host.run("Get-ClusterResource", select=("Name",)))
-    shared = sorted(str(r["Name"]) for r in host.run("Get-ClusterSharedVolume", select=("Name",)))
-    return picture(site), resources, shared
-
-
-PLACES: tuple[tuple[dict[str, object], str, str], ...] = (
-    ({"host": "hv2"}, "C:\\smhvlab\\", ""),
-    ({"csv": True}, "C:\\ClusterStorage\\", ""),
-    ({"group": "extra", "new_group": True, "at": "M:"}, "M:\\", "extra"),
-    ({"at": "S:\\inside"}, "S:\\inside\\", "smhv_snapinfo"),
-)
-
-
-@pytest.mark.tr("R-6.8-03", "R-6.8-04")
-def test_a_cluster_s_node_takes_the_disk_as_asked(cluster_site: Site) -> None:
-    """Dedicated, shared volume, new group, or the group that owns the mount point's root; nothing is left of it."""
-    name = backed_up(cluster_site)
-    before = clustered(cluster_site)
-    nodes = cluster_site.tools().nodes
-    for arguments, path, group in PLACES:
-        flow = cluster_site.mount(name, **arguments)  # type: ignore[arg-type]
-        flow.run_sync(accept=ACCEPT)
-        image = flow.record.state.image
-        assert (image.access_path.startswith(path), image.group) == (True, group)
-        files = nodes[flow.record.state.host].snapdrive.files(image.access_path)
-        assert [file for file in files if file.endswith("sql01_vhd0.vhd")]
-        lun = cluster_site.tools().storage.lun(image.lun, svm="svm1")
-        seen = [disk.host for disk in nodes.disks() if disk.unique_id == lun.unique_id]
-        assert sorted(seen) == (["hv2"] if image.placement is Placement.DEDICATED else ["hv1", "hv2"])
-        cluster_site.unmount(flow.record.state.name).run_sync()
-        assert clustered(cluster_site) == before
-    with pytest.raises(NotAllowed, match="hv2"):
-        cluster_site.mount(name, group="file01", at="M:").plan()
-    with pytest.raises(NotFound, match="nothing"):
-        cluster_site.mount(name, group="nothing", at="M:").plan()
-    with pytest.raises(NotAllowed, match="smhv_snapinfo"):
-        cluster_site.mount(name, group="sql01", at="S:\\inside").plan()

@@ -190,6 +190,10 @@ def _remove(host: Host, call: Call, path: str) -> None:
         host.files.unmount(mounted, path)
         host.files.remove(path)
         return
+    if host.volumes.dangling(path):
+        host.volumes.forget_path(path)
+        host.files.remove(path)
+        return
     if host.files.listdir(path) and not call.get("Recurse"):
         text = (
             f"The item at {path} has children and the Recurse parameter was not specified; "

@@ -315,3 +315,29 @@ def test_lab_checkpoint_includes_the_local_disk(bench: Bench) -> None:
         await bench.run("Set-Content", LiteralPath="C:\\a.txt", Value="three")
 
     asyncio.run(go())
+
+
+def test_a_mount_point_whose_volume_is_away_leads_nowhere_and_can_be_removed(bench: Bench) -> None:
+    """The directory is there, nothing can be read or written below it, and removing it makes room for another."""
+
+    async def go() -> None:
+        await bench.connect()
+        number = await bench.number(await bench.formatted("data", "S"))
+        for folder in ("C:\\mnt\\a", "C:\\mnt\\b"):
+            await bench.run("New-Item", Path=folder, ItemType="Directory")
+            await bench.run("Add-PartitionAccessPath", DiskNumber=number, PartitionNumber=2, AccessPath=folder)
+        await bench.run("Set-Content", LiteralPath="C:\\mnt\\a\\x.txt", Value="x", NoNewline=True)
+        await bench.run("Set-Disk", Number=number, IsOffline=True)
+        assert await bench.run("Test-Path", LiteralPath="C:\\mnt\\a") == [True]
+        assert await bench.run("Test-Path", LiteralPath="C:\\mnt\\a\\x.txt") == [False]
+        await bench.fails("New-Item", Path="C:\\mnt\\a\\inside", ItemType="Directory")
+        await bench.run("Remove-Item", LiteralPath="C:\\mnt\\a", Force=True)
+        assert await bench.run("Test-Path", LiteralPath="C:\\mnt\\a") == [False]
+        await bench.run("New-Item", Path="C:\\mnt\\a\\inside", ItemType="Directory")
+        await bench.run("Remove-Item", LiteralPath="C:\\mnt", Recurse=True, Force=True)
+        await bench.run("Set-Disk", Number=number, IsOffline=False)
+        part = (await bench.run("Get-Partition", DiskNumber=number, PartitionNumber=2))[0]
+        assert [path for path in part.properties["AccessPaths"].items if not path.startswith("\\\\?")] == ["S:\\"]
+        assert await bench.run("Get-Content", LiteralPath="S:\\x.txt") == ["x"]
+
+    asyncio.run(go())
