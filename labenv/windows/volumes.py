@@ -22,6 +22,7 @@ from labenv.windows.records import DiskRecord, MountRecord
 from labenv.windows.spec import HostSpec
 from labenv.windows.storage import Disks, HostDisk
 
+_SHARED = "c:\\clusterstorage\\"
 LETTERS = "DEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -273,8 +274,13 @@ class Volumes:
         return any(p.lower() == wanted for m in self._mounts.values() for p in m.paths)
 
     def dangling(self, path: str) -> bool:
-        """Whether a directory is the mount point of a volume that is away: it is there, and leads nowhere."""
+        """Whether a directory is the mount point of a volume that is away: it is there, and leads nowhere.
+
+        The folder of a shared volume is the cluster's: without the cluster it is not there either.
+        """
         wanted = directory(path).lower()
+        if wanted.startswith(_SHARED):
+            return False
         away = (m for key, m in self._mounts.items() if UUID(key) not in self._volumes)
         return any(p.lower() == wanted for m in away for p in m.paths) and self.mounted_at(path) is None
 
