@@ -1,9 +1,9 @@
-"""What the array tells about itself: one request per kind of thing, and one per volume for its Snapshot copies."""
+"""What the array tells about itself: one request for each kind of thing."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,7 @@ def read_array(wire: OntapWire) -> f.Array:
     from netapp_ontap.resources.lun_map import LunMap
     from netapp_ontap.resources.node import Node
     from netapp_ontap.resources.snapmirror_relationship import SnapmirrorRelationship
+    from netapp_ontap.resources.snapshot import Snapshot
     from netapp_ontap.resources.volume import Volume
 
     unknown: dict[str, str] = {}
@@ -59,13 +60,18 @@ def read_array(wire: OntapWire) -> f.Array:
         "snapshot_policy.name,clone.parent_volume.name,is_svm_root",
         is_svm_root="false",
     )
+    copies: dict[str, list[dict[str, Any]]] = {}
+    for record in wire.collect(Snapshot, "*", fields="name,create_time,owners,volume.uuid"):
+        copies.setdefault(record["volume"]["uuid"], []).append(record)
     return f.Array(
         name=version["name"],
         version=(release["generation"], release["major"], release["minor"]),
         nodes=tuple(_node(r) for r in allowed("nodes", Node, "name,state,ha")),
         licences=frozenset(r["name"] for r in allowed("licences", LicensePackage, "name,state")),
         aggregates=tuple(_aggregate(r) for r in allowed("aggregates", Aggregate, "name,node.name,space.block_storage")),
-        volumes=tuple(_volume(wire, r) for r in sorted(volumes, key=lambda r: (r["svm"]["name"], r["name"]))),
+        volumes=tuple(
+            _volume(r, copies.get(r["uuid"], ())) for r in sorted(volumes, key=lambda r: (r["svm"]["name"], r["name"]))
+        ),
         luns=tuple(
             _lun(r, tuple(maps.get(r["uuid"], ())))
             for r in wire.collect(
@@ -118,10 +124,7 @@ def _aggregate(record: Mapping[str, Any]) -> f.Aggregate:
     )
 
 
-def _volume(wire: OntapWire, record: Mapping[str, Any]) -> f.Volume:
-    from netapp_ontap.resources.snapshot import Snapshot
-
-    copies = wire.collect(Snapshot, record["uuid"], fields="name,create_time,owners")
+def _volume(record: Mapping[str, Any], copies: Sequence[Mapping[str, Any]]) -> f.Volume:
     space = record.get("space", {})
     return f.Volume(
         name=record["name"],
