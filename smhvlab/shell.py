@@ -181,7 +181,7 @@ class Shell:
         if not create and owner:
             raise NotAllowed(
                 f"The Snapshot copy {name} belongs to the backup {owner}",
-                next_action="Delete the backup: then nothing in SnapInfo points at a copy that is gone.",
+                next_action="Delete the backup, with smhvlab delete-backup or site.delete_backup: its record goes too.",
                 tr="6.3",
             )
         if not create and not present:

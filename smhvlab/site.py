@@ -23,6 +23,7 @@ from smhvlab.profile import HostEndpoint, Profile
 from smhvlab.provisioning.on_site import SiteProvisioning
 from smhvlab.secrets import Endpoint, Secret, Secrets
 from smhvlab.snapdrive import SnapDrive
+from smhvlab.snapinfo import name_of
 from smhvlab.sql import Sql
 from smhvlab.storage import Storage
 from smhvlab.tables import Tools
@@ -284,6 +285,7 @@ class Site(SiteImages, SiteProvisioning, Advised):
         from smhvlab.backup.shadowlog import look
         from smhvlab.panels.vsstimeline import VssTimeline
 
+        backup = None if backup is None else name_of(backup)
         log = look(self.tools(), backup, start=start, end=end, trace=trace)
         return VssTimeline(log, title=f"VSS timeline of {backup}" if backup else "VSS timeline")
 
@@ -396,7 +398,7 @@ class Site(SiteImages, SiteProvisioning, Advised):
 
         return RestoreVm(
             self,
-            backup=backup,
+            backup=name_of(backup),
             vm=vm,
             to_host=to_host,
             verify_snapshot=verify_snapshot,

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -33,6 +33,11 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,60}\Z")
 """What the name of a dataset may look like: it becomes a part of file and Snapshot copy names."""
 
 
+def name_of(thing: object) -> str:
+    """The name of a backup or a mount that was given itself; a name is what it is."""
+    return str(getattr(thing, "name", thing))
+
+
 @dataclass(frozen=True)
 class DatasetMember:
     """A VM of a dataset; the id counts, the name is what it was called when it was added."""
@@ -43,12 +48,13 @@ class DatasetMember:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named group of VMs: the unit of backup (TR 5.2)."""
+    """A named group of VMs: the unit of backup (TR 5.2). ``removed``: it was taken away by this version."""
 
     name: str
     members: tuple[DatasetMember, ...]
     description: str = ""
     version: int = 0
+    removed: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,7 +226,11 @@ class SnapInfo(SnapInfoFiles):
     # --- datasets
 
     def datasets(self, listed: Sequence[str] | None = None) -> list[Dataset]:
-        """The present version of every dataset, by name; ``listed``: files that were listed already."""
+        """The present version of every dataset that was not removed, by name; ``listed``: files listed already."""
+        return [dataset for dataset in self.every_dataset(listed) if not dataset.removed]
+
+    def every_dataset(self, listed: Sequence[str] | None = None) -> list[Dataset]:
+        """The newest version of every dataset, a removal too, by name; ``listed``: files listed already."""
         newest: dict[str, tuple[int, str]] = {}
         for path in self.files("Datasets") if listed is None else listed:
             parts = path.rsplit("\\", 2)
@@ -252,10 +262,10 @@ class SnapInfo(SnapInfoFiles):
             "name": dataset.name,
             "description": dataset.description,
             "vm": [{"name": m.name, "id": m.id} for m in dataset.members],
-        }
+        } | ({"removed": True} if dataset.removed else {})
         folder = f"{self.folder()}\\Datasets\\{dataset.name}"
         self.write_once(folder, f"{version:06}.toml", tomli_w.dumps(document), "#")
-        return Dataset(dataset.name, dataset.members, dataset.description, version)
+        return replace(dataset, version=version)
 
     # --- backups
 
@@ -415,4 +425,4 @@ class SnapInfo(SnapInfoFiles):
 def _dataset(text: str, version: int) -> Dataset:
     document: dict[str, Any] = tomllib.loads(text)
     members = tuple(DatasetMember(entry["id"], entry["name"]) for entry in document["vm"])
-    return Dataset(document["name"], members, document.get("description", ""), version)
+    return Dataset(document["name"], members, document.get("description", ""), version, document.get("removed", False))

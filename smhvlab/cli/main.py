@@ -116,9 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     provision = on_site(verb("provision", _provision, "a new VM from the golden image (TR 2.2)"), changes=True)
     provision.add_argument("vm")
     provision.add_argument("--golden", default="golden", help="the golden VM (default: %(default)s)")
-    dataset = on_site(verb("dataset", _dataset, "create a dataset of VMs (TR 5.2)"))
+    dataset = on_site(verb("dataset", _dataset, "create a dataset of VMs, at once (TR 5.2)"))
     dataset.add_argument("name")
-    dataset.add_argument("vm", nargs="+")
+    dataset.add_argument("vm", nargs="*")
+    how = dataset.add_mutually_exclusive_group()
+    how.add_argument("--change", action="store_true", help="give one that exists these VMs instead of its own")
+    how.add_argument("--remove", action="store_true", help="take one away; its backups stay")
     backup = on_site(verb("backup", _backup, "back up a dataset (TR 6.2, 9, 10, 12)"), changes=True)
     backup.add_argument("dataset")
     backup.add_argument("--consistency", default="application", choices=["application", "crash"])
@@ -262,10 +265,12 @@ def _provision(options: argparse.Namespace) -> int:
 
 def _dataset(options: argparse.Namespace) -> int:
     with _connect(options) as site:
-        made = site.create_dataset(options.name, options.vm)
-    _say(
-        json.dumps(asdict(made)) if options.json else f"Dataset {made.name}: {', '.join(m.name for m in made.members)}"
-    )
+        if options.remove:
+            made = site.remove_dataset(options.name)
+        else:
+            made = (site.change_dataset if options.change else site.create_dataset)(options.name, options.vm)
+    told = "removed" if made.removed else ", ".join(member.name for member in made.members)
+    _say(json.dumps(asdict(made)) if options.json else f"Dataset {made.name}: {told}")
     return 0
 
 

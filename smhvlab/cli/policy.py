@@ -38,6 +38,11 @@ def add(to: Verbs) -> None:
         changes=True,
     )
     retention.add_argument("dataset", nargs="?", default="", help="default: all; --yes needs one")
+    gone = on_site(
+        verb("delete-backup", lambda o: _delete(to, o), "delete a backup with its Snapshot copies (TR 6.3)"),
+        changes=True,
+    )
+    gone.add_argument("backup")
     budget = on_site(verb("budget", lambda o: _budget(to, o), "Snapshot copies against the limit (TR 6.3)"))
     budget.add_argument("--days", type=_days, default=30.0, help="default: %(default)s")
     budget.add_argument("--limit", type=int, help="Snapshot copies that a volume holds (default: 255)")
@@ -134,6 +139,11 @@ def _retention(to: Verbs, options: argparse.Namespace) -> int:
             return to.carry_out(site.retain(options.dataset), options)
         to.show(site.retention(options.dataset or None), options)
     return 0
+
+
+def _delete(to: Verbs, options: argparse.Namespace) -> int:
+    with to.connect(options) as site:
+        return to.carry_out(site.delete_backup(options.backup), options)
 
 
 def _budget(to: Verbs, options: argparse.Namespace) -> int:

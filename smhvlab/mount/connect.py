@@ -60,6 +60,11 @@ class Mounted:
     mount: Mount
     mounted: bool = True
 
+    @property
+    def name(self) -> str:
+        """The mount's name, by which ``unmount``, ``browse`` and the others find it."""
+        return self.mount.name
+
     def __str__(self) -> str:
         mount, image = self.mount, self.mount.image
         if not self.mounted:

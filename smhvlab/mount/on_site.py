@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from smhvlab.frames import frame
+from smhvlab.snapinfo import name_of
 from smhvlab.tables import SiteTables
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class SiteImages(SiteTables):
 
         return MountBackup(
             self,
-            backup=backup,
+            backup=name_of(backup),
             lun=lun,
             at=at,
             copy=copy,
@@ -72,7 +73,7 @@ class SiteImages(SiteTables):
         """An unmount, by the mount's name, its path, or its backup (TR 6.8): a Flow; nothing has happened yet."""
         from smhvlab.mount.disconnect import UnmountBackup
 
-        return UnmountBackup(self, mount=mount)
+        return UnmountBackup(self, mount=name_of(mount))
 
     def verify(self, backup: str, *, server: str = "", databases: bool = True, host: str = "") -> VerifyBackup:
         """A verification of a backup on the side (TR 6.3, 6.8): a Flow; nothing has happened yet.
@@ -84,7 +85,7 @@ class SiteImages(SiteTables):
         """
         from smhvlab.backup.verify import VerifyBackup
 
-        return VerifyBackup(self, backup=backup, server=server, databases=databases, host=host)
+        return VerifyBackup(self, backup=name_of(backup), server=server, databases=databases, host=host)
 
     def restore_file(
         self,
@@ -121,13 +122,13 @@ class SiteImages(SiteTables):
         """
         from smhvlab.mount.hotadd import HotAddDisk
 
-        return HotAddDisk(self, mount=mount, vm=vm, to=to, disk=disk)
+        return HotAddDisk(self, mount=name_of(mount), vm=vm, to=to, disk=disk)
 
     def detach(self, mount: str) -> DetachDisks:
         """Takes the disks of a mounted backup from every VM that has one (TR 6.8): a Flow."""
         from smhvlab.mount.hotadd import DetachDisks
 
-        return DetachDisks(self, mount=mount)
+        return DetachDisks(self, mount=name_of(mount))
 
     def browse(self, mount: str, vm: str = "", *, path: str = "\\") -> pd.DataFrame:
         """What a folder of a mounted backup holds (TR 6.8/9).
@@ -164,7 +165,7 @@ class SiteImages(SiteTables):
         from smhvlab.mount.compare import compare
         from smhvlab.panels.sidebyside import SideBySide
 
-        return SideBySide(compare(self.tools(), left, right, vm))
+        return SideBySide(compare(self.tools(), name_of(left), name_of(right), vm))
 
     def mounts(self) -> pd.DataFrame:
         """Backups that are mounted (TR 6.8).

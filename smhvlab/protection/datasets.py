@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from smhvlab.errors import NameTaken, NotAllowed
 from smhvlab.hyperv import Vm, one_named
+from smhvlab.protection.policy import Policy
 from smhvlab.snapinfo import Dataset, DatasetMember
 from smhvlab.tables import Tools
 
 
 def create(tools: Tools, name: str, vms: Sequence[str], *, description: str = "") -> Dataset:
     """A new dataset. Raises NotAllowed, NotFound."""
-    if name.casefold() in {d.name.casefold() for d in tools.snapinfo.datasets()}:
+    known = {dataset.name.casefold(): dataset for dataset in tools.snapinfo.every_dataset()}
+    former = known.get(name.casefold())
+    if former is not None and not former.removed:
         raise NotAllowed(
             f"The dataset {name} exists",
-            next_action="Choose another name, or change it with change_dataset.",
+            next_action="Choose another name, or change its members: smhvlab dataset --change, site.change_dataset.",
             tr="5.2",
         )
-    return tools.snapinfo.write_dataset(Dataset(name, members(tools, vms), description))
+    version = 0 if former is None else former.version
+    return tools.snapinfo.write_dataset(Dataset(name, members(tools, vms), description, version))
+
+
+def remove(tools: Tools, name: str, *, policies: Sequence[Policy]) -> Dataset:
+    """Take a dataset away, by a version that says so. Raises NotAllowed: one of the policies backs it up."""
+    present = tools.snapinfo.dataset(name)
+    users = [policy.name for policy in policies if policy.dataset.casefold() == present.name.casefold()]
+    if users:
+        raise NotAllowed(
+            f"The dataset {present.name} is backed up by {', '.join(users)}",
+            next_action=f"Remove first: {'; '.join(f'smhvlab policy remove {user}' for user in users)}.",
+            tr="5.2",
+        )
+    return tools.snapinfo.write_dataset(replace(present, removed=True))
 
 
 def change(

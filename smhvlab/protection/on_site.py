@@ -13,7 +13,7 @@ from smhvlab.frames import frame
 from smhvlab.protection.policy import Policy, from_toml
 from smhvlab.protection.settings import Settings, load, save
 from smhvlab.protection.store import PolicyStore
-from smhvlab.snapinfo import Dataset
+from smhvlab.snapinfo import Dataset, name_of
 from smhvlab.tables import SiteTables
 from smhvlab.worker import Worker
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from smhvlab.protection.budget import Budget
     from smhvlab.protection.hosts import Imported
     from smhvlab.protection.report import Report
-    from smhvlab.protection.retaining import ApplyRetention
+    from smhvlab.protection.retaining import ApplyRetention, DeleteBackup
     from smhvlab.protection.scheduler import Diary, Ran, Scheduler
     from smhvlab.site import Site
 
@@ -141,6 +141,17 @@ class Protection(SiteTables):
         from smhvlab.protection.datasets import change
 
         return change(self.tools(), name, vms, description=description, version=version)
+
+    def remove_dataset(self, name: str) -> Dataset:
+        """Take a dataset away; its backups and its versions stay, and retention still knows them (TR 5.2).
+
+        Raises:
+            NotFound: there is no such dataset.
+            NotAllowed: a policy backs it up.
+        """
+        from smhvlab.protection.datasets import remove
+
+        return remove(self.tools(), name, policies=self._policies().policies())
 
     # --- policies
 
@@ -273,6 +284,12 @@ class Protection(SiteTables):
         from smhvlab.protection.retaining import ApplyRetention
 
         return ApplyRetention(self, dataset=dataset)
+
+    def delete_backup(self, backup: str) -> DeleteBackup:
+        """Delete a backup by hand (TR 6.3), one on demand or any other: a Flow; nothing has happened yet."""
+        from smhvlab.protection.retaining import DeleteBackup
+
+        return DeleteBackup(self, backup=name_of(backup))
 
     def budget(self, *, days: float = 30, what_if: Sequence[Policy | str] = (), limit: int | None = None) -> Budget:
         """What the policies will do to each volume's Snapshot copies, and when that breaks; reads only (TR 6.3).

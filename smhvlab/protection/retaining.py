@@ -1,11 +1,13 @@
-"""Retention as a preview and as a flow (TR 6.3)."""
+"""Backups that are deleted: by retention, as a preview and as a flow, or by hand (TR 6.3)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from html import escape
 
+from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.procedure import Procedure
 from smhvlab.protection.policy import Policy
 from smhvlab.protection.retention import (
@@ -25,6 +27,7 @@ from smhvlab.protection.retention import (
     volumes_of,
 )
 from smhvlab.protection.store import PolicyStore
+from smhvlab.record import Confirmation
 from smhvlab.steps import step
 from smhvlab.tables import Tools
 
@@ -56,30 +59,13 @@ class RetentionState:
     doomed: Doomed
     busy: tuple[tuple[str, str], ...] = ()
     copies: int = 0
+    asks: tuple[str, ...] = ()
 
 
-class ApplyRetention(Procedure[RetentionState]):
-    """Delete what the policies of a dataset no longer keep."""
+class _Deletion(Procedure[RetentionState]):
+    """The steps by which backups are deleted, whoever has chosen them."""
 
     tr = "6.3"
-
-    def __init__(self, site: object, *, dataset: str) -> None:
-        super().__init__(site, dataset=dataset)
-        self.dataset = dataset
-
-    def survey(self) -> RetentionState:
-        """Judge the dataset's backups and look for what holds their copies. Raises NotFound: no such dataset."""
-        tools = self.site.tools()
-        dataset = self.snapinfo.dataset(self.dataset).name
-        doomed = choose(
-            tools,
-            dataset,
-            rules_of(PolicyStore(self.snapinfo).policies(), dataset),
-            now=self.site.now(),
-            volume=snapinfo_volume(tools),
-            keep_snapinfo=snapinfo_count(tools.nodes),
-        )
-        return RetentionState(dataset, doomed)
 
     @step(
         "Take the backups out of the list",
@@ -133,6 +119,28 @@ class ApplyRetention(Procedure[RetentionState]):
         busy = delete_copies(self.storage, s.doomed.surplus)
         return replace(s, copies=s.copies + len(s.doomed.surplus) - len(busy))
 
+
+class ApplyRetention(_Deletion):
+    """Delete what the policies of a dataset no longer keep."""
+
+    def __init__(self, site: object, *, dataset: str) -> None:
+        super().__init__(site, dataset=dataset)
+        self.dataset = dataset
+
+    def survey(self) -> RetentionState:
+        """Judge the dataset's backups and look for what holds their copies. Raises NotFound: no such dataset."""
+        tools = self.site.tools()
+        dataset = self.snapinfo.dataset(self.dataset).name
+        doomed = choose(
+            tools,
+            dataset,
+            rules_of(PolicyStore(self.snapinfo).policies(), dataset),
+            now=self.site.now(),
+            volume=snapinfo_volume(tools),
+            keep_snapinfo=snapinfo_count(tools.nodes),
+        )
+        return RetentionState(dataset, doomed)
+
     def result(self, state: RetentionState) -> RetentionDone:
         """What was deleted, and what had to stay."""
         late = dict(state.busy)
@@ -143,3 +151,66 @@ class ApplyRetention(Procedure[RetentionState]):
             snapinfo_deleted=tuple(copy.name for copy in state.doomed.surplus),
             copies=state.copies,
         )
+
+
+@dataclass(frozen=True)
+class BackupDeleted:
+    """A backup that is gone, with how many Snapshot copies; ``busy``: what keeps the rest until retention runs."""
+
+    backup: str
+    copies: int
+    busy: str = ""
+
+    def __str__(self) -> str:
+        rest = f"; {self.busy}: the rest goes when retention runs" if self.busy else ""
+        return f"{self.backup} is deleted, with {self.copies} Snapshot copies{rest}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
+
+
+class DeleteBackup(_Deletion):
+    """Delete a backup."""
+
+    def __init__(self, site: object, *, backup: str) -> None:
+        super().__init__(site, backup=backup)
+        self.backup = backup
+
+    def survey(self) -> RetentionState:
+        """Find the backup's Snapshot copies, and what holds them.
+
+        Raises:
+            NotFound: there is no such backup.
+            NotAllowed: it is mounted, cloned, or the common Snapshot copy of a mirror.
+        """
+        catalogue = self.snapinfo.catalogue()
+        known = (*catalogue.backups, *catalogue.deleted)
+        chosen = next((each for each in known if each.name.casefold() == self.backup.casefold()), None)
+        if chosen is None:
+            raise NotFound(f"There is no backup {self.backup}", next_action="Look at the list of backups.", tr="6.3")
+        copies = copies_of([chosen], self.storage.snapshots_of(volumes_of([chosen])))[chosen.name]
+        if held := holders(copies):
+            raise NotAllowed(
+                f"{chosen.name} cannot be deleted now",
+                why=held,
+                next_action="Unmount it, or delete it after the next update of the mirror.",
+                tr="6.3",
+            )
+        others = [each for each in catalogue.backups if each.dataset == chosen.dataset and each != chosen]
+        asks = ["last-backup"] if not others else []
+        if chosen.name in catalogue.verified and not any(each.name in catalogue.verified for each in others):
+            asks.append("last-verified")
+        return RetentionState(chosen.dataset, Doomed((chosen,), tuple(copies)), asks=tuple(asks))
+
+    def confirmations(self, state: RetentionState) -> Sequence[Confirmation]:
+        """Whether the dataset may be left without a backup, or without a verified one."""
+        texts = {
+            "last-backup": f"{state.dataset} has no other backup: nothing of it can be restored afterwards",
+            "last-verified": f"{state.dataset} has no other verified backup; retention would keep this one",
+        }
+        return [Confirmation(key=key, text=texts[key], tr="6.3") for key in state.asks]
+
+    def result(self, state: RetentionState) -> BackupDeleted:
+        """What was deleted, and what had to stay."""
+        name = state.doomed.backups[0].name
+        return BackupDeleted(name, state.copies, dict(state.busy).get(name, ""))

@@ -144,7 +144,7 @@ def _last_verified(backups: Sequence[Backup], going: Collection[str], verified: 
 
 def _why_kept(backup: Backup, rules: Mapping[str, Retention]) -> str:
     if not backup.tag:
-        return "on demand: deleted by hand only"
+        return "on demand: deleted by hand only (delete-backup)"
     rule = rules.get(backup.tag)
     return f"no policy has the tag {backup.tag}" if rule is None else f"{backup.tag}: {rule}"
 

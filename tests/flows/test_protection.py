@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.errors import NameTaken, NotAllowed, NotFound
+from smhvlab.errors import ConfirmationNeeded, NameTaken, NotAllowed, NotFound
 from smhvlab.protection.retaining import ApplyRetention
 from smhvlab.protection.retention import snapinfo_count, snapinfo_volume
 from smhvlab.site import Site, connect
@@ -174,3 +174,50 @@ def test_snapinfo_copies_have_a_count_of_their_own(apps: Site) -> None:
     done = flow.run_sync().result
     assert done.snapinfo_deleted == (names[0],)
     assert set(apps.snapshots("snapinfo")["snapshot"]) == {"somebody_elses", *names[1:]}
+
+
+@pytest.mark.tr("R-6.3-03")
+def test_a_backup_on_demand_is_deleted_by_hand(apps: Site) -> None:
+    """Its Snapshot copies and its record go, those of the other stay; the last one asks before it goes."""
+    first = apps.backup("Apps", consistency="crash").run_sync().result.backup
+    apps.sleep(60)
+    second = apps.backup("Apps", consistency="crash").run_sync().result.backup
+    done = apps.delete_backup(first).run_sync().result
+    assert str(done) == f"{first.name} is deleted, with 1 Snapshot copies"
+    assert list(apps.backups()["name"]) == [second.name]
+    assert list(apps.snapshots("vm_shared")["snapshot"]) == [second.name]
+    with pytest.raises(NotFound, match="There is no backup"):
+        apps.delete_backup(first.name).plan()
+    last = apps.delete_backup(second.name)
+    with pytest.raises(ConfirmationNeeded) as asked:
+        last.run_sync()
+    assert asked.value.needed == ("last-backup",)
+    last.run_sync(accept={"last-backup"})
+    assert apps.backups().empty
+
+
+def test_a_mounted_backup_is_not_deleted(apps: Site) -> None:
+    """The refusal names the Snapshot copy and what holds it; after the unmount it goes."""
+    backup = apps.backup("Apps", consistency="crash").run_sync().result.backup
+    mounted = apps.mount(backup, at="M:").run_sync(accept={"not-recovered"}).result
+    with pytest.raises(NotAllowed, match="cannot be deleted now") as refused:
+        apps.delete_backup(backup).plan()
+    assert f"vm_shared: {backup.name} is held by" in str(refused.value.why)
+    apps.unmount(mounted).run_sync()
+    apps.delete_backup(backup).run_sync(accept={"last-backup"})
+    assert apps.snapshots("vm_shared").empty
+
+
+def test_a_dataset_is_taken_away_and_made_again(apps: Site) -> None:
+    """Not while a policy backs it up; its backups stay, and a new one of its name continues its versions."""
+    apps.backup("Apps", consistency="crash").run_sync()
+    with pytest.raises(NotAllowed, match="is backed up by hourly"):
+        apps.remove_dataset("Apps")
+    apps.remove_policy("hourly")
+    assert apps.remove_dataset("apps").version == 2
+    assert apps.datasets().empty
+    assert len(apps.backups()) == 1
+    with pytest.raises(NotFound):
+        apps.backup("Apps").plan()
+    assert apps.create_dataset("Apps", ["web01"]).version == 3
+    assert list(apps.datasets()["name"]) == ["Apps"]
