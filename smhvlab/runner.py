@@ -395,7 +395,9 @@ _STATUS = {
 
 
 def _step_records(steps: Sequence[Step[Any]], journal: Journal) -> tuple[r.StepRecord, ...]:
-    last = {line.step: line for line in journal.lines if line.mark in _STATUS}
+    """What each step came to; one at which the run was stopped before it started stays pending."""
+    started = {line.step for line in journal.lines if line.mark in (Mark.START, Mark.SKIP)}
+    last = {line.step: line for line in journal.lines if line.mark in _STATUS and line.step in started}
     notes = {line.step: line.text for line in journal.lines if line.text or line.mark is Mark.END}
     return tuple(
         r.StepRecord(

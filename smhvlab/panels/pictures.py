@@ -31,10 +31,10 @@ def status_sign(status: StepStatus) -> str:
     return html.sign(mark, status, colour)
 
 
-def outcome_sign(outcome: Outcome) -> str:
-    """A run's outcome as sign and word."""
+def outcome_sign(outcome: Outcome, words: str = "") -> str:
+    """A run's outcome as sign and word, or other words for it."""
     mark, colour = OUTCOME[outcome]
-    return html.sign(mark, outcome, colour)
+    return html.sign(mark, words or outcome, colour)
 
 
 def heading(title: str, site: str, tr: str) -> str:

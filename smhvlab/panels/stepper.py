@@ -12,13 +12,22 @@ import ipywidgets as widgets
 
 from smhvlab import record as r
 from smhvlab.doctor import unfinished
-from smhvlab.errors import SmhvLabError
+from smhvlab.errors import Cancelled, NotAllowed, PlanChanged, SmhvLabError
 from smhvlab.flow import Flow
 from smhvlab.panels import html
 from smhvlab.panels.panel import Panel, button
 from smhvlab.panels.pictures import PIVOT_NOTE, heading, outcome_sign, status_sign, touched
 
 _SHOWN: Final = 12  # requests listed per step; the wire log has them all
+_CANCEL: Final = "Stop before the next request and take back what was done; past the point of no return: only stop"
+_CANCELLED: Final = {
+    None: "cancelled before the first step; nothing was changed",
+    r.Outcome.UNDONE: "cancelled; everything that was done is taken back",
+    r.Outcome.STOPPED: "cancelled past the point of no return: resume it",
+    r.Outcome.UNDO_FAILED: str(r.Outcome.UNDO_FAILED),
+    r.Outcome.DONE: str(r.Outcome.DONE),
+}
+_OVER: Final = (r.Outcome.DONE, r.Outcome.UNDONE)
 _FINAL: Final = (r.StepStatus.DONE, r.StepStatus.SKIPPED, r.StepStatus.UNDONE)
 
 
@@ -63,6 +72,10 @@ class StepView:
 class StepperPanel(Panel):
     """Drives one flow.
 
+    A plan is carried out once: after the run has ended its record stays, and only another plan begins again, with
+    its questions asked anew. Cancel stops what is under way and takes back what was done; Undo takes back a run that
+    has ended halfway.
+
     In a notebook ``panel.run_all()`` starts it and ``await panel.settled()`` waits until the run has ended or waits for
     an approval; in a script ``panel.wait()`` does.
 
@@ -81,7 +94,9 @@ class StepperPanel(Panel):
         self.error: BaseException | None = None
         self.waiting = ""
         self._plan: r.Plan[Any] | None = None
-        self._busy = False
+        self._busy = self._cancelling = False
+        self._stale = False  # the plan was carried out, or the site is another: only a new one goes on
+        self._accepted: tuple[str, ...] = ()
         self._allowed = self._look_up()
         self._first = self._last()  # number of the last request before the run
         # The gate lets the n-th step pass once n steps are granted; both threads look at these.
@@ -100,8 +115,8 @@ class StepperPanel(Panel):
         self.plan_button = button("Plan", "Look at the site; nothing is changed", self.start_plan, relay=relay)
         self.next_button = button("Next step", "Take one step, then wait", self.next, relay=relay)
         self.run_button = button("Run all", "Take all steps that are left", self.run_all, relay=relay, style="primary")
-        self.cancel_button = button("Cancel", "Stop before the next request", self.cancel, relay=relay)
-        self.undo_button = button("Undo", "Take back what this run has done", self.undo, relay=relay)
+        self.cancel_button = button("Cancel", _CANCEL, self.cancel, relay=relay)
+        self.undo_button = button("Undo", "Take back a run that has ended halfway", self.undo, relay=relay)
         self.confirmations: dict[str, Any] = {}
         self.confirmation_box = widgets.VBox()
         self.progress = widgets.IntProgress(description="Progress", max=100 * max(1, len(self.steps)))
@@ -110,6 +125,11 @@ class StepperPanel(Panel):
         buttons = (self.plan_button, self.next_button, self.run_button, self.cancel_button, self.undo_button)
         bar = widgets.HBox([self.progress, self.status])
         self.view = widgets.VBox([widgets.HBox(buttons), self.confirmation_box, bar, self.picture])
+
+    @property
+    def busy(self) -> bool:
+        """Whether a plan or a run is under way."""
+        return self._busy
 
     # --- what the buttons do
 
@@ -125,11 +145,14 @@ class StepperPanel(Panel):
             self._start(self._planned)
 
     def next(self) -> None:
-        """Take one step, after planning if that has not been done; a run that waits goes on by one step."""
+        """Take one step, after planning if that has not been done; a run that waits goes on by one step.
+
+        Raises NotAllowed: the plan was carried out.
+        """
         self.relay(self._go, False)
 
     def run_all(self) -> None:
-        """Take all steps that are left."""
+        """Take all steps that are left. Raises NotAllowed: the plan was carried out."""
         self.relay(self._go, True)
 
     def cancel(self) -> None:
@@ -137,6 +160,7 @@ class StepperPanel(Panel):
         with self._gate_state:
             if not self._busy:
                 return
+            self._cancelling = True
             self._settled.clear()
             self.waiting = self.flow.site.control.in_flight or ""
             self.flow.cancel()
@@ -144,13 +168,16 @@ class StepperPanel(Panel):
             self.refresh()
 
     def undo(self) -> None:
-        """Take the run back: one that waits is cancelled, one that was left unfinished is undone."""
+        """Take back a run that has ended halfway. Raises NotAllowed: there is none."""
         with self.relay.lock:
-            if self._busy:
-                self.cancel()
-            elif "undo" in self._allowed:
-                self._begin()
-                self._start(self.flow.undo_sync)
+            if self._busy or "undo" not in self._allowed:
+                raise NotAllowed(
+                    f"{self.flow.title()}: there is nothing to undo",
+                    why=f"it is {self._status()}",
+                    next_action="Cancel a run that is under way; what a finished one did stays.",
+                )
+            self._begin()
+            self._start(self.flow.undo_sync)
 
     def accept(self, *keys: str) -> None:
         """Tick confirmations, as a reader would."""
@@ -171,6 +198,12 @@ class StepperPanel(Panel):
     # --- the run
 
     def _go(self, everything: bool) -> None:
+        if self._stale:
+            raise NotAllowed(
+                f"{self.flow.title()}: this plan cannot be carried out any more",
+                why=f"it is {self._status()}",
+                next_action="Plan again, and read what is different now.",
+            )
         if missing := self._unticked():
             self.waiting = f"your confirmation: {', '.join(missing)}"
             self.refresh()
@@ -191,7 +224,7 @@ class StepperPanel(Panel):
     def _begin(self) -> None:
         """Forget the run before."""
         self._granted = self._asked = self._heard = 0
-        self._all_granted = False
+        self._all_granted = self._cancelling = False
         self.outcome, self.error, self.waiting = None, None, ""
         self._first = self._last()
         self.steps = {name: StepView(s.title, s.tr, s.pivot, s.plan) for name, s in self.steps.items()}
@@ -207,7 +240,10 @@ class StepperPanel(Panel):
             plan = self._planned()
             if plan.confirmations:
                 return  # the reader has not seen them yet
-        self.flow.run_sync(plan=plan, accept=tuple(key for key, box in self.confirmations.items() if box.value))
+        if self._cancelling:  # between the plan and the run nobody else hears it
+            raise Cancelled()
+        self._accepted = tuple(key for key, box in self.confirmations.items() if box.value)
+        self.flow.run_sync(plan=plan, accept=self._accepted)
 
     def _planned(self) -> r.Plan[Any]:
         plan = self.flow.plan()
@@ -235,12 +271,13 @@ class StepperPanel(Panel):
 
     def _over(self, error: BaseException | None) -> None:
         with self._gate_state:
-            self._busy = False
+            self._busy = self._cancelling = False
             self.error = error
             self.waiting = ""
             self._allowed = self._look_up()
-            if self.outcome is not None:
-                self._plan = None  # it told of the site before the run
+            if self.outcome in _OVER or isinstance(error, PlanChanged):
+                self._plan, self._stale = None, True  # it told of the site before the run
+                self.confirmations, self.confirmation_box.children = {}, ()
             elif missing := self._unticked():
                 self.waiting = f"your confirmation: {', '.join(missing)}"
             self.refresh()
@@ -250,10 +287,10 @@ class StepperPanel(Panel):
         with self._gate_state:
             self._asked += 1
             while not self._all_granted and self._granted < self._asked:
-                if self.flow.cancelling:
+                if self.flow.cancelling or self._cancelling:
                     return False
                 self._gate_state.wait(0.1)
-        return True
+            return not self._cancelling
 
     def _look_up(self) -> tuple[str, ...]:
         found = unfinished(self.flow.site.name, folder=self.flow.state_folder) if self.flow.run_id else []
@@ -262,8 +299,8 @@ class StepperPanel(Panel):
     # --- what is shown
 
     def _adopt(self, plan: r.Plan[Any]) -> None:
-        self._plan = plan
-        self.outcome = None
+        self._plan, self._stale, self._accepted = plan, False, ()
+        self.outcome = self.error = None
         self.steps = {s.name: StepView(s.title, s.tr, s.pivot, s) for s in plan.steps}
         self.questions = plan.confirmations
         self.confirmations = {
@@ -292,7 +329,10 @@ class StepperPanel(Panel):
         }.get(type(event))
         if status is not None:
             note = event.reason if isinstance(event, r.StepSkipped) else ""
-            note = event.error if isinstance(event, r.StepFailed) else note
+            if isinstance(event, r.StepFailed):
+                note = event.error
+                if self.steps[event.step].status is r.StepStatus.PENDING:
+                    status = r.StepStatus.PENDING  # cancelled before it began
             self._set(event.step, status=status, note=note, done=0, total=0)
             self.waiting = ""
         elif isinstance(event, r.StepProgress):
@@ -324,10 +364,14 @@ class StepperPanel(Panel):
         for name in self.steps:
             self._set(name, requests=tuple(e for e in entries if e.step in (name, f"undo {name}")))
         free, done = not self._busy or self.waiting.startswith("your"), self.outcome is r.Outcome.DONE
-        self.plan_button.disabled = self._busy
-        self.next_button.disabled = self.run_button.disabled = not free or bool(self._unticked())
-        self.cancel_button.disabled = not self._busy or self.flow.cancelling
-        self.undo_button.disabled = not (self._busy and free) and "undo" not in self._allowed
+        barred = self._stale or self._cancelling or bool(self._allowed and "resume" not in self._allowed)
+        self.plan_button.disabled = self._busy or bool(self._allowed)  # a run that is unfinished comes first
+        self.next_button.disabled = self.run_button.disabled = not free or barred or bool(self._unticked())
+        undoing = any(step.status is r.StepStatus.UNDOING for step in self.steps.values())
+        self.cancel_button.disabled = not self._busy or self._cancelling or undoing
+        self.undo_button.disabled = self._busy or "undo" not in self._allowed
+        for box in self.confirmations.values():
+            box.disabled = self._busy
         self.progress.value = 100 * len(self.steps) if done else sum(map(_hundredths, self.steps.values()))
         self.status.value = html.text(self._status())
         super().refresh()
@@ -336,11 +380,13 @@ class StepperPanel(Panel):
         if self.waiting:
             return f"waiting for {self.waiting}"
         if self._busy:
-            return "working"
+            return "stopping, and taking back what was done" if self._cancelling else "working"
+        if isinstance(self.error, Cancelled):
+            return _CANCELLED[self.outcome]
         if self.outcome is not None:
             return str(self.outcome)
         if self.error is not None:
-            return "refused"
+            return "refused; nothing was changed"
         if self._allowed:
             return f"unfinished run {self.flow.run_id}: {' or '.join(self._allowed)}"
         return "planned" if self._plan is not None else "not planned yet"
@@ -372,10 +418,12 @@ class StepperPanel(Panel):
                 ]
             )
         questions = [
-            html.sign("☑" if self.confirmations[q.key].value else "☐", f"{q.key}: {q.text}", html.WARN) + "<br>"
+            html.sign("☑" if self._is_ticked(q.key) else "☐", f"{q.key}: {q.text}", html.WARN) + "<br>"
             for q in self.questions
         ]
-        state = outcome_sign(self.outcome) if self.outcome is not None and not self._busy else html.text(self._status())
+        state = html.text(self._status())
+        if self.outcome is not None and not self._busy:
+            state = outcome_sign(self.outcome, self._status())
         card = html.card(
             heading(flow.title(), flow.site.name, flow.tr),
             html.tag("div", state),
@@ -385,9 +433,12 @@ class StepperPanel(Panel):
         )
         return card + self._error_card()
 
+    def _is_ticked(self, key: str) -> bool:
+        return key in self._accepted or (key in self.confirmations and self.confirmations[key].value)
+
     def _error_card(self) -> str:
-        if self.error is None:
-            return ""
+        if self.error is None or (isinstance(self.error, Cancelled) and self.outcome in (None, r.Outcome.UNDONE)):
+            return ""  # the state says it all
         if isinstance(self.error, SmhvLabError):
             return self.error._repr_html_()
         return html.card(type(self.error).__name__, html.text(self.error), accent=html.BAD)

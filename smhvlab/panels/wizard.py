@@ -287,8 +287,8 @@ class Wizard(Panel):
         self._drop()
 
     def _drop(self) -> None:
-        """Another flow is meant: the one that was planned is put away, unless it runs."""
-        if self.stepper is not None and not self.stepper.flow.running:
+        """Another flow is meant: the one that was planned is put away, unless it runs or was carried out."""
+        if self.stepper is not None and not self.stepper.busy and self.stepper.outcome is None:
             self.stepper = None
             self.body.children = ()
         self.refresh()
@@ -321,7 +321,7 @@ class Wizard(Panel):
 
     def start(self) -> None:
         """Make the flow and plan it in the background; a refusal is shown as a card."""
-        if self.stepper is not None and self.stepper.flow.running:
+        if self.stepper is not None and self.stepper.busy:
             return
         try:
             self.make().start_plan()

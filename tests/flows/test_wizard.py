@@ -77,6 +77,12 @@ def test_a_backup_and_a_restore_by_their_wizards(site: Site) -> None:
     assert "✓ done" in restore.render()
     steps = len(stepper.steps)
     assert f"done, {steps} of {steps} steps" in repr(restore)
+    restore.fill(safety_backup=True)  # the record of what was done stays until the next plan
+    assert restore.stepper is stepper
+    with pytest.raises(NotAllowed, match="plan cannot be carried out"):
+        stepper.run_all()
+    assert list(restore.prepare().confirmations.values()) == []
+    assert restore.stepper is not stepper
 
 
 def test_another_value_is_another_flow(site: Site) -> None:

@@ -11,7 +11,7 @@ from toy_site import Kill, PivotFlow, ToyFlow, ToySite, World, fail_at, goal, qu
 
 from smhvlab import record as r
 from smhvlab.doctor import reopen
-from smhvlab.errors import ConfirmationNeeded, PlanChanged
+from smhvlab.errors import ConfirmationNeeded, NotAllowed, PlanChanged
 from smhvlab.panels.panel import VIEW
 from smhvlab.panels.stepper import StepperPanel
 
@@ -94,7 +94,31 @@ def test_run_all_runs_everything_and_shows_each_steps_requests(panel: StepperPan
     assert "CHANGE make vol1/copy1" in panel.render()
     assert "requests: 1, changes: 0" in panel.render()
     assert panel.describe() == "StepperPanel(Copy some volumes on toy: done, 4 of 4 steps)"
-    assert buttons(panel) == {"plan", "next", "run"}
+
+
+def test_a_finished_run_begins_again_by_another_plan_only(site: ToySite) -> None:
+    """Nothing but Plan can be pressed, the record stays until then, and the questions are asked anew."""
+    panel = StepperPanel(PivotFlow(site, ask=("stop",)))
+    panel.plan()
+    panel.accept("stop")
+    panel.run_button.click()
+    panel.wait()
+    assert panel.outcome is r.Outcome.DONE
+    assert buttons(panel) == {"plan"}
+    assert panel.confirmation_box.children == ()
+    assert "☑ stop: Really stop?" in panel.render()
+    made, ended = list(site.world.made), states(panel)
+    with pytest.raises(NotAllowed, match="cannot be carried out any more"):
+        panel.run_all()
+    with pytest.raises(NotAllowed, match="nothing to undo"):
+        panel.undo()
+    assert site.world.made == made
+    assert states(panel) == ended
+    panel.plan_button.click()
+    panel.wait()
+    assert states(panel) == ["pending"] * len(panel.steps)
+    assert not panel.confirmations["stop"].value
+    assert buttons(panel) == {"plan"}
 
 
 def test_next_takes_one_step_at_a_time(panel: StepperPanel, site: ToySite) -> None:
@@ -103,7 +127,7 @@ def test_next_takes_one_step_at_a_time(panel: StepperPanel, site: ToySite) -> No
     panel.wait()
     assert states(panel) == ["done", "pending", "pending", "pending"]
     assert panel.status.value == "waiting for your approval of: Look at them"
-    assert buttons(panel) == {"next", "run", "cancel", "undo"}
+    assert buttons(panel) == {"next", "run", "cancel"}
     panel.next_button.click()
     panel.wait()
     assert states(panel) == ["done", "done", "skipped", "pending"]
@@ -115,15 +139,39 @@ def test_next_takes_one_step_at_a_time(panel: StepperPanel, site: ToySite) -> No
 
 
 def test_cancel_of_a_waiting_run_undoes_it(panel: StepperPanel, site: ToySite) -> None:
-    """Cancel and undo are the same while the run waits: what was done is taken back."""
+    """What was done is taken back, and a step that never began has not failed."""
     panel.next()
     panel.wait()
-    panel.undo_button.click()
+    panel.cancel_button.click()
+    assert panel.cancel_button.disabled
     panel.wait()
     assert site.world.things == set()
-    assert states(panel) == ["undone", "failed", "pending", "pending"]
+    assert states(panel) == ["undone", "pending", "pending", "pending"]
     assert panel.outcome is r.Outcome.UNDONE
-    assert buttons(panel) == {"plan", "next", "run"}
+    assert panel.status.value == "cancelled; everything that was done is taken back"
+    assert buttons(panel) == {"plan"}
+
+
+@pytest.mark.parametrize("where", ["before read volumes", "after read volumes"])
+def test_cancel_in_the_first_moments(panel: StepperPanel, site: ToySite, where: str) -> None:
+    """Before the first step a cancel is no refusal: nothing was changed, and the run can begin again."""
+
+    def seam(here: str) -> None:
+        if here == where:
+            panel.cancel()
+
+    site.seam = seam
+    panel.run_all()
+    panel.wait()
+    assert panel.status.value.startswith("cancelled")
+    assert site.world.made == []
+    assert "refused" not in panel.render()
+    assert "failed" not in states(panel)
+    site.seam = quiet
+    panel.plan()
+    panel.run_all()
+    panel.wait()
+    assert panel.outcome is r.Outcome.DONE
 
 
 def test_cancel_says_which_request_it_waits_for(site: ToySite) -> None:
@@ -144,7 +192,7 @@ def test_cancel_says_which_request_it_waits_for(site: ToySite) -> None:
 
 
 def test_a_failure_shows_its_card_and_that_all_was_undone(panel: StepperPanel, site: ToySite) -> None:
-    """The error's own card is under the steps; the next run starts afresh."""
+    """The error's own card is under the steps; after another plan the next run starts afresh."""
     site.seam = fail_at("before make info/copy1")
     panel.run_all()
     panel.wait()
@@ -152,6 +200,8 @@ def test_a_failure_shows_its_card_and_that_all_was_undone(panel: StepperPanel, s
     assert "Try again." in panel.render()
     assert panel.outcome is r.Outcome.UNDONE
     site.seam = quiet
+    assert buttons(panel) == {"plan"}
+    panel.plan()
     panel.run_all()
     panel.wait()
     assert panel.outcome is r.Outcome.DONE
@@ -209,7 +259,7 @@ def test_an_undo_that_failed_can_be_tried_again(panel: StepperPanel, site: ToySi
     panel.run_all()
     panel.wait()
     assert panel.outcome is r.Outcome.UNDO_FAILED
-    assert "undo" in buttons(panel)
+    assert buttons(panel) == {"undo"}
     panel.undo_button.click()
     panel.wait()
     assert panel.outcome is r.Outcome.UNDONE
@@ -237,7 +287,8 @@ def test_a_changed_site_is_shown_as_a_refusal(panel: StepperPanel, site: ToySite
     panel.run_all()
     panel.wait()
     assert isinstance(panel.error, PlanChanged)
-    assert panel.status.value == "refused"
+    assert panel.status.value == "refused; nothing was changed"
+    assert buttons(panel) == {"plan"}
     assert site.world.made == []
 
 
