@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 from smhvlab import profile as profiles
 from smhvlab.advisor.on_site import Advised
@@ -484,3 +485,8 @@ def _makes_flow(method: object) -> bool:
 def stamp(moment: datetime) -> str:
     """The time stamp of backup names: ``MM-dd-yyyy_HH.mm.ss`` (TR 8)."""
     return moment.astimezone(UTC).strftime("%m-%d-%Y_%H.%M.%S")
+
+
+def own_stamp(moment: datetime) -> str:
+    """As ``stamp``, and a part of its own: what names things of one run that no other run may take for its own."""
+    return f"{stamp(moment)}_{uuid4().hex[:6]}"

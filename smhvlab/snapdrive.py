@@ -203,6 +203,7 @@ class SnapDrive:
 
     def discard_connection(self, lun: LunRef | None, *, igroup: str, access_path: str) -> None:
         """The LUN is unmounted, offline and unmapped, and the host has forgotten its disk. None: only the folder."""
+        free = False
         if lun is not None:
             disk = self.disk(lun.unique_id)
             if disk is not None:
@@ -211,12 +212,20 @@ class SnapDrive:
                         "Remove-PartitionAccessPath",
                         {"DiskNumber": disk.number, "PartitionNumber": disk.partition, "AccessPath": access_path},
                     )
+                    free = True
                 if not disk.offline:
                     self.host.run("Set-Disk", {"Number": disk.number, "IsOffline": True})
             self.storage.discard_map(lun.uuid, igroup)
             self.host.run("Update-HostStorageCache", {})
-        if len(access_path) > 3 and self.host.run("Test-Path", {"LiteralPath": access_path})[0]:
+        if len(access_path) <= 3 or not (free or self._is_free(access_path)):
+            return
+        if self.host.run("Test-Path", {"LiteralPath": access_path})[0]:
             self.host.run("Remove-Item", {"LiteralPath": access_path, "Force": True})
+
+    def _is_free(self, access_path: str) -> bool:
+        """Whether no disk is mounted at a folder."""
+        path = access_path.casefold()
+        return all(path not in {each.casefold() for each in disk.access_paths} for disk in self.disks())
 
     def flush(self, disk: HostDisk) -> None:
         """Everything the host has written to the disk's volume is on the LUN."""

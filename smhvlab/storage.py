@@ -176,8 +176,8 @@ class Storage:
         records = self.wire.collect(Igroup, fields="name,initiators.name", **{"svm.name": svm})
         return {r["name"]: frozenset(i["name"] for i in r.get("initiators", ())) for r in records}
 
-    def ensure_igroup(self, name: str, initiators: Iterable[str], *, svm: str) -> None:
-        """An initiator group of this name for Hyper-V hosts over iSCSI."""
+    def ensure_igroup(self, name: str, initiators: Iterable[str], *, svm: str, mark: str = "") -> None:
+        """An initiator group of this name for Hyper-V hosts over iSCSI; ``mark``: its comment if it is made."""
         if name not in self.igroups(svm):
             body = {
                 "name": name,
@@ -185,13 +185,16 @@ class Storage:
                 "os_type": "hyper_v",
                 "protocol": "iscsi",
                 "initiators": [{"name": initiator} for initiator in initiators],
+                **({"comment": mark} if mark else {}),
             }
             self.wire.wait([self.wire.create(Igroup, body)])
 
-    def discard_igroup(self, name: str, *, svm: str) -> None:
-        """No initiator group of this name, unless LUNs are still mapped to it."""
+    def discard_igroup(self, name: str, *, svm: str, mark: str = "") -> None:
+        """No initiator group of this name, unless LUNs are still mapped to it, or it was made with another mark."""
         query = {"svm.name": svm}
-        for record in self.wire.collect(Igroup, fields="uuid", name=name, **query):
+        for record in self.wire.collect(Igroup, fields="uuid,comment" if mark else "uuid", name=name, **query):
+            if mark and record.get("comment") != mark:
+                continue
             if not self.wire.collect(LunMap, fields="igroup.uuid", **query, **{"igroup.name": name}):
                 self.wire.wait([self.wire.remove(Igroup, {"uuid": record["uuid"]})])
 
@@ -380,14 +383,22 @@ class Storage:
             if found is None:
                 raise NotFound(f"The volume {name} did not appear", next_action="Look at the array's jobs.")
             return found
-        origin = self.volume_details(found, "clone.parent_volume.uuid,clone.parent_snapshot.name").get("clone", {})
-        if origin.get("parent_volume", {}).get("uuid") != parent.uuid or (
-            origin.get("parent_snapshot", {}).get("name") != snapshot
-        ):
+        if not self._is_clone(found, parent, snapshot):
             raise NameTaken(
                 f"The SVM {parent.svm} already has another volume {name}", next_action="Choose another name.", tr="2.2"
             )
         return found
+
+    def _is_clone(self, volume: VolumeRef, parent: VolumeRef, snapshot: str) -> bool:
+        origin = self.volume_details(volume, "clone.parent_volume.uuid,clone.parent_snapshot.name").get("clone", {})
+        of_parent = origin.get("parent_volume", {}).get("uuid") == parent.uuid
+        return bool(of_parent and origin.get("parent_snapshot", {}).get("name") == snapshot)
+
+    def discard_volume_clone(self, name: str, *, parent: VolumeRef, snapshot: str) -> None:
+        """No FlexClone volume of this name from the Snapshot copy; another volume of the name stays."""
+        found = self.volume(name, svm=parent.svm)
+        if found is not None and self._is_clone(found, parent, snapshot):
+            self.discard_volume(name, svm=parent.svm)
 
     def discard_volume(self, name: str, *, svm: str) -> None:
         """No volume of this name; its LUN maps go first."""

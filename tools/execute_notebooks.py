@@ -8,7 +8,9 @@ A notebook whose run fails is left as it was. With --check nothing is written; e
 from __future__ import annotations
 
 import argparse
+import configparser
 import os
+import re
 import sys
 import tempfile
 import time
@@ -85,10 +87,22 @@ def normalise(notebook: Any, *, stem: str) -> None:
                 output.traceback = [f"{output.ename}: {output.evalue}"]  # without paths and line numbers
             if output.output_type == "execute_result":
                 output.execution_count = count
+            if "text" in output:
+                output.text = _settled(output.text)
             if "data" in output:
-                output.data = {mime: value for mime, value in output.data.items() if mime in KEPT_MIMES}
+                output.data = {mime: _settled(value) for mime, value in output.data.items() if mime in KEPT_MIMES}
                 output.metadata = {}
     nbformat.validate(notebook)
+
+
+def _settled(text: Any) -> Any:
+    """A text without what a run makes up at random, as the sections ``random_*`` of sanitize.cfg say."""
+    rules = configparser.RawConfigParser()
+    rules.read(HOME / "sanitize.cfg", "utf-8")
+    for name in rules.sections():
+        if name.startswith("random_") and isinstance(text, str):
+            text = re.sub(rules.get(name, "regex"), rules.get(name, "replace"), text)
+    return text
 
 
 def notebooks(names: list[str]) -> list[Path]:

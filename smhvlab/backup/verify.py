@@ -16,7 +16,7 @@ from smhvlab.mount.image import FOLDER, Image, Images, clone_name, disk_guid
 from smhvlab.mount.vhdimage import DiskImage, GuestFile, VirtualDisks, disk_images, used_places
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.snapinfo import Backup, BackupLun
 from smhvlab.sql import Sql
 from smhvlab.steps import step
@@ -118,7 +118,7 @@ class VerifyBackup(Procedure[VerifyState]):
         node = self.nodes[self.on] if self.on else self.nodes.own()
         images = Images(self.storage, node, self.nodes)
         places = used_places(backup, backup.vms)
-        mark = f"verify_{stamp(self.site.now())}"
+        mark = f"verify_{own_stamp(self.site.now())}"
         shown = show_images(images, places, mark)
         server = self._server(node, backup) if self.databases else None
         return VerifyState(

@@ -16,7 +16,7 @@ from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
 from smhvlab.mount.image import Placement
 from smhvlab.record import Confirmation
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.snapinfo import SnapInfo
 from smhvlab.sql import DatabaseFound
 from smhvlab.steps import step
@@ -165,7 +165,7 @@ class Failback(DrProcedure[FailbackState]):
             own = self.snapinfo.folder() if info is None or own_lun.name != info.name else ""
         except NotFound:
             own = ""
-        mark = stamp(self.site.now()).replace(".", "_")
+        mark = own_stamp(self.site.now()).replace(".", "_")
         return FailbackState(
             mirrors=tuple(dict.fromkeys([lun.mirror for lun in luns] + ([info.mirror] if info else []))),
             luns=luns,

@@ -27,7 +27,7 @@ from smhvlab.dr.snapinfo import BACKUP_COPY
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
 from smhvlab.nodes import Node
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.snapinfo import BackupVm, SnapInfo
 from smhvlab.sql import DatabaseFound
 from smhvlab.steps import step
@@ -341,7 +341,7 @@ def find_catalogue(replication: Replication, source: str) -> tuple[Mirror, Volum
 
 def mark_of(now: datetime) -> str:
     """What names everything that a rehearsal makes at that time."""
-    return "rehearsal_" + stamp(now).replace(".", "_").replace("-", "_")
+    return "rehearsal_" + own_stamp(now).replace(".", "_").replace("-", "_")
 
 
 def switches(node: Node) -> set[str]:

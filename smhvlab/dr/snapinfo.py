@@ -17,7 +17,7 @@ from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
 from smhvlab.mount.image import Placement
 from smhvlab.record import Confirmation
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.snapinfo import SnapInfo
 from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef
@@ -148,7 +148,7 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
             own = self.snapinfo.folder()
         except NotFound:
             own = ""
-        mark = stamp(self.site.now()).replace(".", "_")
+        mark = own_stamp(self.site.now()).replace(".", "_")
         disk = self.snapdrive.folder_disk(own + "\\", self.snapdrive.disks()) if own else None
         there = disk is not None and disk.unique_id == luns[0].unique_id
         merge = bool(own) and disk is not None and not there

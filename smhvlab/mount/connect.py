@@ -14,7 +14,7 @@ from smhvlab.mount.mounts import Mount, Mounts
 from smhvlab.mount.vhdimage import disk_images, used_places
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.snapdrive import is_signature
 from smhvlab.snapinfo import Backup, BackupLun
 from smhvlab.steps import step
@@ -144,7 +144,7 @@ class MountBackup(Procedure[MountState]):
         images = self._images(self.on)
         parent = images.place(place)
         now = self.site.now()
-        name = f"mount_{stamp(now)}"
+        name = f"mount_{own_stamp(now)}"
         path, placement, group = self._place(images, name)
         if placement is Placement.SHARED and is_signature(place.disk_guid):
             raise NotAllowed(

@@ -16,7 +16,7 @@ from smhvlab.mount.vhdimage import VirtualDisks, disk_images, used_places
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.snapinfo import Backup, BackupLun
 from smhvlab.steps import step
 
@@ -121,7 +121,7 @@ class RestoreFile(Procedure[FileState]):
         node = self.nodes[self.on] if self.on else self.nodes.own()
         self._check_target(node)
         images = Images(self.storage, node, self.nodes)
-        mark = f"file_{stamp(self.site.now())}"
+        mark = f"file_{own_stamp(self.site.now())}"
         found = backup.named(self.vm, tr="6.8") if self.guest_path else None
         places = [self._home(backup)] if found is None else used_places(backup, (found,))
         shown = show_images(images, places, mark)

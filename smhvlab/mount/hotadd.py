@@ -13,7 +13,7 @@ from smhvlab.mount.image import Placement
 from smhvlab.mount.mounts import Mount, Mounts
 from smhvlab.mount.vhdimage import DiskImage, VirtualDisks, disk_images
 from smhvlab.procedure import Procedure
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.steps import step
 
 
@@ -172,4 +172,4 @@ class DetachDisks(Procedure[DetachState]):
 def _child(disk: DiskImage, now: datetime) -> str:
     """A differencing disk of a name of its own: the same image can go to several VMs."""
     folder, _, leaf = disk.shown.rpartition("\\")
-    return f"{folder}\\hot_{stamp(now)}_{leaf}"
+    return f"{folder}\\hot_{own_stamp(now)}_{leaf}"

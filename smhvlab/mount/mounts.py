@@ -19,7 +19,7 @@ class Mount:
     """A backup that is mounted.
 
     Attributes:
-        name: ``mount_MM-dd-yyyy_HH.mm.ss``.
+        name: ``mount_MM-dd-yyyy_HH.mm.ss`` and a part of its own.
         recovered: whether the image is the recovered one (TR 6.8/2).
         host: where it is mounted.
         place: where the host had the LUN at the time of the backup.

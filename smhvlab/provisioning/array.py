@@ -177,9 +177,10 @@ class ArraySetup:
 
     # --- changing
 
-    def ensure_aggregate(self, name: str, *, node: str, disks: int) -> None:
-        """An aggregate of this name on a node (TR 2.2/1)."""
+    def ensure_aggregate(self, name: str, *, node: str, disks: int, again: bool) -> None:
+        """An aggregate of this name on a node (TR 2.2/1). Raises NameTaken: it is there, and not by an earlier try."""
         if any(found.name == name for found in self.aggregates()):
+            _need_again(again, f"aggregate {name}")
             return
         body = {"name": name, "node": {"name": node}, "block_storage": {"primary": {"disk_count": disks}}}
         self.wire.wait([self.wire.create(Aggregate.from_dict(body))])
@@ -189,20 +190,26 @@ class ArraySetup:
         for record in self.wire.collect(Aggregate, fields="uuid", name=name):
             self.wire.wait([self.wire.remove(Aggregate.from_dict({"uuid": record["uuid"]}))])
 
-    def ensure_svm(self, name: str, *, aggregate: str) -> None:
-        """A Vserver of this name that may use the aggregate (appendix, step 3)."""
-        if name not in self.svms():
-            body = {"name": name, "aggregates": [{"name": aggregate}]}
-            self.wire.wait([self.wire.create(Svm.from_dict(body))])
+    def ensure_svm(self, name: str, *, aggregate: str, mark: str) -> None:
+        """A Vserver of this name that may use the aggregate (appendix, step 3). Raises NameTaken: it is another's."""
+        for record in self.wire.collect(Svm, fields="name,comment", name=name):
+            _need_again(record.get("comment") == mark, f"SVM {name}")
+            return
+        body = {"name": name, "aggregates": [{"name": aggregate}], "comment": mark}
+        self.wire.wait([self.wire.create(Svm.from_dict(body))])
 
-    def discard_svm(self, name: str) -> None:
-        """No Vserver of this name; its root volume goes with it."""
-        for record in self.wire.collect(Svm, fields="uuid", name=name):
+    def discard_svm(self, name: str, *, mark: str) -> None:
+        """The Vserver is gone, unless it is somebody else's; its root volume goes with it."""
+        for record in self.wire.collect(Svm, fields="uuid,comment", name=name):
+            if record.get("comment") != mark:
+                continue
             self.wire.wait([self.wire.remove(Svm.from_dict({"uuid": record["uuid"]}))])
 
-    def ensure_service(self, svm: str) -> None:
-        """The Vserver is an iSCSI target (appendix, step 4)."""
+    def ensure_service(self, svm: str, *, again: bool) -> None:
+        """The Vserver is an iSCSI target (appendix, step 4). Raises NameTaken: it is, and not by an earlier try."""
         found = self.wire.collect(IscsiService, fields="enabled,svm.uuid", **{"svm.name": svm})
+        if found and found[0].get("enabled"):
+            _need_again(again, f"iSCSI service of {svm}")
         if not found:
             self.wire.wait([self.wire.create(IscsiService.from_dict({"svm": {"name": svm}, "enabled": True}))])
         elif not found[0].get("enabled"):
@@ -217,9 +224,14 @@ class ArraySetup:
                 self.wire.wait([self.wire.modify(service, {"enabled": False})])
             self.wire.wait([self.wire.remove(service)])
 
-    def ensure_lifs(self, lifs: Sequence[Lif], *, svm: str) -> None:
-        """The Vserver has these LIFs (appendix, step 5); all in one wave."""
+    def ensure_lifs(self, lifs: Sequence[Lif], *, svm: str, again: bool) -> None:
+        """The Vserver has these LIFs (appendix, step 5); all in one wave.
+
+        Raises NameTaken: it has one already, and not by an earlier try.
+        """
         present = {lif["name"] for lif in self.lifs() if lif.get("svm", {}).get("name") == svm}
+        if taken := [lif.name for lif in lifs if lif.name in present]:
+            _need_again(again, f"LIF {taken[0]}")
         pending = []
         for lif in lifs:
             if lif.name not in present:
@@ -326,3 +338,13 @@ class ArraySetup:
     def dedupe(self, volume: VolumeRef) -> str:
         """How the volume is deduplicated: ``none``, ``background``, ..."""
         return str(self.storage.volume_details(volume, "efficiency.dedupe").get("efficiency", {}).get("dedupe", "none"))
+
+
+def _need_again(mine: bool, what: str) -> None:
+    """Raise NameTaken for what was not there when the run was planned, and is not its own."""
+    if not mine:
+        raise NameTaken(
+            f"The {what} is there already: somebody else has made it meanwhile",
+            next_action="Plan again: what is there is used as it is.",
+            tr="2.2",
+        )

@@ -17,7 +17,7 @@ from smhvlab.provisioning.array import ArraySetup
 from smhvlab.provisioning.sessions import Sessions
 from smhvlab.provisioning.sizes import shown, size_of
 from smhvlab.record import Confirmation
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.snapdrive import HostDisk, SnapDrive
 from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef
@@ -215,7 +215,7 @@ class CreateDisk(Procedure[DiskState]):
             new_group=self.new_group,
             quorum=self.quorum,
             before=before,
-            mark=f"made by smhvlab {stamp(self.site.now())}",
+            mark=f"made by smhvlab {own_stamp(self.site.now())}",
         )
 
     def _place(self) -> tuple[Placement, str]:
@@ -320,11 +320,11 @@ class CreateDisk(Procedure[DiskState]):
         otherwise="it exists",
     )
     def make_igroup(self, s: DiskState) -> None:
-        self.storage.ensure_igroup(s.igroup, s.made_for, svm=s.volume.svm)
+        self.storage.ensure_igroup(s.igroup, s.made_for, svm=s.volume.svm, mark=s.mark)
 
     @make_igroup.undo
     def drop_igroup(self, s: DiskState) -> None:
-        self.storage.discard_igroup(s.igroup, svm=s.volume.svm)
+        self.storage.discard_igroup(s.igroup, svm=s.volume.svm, mark=s.mark)
 
     @step(
         "Map the LUN: its disk arrives",

@@ -20,7 +20,7 @@ from smhvlab.procedure import Procedure
 from smhvlab.provisioning.array import ArraySetup
 from smhvlab.provisioning.sizes import shown
 from smhvlab.provisioning.vm import check_fixed, checked_name
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.steps import step
 from smhvlab.storage import VolumeRef
 
@@ -153,7 +153,7 @@ class BuildGolden(Procedure[GoldenState]):
             folder=folder,
             volume=volume,
             dedupe=ArraySetup(self.storage).dedupe(volume) != "none",
-            look=f"{FOLDER}sysprep_{stamp(self.site.now())}\\",
+            look=f"{FOLDER}sysprep_{own_stamp(self.site.now())}\\",
         )
 
     def _volume(self, place: str, node: Node) -> VolumeRef:

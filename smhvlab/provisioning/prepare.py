@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from ipaddress import AddressValueError, IPv4Address
@@ -16,7 +17,7 @@ from smhvlab.provisioning.array import DATA, MANAGEMENT, AggregateFacts, ArraySe
 from smhvlab.provisioning.sessions import Logins, Sessions
 from smhvlab.provisioning.sizes import shown, size_of
 from smhvlab.record import Confirmation
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.steps import step
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
@@ -89,6 +90,7 @@ class PrepareStorage(Procedure[PrepareState]):
     """Prepare storage for a Hyper-V host."""
 
     tr = "2.2"
+    _again = False  # whether this goes on with, or takes back, what an earlier process has begun
 
     def __init__(
         self,
@@ -129,6 +131,21 @@ class PrepareStorage(Procedure[PrepareState]):
         self.addresses = tuple(address for address in listed if address)
         self.management = management
         self.netmask = netmask
+        self._theirs: set[str] = set()  # what somebody else has made while this run was on its way
+
+    @contextmanager
+    def _first(self, what: str) -> Iterator[None]:
+        """What turns out to be made by others is none of this run's, and stays: it can carry no mark."""
+        try:
+            yield
+        except NameTaken:
+            self._theirs.add(what)
+            raise
+
+    def settle(self, *, lost: bool) -> None:
+        """As for every procedure; from now on what is there may be this run's own."""
+        super().settle(lost=lost)
+        self._again = True
 
     @property
     def setup(self) -> ArraySetup:
@@ -144,6 +161,7 @@ class PrepareStorage(Procedure[PrepareState]):
             NameTaken: the volume, the aggregate or an address exists.
             NotAllowed: no licence, too little room, an impossible name, size or address, or a target without a LIF.
         """
+        self._again, self._theirs = False, set()
         setup = self.setup
         size = size_of(self.size, what="a volume")
         for name, what in ((self.volume, "volume"), (self.aggregate, "aggregate"), (self.svm, "Vserver")):
@@ -195,7 +213,7 @@ class PrepareStorage(Procedure[PrepareState]):
             logins=tuple(login for login in logins if login.connect),
             single=tuple(one.name for one in sessions if not one.multipath()),
             over=self._room(aggregates, aggregate, size),
-            mark=f"made by smhvlab {stamp(self.site.now())}",
+            mark=f"made by smhvlab {own_stamp(self.site.now())}",
         )
 
     def _svm(self, setup: ArraySetup, initiators: Sequence[str]) -> tuple[str, bool]:
@@ -319,11 +337,13 @@ class PrepareStorage(Procedure[PrepareState]):
         otherwise="it exists",
     )
     def make_aggregate(self, s: PrepareState) -> None:
-        self.setup.ensure_aggregate(s.aggregate, node=s.node, disks=s.disks)
+        with self._first("aggregate"):
+            self.setup.ensure_aggregate(s.aggregate, node=s.node, disks=s.disks, again=self._again)
 
     @make_aggregate.undo
     def drop_aggregate(self, s: PrepareState) -> None:
-        self.setup.discard_aggregate(s.aggregate)
+        if "aggregate" not in self._theirs:
+            self.setup.discard_aggregate(s.aggregate)
 
     @step(
         "Create the Vserver",
@@ -333,11 +353,11 @@ class PrepareStorage(Procedure[PrepareState]):
         otherwise="it exists",
     )
     def make_svm(self, s: PrepareState) -> None:
-        self.setup.ensure_svm(s.svm, aggregate=s.aggregate)
+        self.setup.ensure_svm(s.svm, aggregate=s.aggregate, mark=s.mark)
 
     @make_svm.undo
     def drop_svm(self, s: PrepareState) -> None:
-        self.setup.discard_svm(s.svm)
+        self.setup.discard_svm(s.svm, mark=s.mark)
 
     @step(
         "Create the iSCSI service",
@@ -347,11 +367,13 @@ class PrepareStorage(Procedure[PrepareState]):
         otherwise="the Vserver is an iSCSI target",
     )
     def make_service(self, s: PrepareState) -> None:
-        self.setup.ensure_service(s.svm)
+        with self._first("service"):
+            self.setup.ensure_service(s.svm, again=self._again)
 
     @make_service.undo
     def drop_service(self, s: PrepareState) -> None:
-        self.setup.discard_service(s.svm)
+        if "service" not in self._theirs:
+            self.setup.discard_service(s.svm)
 
     @step(
         "Create the data and management LIFs",
@@ -361,11 +383,13 @@ class PrepareStorage(Procedure[PrepareState]):
         otherwise="no address was given",
     )
     def make_lifs(self, s: PrepareState) -> None:
-        self.setup.ensure_lifs(s.lifs, svm=s.svm)
+        with self._first("LIFs"):
+            self.setup.ensure_lifs(s.lifs, svm=s.svm, again=self._again)
 
     @make_lifs.undo
     def drop_lifs(self, s: PrepareState) -> None:
-        self.setup.discard_lifs(s.lifs, svm=s.svm)
+        if "LIFs" not in self._theirs:
+            self.setup.discard_lifs(s.lifs, svm=s.svm)
 
     @step(
         "Create the volume",
@@ -388,11 +412,11 @@ class PrepareStorage(Procedure[PrepareState]):
         otherwise="there is one with these initiators",
     )
     def make_igroup(self, s: PrepareState) -> None:
-        self.storage.ensure_igroup(s.igroup, s.made_for, svm=s.svm)
+        self.storage.ensure_igroup(s.igroup, s.made_for, svm=s.svm, mark=s.mark)
 
     @make_igroup.undo
     def drop_igroup(self, s: PrepareState) -> None:
-        self.storage.discard_igroup(s.igroup, svm=s.svm)
+        self.storage.discard_igroup(s.igroup, svm=s.svm, mark=s.mark)
 
     @step(
         "Establish the iSCSI sessions",

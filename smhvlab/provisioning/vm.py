@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from html import escape
+from uuid import uuid4
 
 from smhvlab.errors import NameTaken, NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
@@ -36,6 +37,7 @@ class ProvisionState:
         mount: where the clone is mounted, with a final backslash.
         golden_folder: the golden VM's folder inside the clone; renamed to the new VM's, ``folder``.
         vm_id: known once the blank VM exists.
+        run: what this run knows its Snapshot copy by, and so the clone of it.
     """
 
     vm: str
@@ -50,6 +52,12 @@ class ProvisionState:
     generation: int
     snapshot: str = field(metadata=CHOSEN)
     vm_id: str = field(default="", metadata=CHOSEN)
+    run: str = field(default="", metadata=CHOSEN)
+
+    @property
+    def comment(self) -> str:
+        """Comment of the Snapshot copy of the golden volume."""
+        return f"golden image for {self.vm}" + (f", run {self.run}" if self.run else "")
 
     @property
     def lun_name(self) -> str:
@@ -140,6 +148,7 @@ class ProvisionVm(Procedure[ProvisionState]):
             vhds=vhds,
             generation=golden.generation,
             snapshot=f"{name}_{stamp(self.site.now())}",
+            run=uuid4().hex[:8],
         )
 
     def _image(self, golden: Vm) -> tuple[LunRef, str]:
@@ -175,11 +184,11 @@ class ProvisionVm(Procedure[ProvisionState]):
         counts=lambda s: {"ontap.snapshot.create": 1},
     )
     def snapshot(self, s: ProvisionState) -> None:
-        self.storage.ensure_snapshots([s.golden], s.snapshot, comment=f"golden image for {s.vm}")
+        self.storage.ensure_snapshots([s.golden], s.snapshot, comment=s.comment)
 
     @snapshot.undo
     def drop_snapshot(self, s: ProvisionState) -> None:
-        self.storage.discard_snapshots([s.golden], s.snapshot)
+        self.storage.discard_snapshots([s.golden], s.snapshot, comment=s.comment)
 
     @step(
         "Connect the disk in the Snapshot copy: FlexClone volume",
@@ -192,7 +201,7 @@ class ProvisionVm(Procedure[ProvisionState]):
 
     @clone.undo
     def drop_clone(self, s: ProvisionState) -> None:
-        self.storage.discard_volume(s.volume, svm=s.golden.svm)
+        self.storage.discard_volume_clone(s.volume, parent=s.golden, snapshot=s.snapshot)
 
     @step(
         "Map the cloned LUN and mount it on the host",

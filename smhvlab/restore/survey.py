@@ -17,7 +17,7 @@ from smhvlab.restore.beside import need_no_backup, need_no_restore
 from smhvlab.restore.changes import folded, need_room, need_unused, owned, places_of, warnings_of
 from smhvlab.restore.selfguard import need_elsewhere
 from smhvlab.restore.state import FileCopy, Method, RestoreLun, RestoreState
-from smhvlab.site import stamp
+from smhvlab.site import own_stamp
 from smhvlab.snapdrive import HostDisk, is_signature
 from smhvlab.snapinfo import Backup, BackupDisk, BackupLun, BackupVm
 from smhvlab.storage import LunRef, VolumeRef
@@ -78,7 +78,7 @@ class RestoreSurvey:
         need_no_backup(tools, then, now, listed)
         places = places_of(backup, then)
         moment = tools.nodes.own().host.now()
-        mark = stamp(moment)
+        mark = own_stamp(moment)
         disks = self.nodes.disks()
         live = {lun.unique_id: lun for lun in tools.storage.luns()}
         images = Images(tools.storage, node, self.nodes)
@@ -344,7 +344,8 @@ class RestoreSurvey:
         """A crash-consistent backup of the VM as it is now (TR 10, Best Practice); None if there is nothing to keep."""
         if not self.request.safety_backup or now is None:
             return None
-        name = f"{backup.dataset}_{mark}"
+        taken, _, run = mark.rpartition("_")  # a backup's name has no more than the second
+        name = f"{backup.dataset}_{taken}"
         node = self.nodes[now.host]
         home = {
             disk.path: place.unique_id
@@ -385,4 +386,5 @@ class RestoreSurvey:
             evidence=(f"Crash-consistent: {now.name} before it was restored from {backup.name}.",),
             excluded=tuple(f"{now.name}: {path} lies elsewhere" for path in outside),
             engine="Snapshot copies",
+            run=run,
         )

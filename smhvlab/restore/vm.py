@@ -18,6 +18,7 @@ from smhvlab.restore.announced import Announced, Announcements, seat_of, this_st
 from smhvlab.restore.changes import need_room
 from smhvlab.restore.state import FileCopy, Restored, RestoreLun, RestoreState
 from smhvlab.restore.survey import Request, RestoreSurvey
+from smhvlab.snapinfo import Backup
 from smhvlab.steps import step
 
 IN_USE = "RemoveFileSystemItemIOError"
@@ -116,15 +117,18 @@ class RestoreVm(Procedure[RestoreState]):
     )
     def save(self, s: RestoreState) -> None:
         if s.safety is not None:
-            comment = f"{s.vm.name} before it is restored from {s.backup}"
-            self.storage.ensure_snapshots(s.volumes, s.safety.name, comment=comment)
+            self.storage.ensure_snapshots(s.volumes, s.safety.name, comment=self._saved(s, s.safety))
             self.snapinfo.ensure_backup(s.safety)
 
     @save.undo
     def drop_save(self, s: RestoreState) -> None:
         if s.safety is not None:
-            self.snapinfo.discard_backup(s.safety.dataset, s.safety.name)
-            self.storage.discard_snapshots(s.volumes, s.safety.name)
+            self.snapinfo.discard_backup(s.safety.dataset, s.safety.name, run=s.safety.run)
+            self.storage.discard_snapshots(s.volumes, s.safety.name, comment=self._saved(s, s.safety))
+
+    def _saved(self, s: RestoreState, safety: Backup) -> str:
+        """Comment of the safety backup's Snapshot copies."""
+        return f"{s.vm.name} before it is restored from {s.backup}" + (f", run {safety.run}" if safety.run else "")
 
     @step(
         "Mount the backup's image beside the live LUN",

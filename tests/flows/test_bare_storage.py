@@ -85,8 +85,8 @@ def test_from_an_array_without_a_vserver_to_a_formatted_disk(site: Site, lab: La
 def test_a_lun_is_connected_only_over_a_session(site: Site) -> None:
     """Without an iSCSI session to the Vserver the disk is refused, and a session is what is asked for."""
     setup = ArraySetup(site.tools().storage)
-    setup.ensure_svm("other", aggregate="aggr1")
-    setup.ensure_service("other")
+    setup.ensure_svm("other", aggregate="aggr1", mark="")
+    setup.ensure_service("other", again=False)
     site.prepare_storage("first", size="10GB").run_sync()
     setup.ensure_volume(NewVolume("second", "other", "aggr1", 10 << 30, True, "test"))
     site.create_disk("first", size="5GB", at="M:").plan()
