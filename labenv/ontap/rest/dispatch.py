@@ -52,11 +52,11 @@ class Dispatcher:
         self._core = core
         self._jobs = jobs
         self.collections = tuple(collections)
+        self._templates = [(collection.template, collection) for collection in collections]
 
     def route(self, segments: Sequence[str]) -> Route | None:
         """The collection behind a path; one that is written out wins over one with keys."""
-        for collection in self.collections:
-            template = collection.template
+        for template, collection in self._templates:
             extra = len(segments) - len(template)
             if extra not in (0, len(collection.keys) if collection.addressable else 0):
                 continue

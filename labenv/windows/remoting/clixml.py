@@ -158,6 +158,9 @@ class Writer:
 
     def value(self, value: object, *, name: str | None = None, depth: int = REMOTING_DEPTH) -> None:
         """Append a value; ``depth`` levels below it keep their structure, deeper ones become their text."""
+        if type(value) is str:  # the most of what there is
+            self.parts.append(f"<S{_named(name)}>{encode(value)}</S>")
+            return
         simple = _simple(value)
         if simple is not None:
             self.element(*simple, name)
