@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ class Unfinished:
     """A run that neither finished nor was undone.
 
     Attributes:
-        allowed: of "resume" and "undo" what may be done; empty while its owner lives.
+        allowed: of "resume" and "undo" what may be done; empty while its owner lives, or if its journal is damaged.
         step: the step that the journal speaks of last, "" if none had started.
         error: what failed last, "" if it was killed.
         since: when its last line was written, ISO 8601.
@@ -37,7 +38,7 @@ class Unfinished:
 def unfinished(site: str, *, folder: Path | None = None) -> list[Unfinished]:
     """The unfinished runs of the site of that name, oldest first; ``folder`` is the site's ``journals``.
 
-    JournalError: a journal is damaged.
+    A run whose journal is damaged allows nothing, and its ``error`` says so: it must not keep the others waiting.
     """
     found = []
     for path in journal_paths(journal_folder(site, folder)):
@@ -45,7 +46,11 @@ def unfinished(site: str, *, folder: Path | None = None) -> list[Unfinished]:
             continue
         with path.open("r+b", buffering=0) as file:
             alive = not try_lock(file)
-            lines, _ = read_journal(path)
+            try:
+                lines, _ = read_journal(path)
+            except JournalError as error:
+                found.append(_damaged(site, path, error, alive=alive))
+                continue
             journal = Journal(path, file, lines)
         if not lines or lines[-1].mark is Mark.CLOSE or journal.header.site != site:
             continue  # a run that was killed before its first line had done nothing
@@ -65,6 +70,19 @@ def unfinished(site: str, *, folder: Path | None = None) -> list[Unfinished]:
     return found
 
 
+def _damaged(site: str, path: Path, error: JournalError, *, alive: bool) -> Unfinished:
+    return Unfinished(
+        run=path.stem,
+        header=Header(site=site, flow=f":{path.stem.partition('-')[2]}", format=0),
+        alive=alive,
+        allowed=(),
+        step="",
+        error=f"{error.message}. {error.next_action}",
+        since=datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds"),
+        path=path,
+    )
+
+
 def reopen(site: FlowSite, run: str, *, folder: Path | None = None) -> Flow[Any]:
     """The flow that a journal speaks of, with its parameters, ready for ``resume()`` or ``undo()``.
 
@@ -72,7 +90,7 @@ def reopen(site: FlowSite, run: str, *, folder: Path | None = None) -> Flow[Any]
     """
     folder = site.journals if folder is None else folder
     for found in unfinished(site.name, folder=folder):
-        if found.run == run:
+        if found.run == run and found.header.format:
             flow = _flow(found.header, site)
             flow.run_id = run
             flow.state_folder = folder

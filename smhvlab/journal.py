@@ -2,15 +2,18 @@
 
 One file of JSON lines per run in ``<state folder>/journals/<site>/``. What a change depends on is on disk (fsync)
 before the change is made: that a step has ended is written at once, and on disk with the start of the next or the end
-of the run. After a power cut in between the step counts as interrupted, and steps can be repeated. The file is locked
-by the operating system while its owner lives, so a stale lock cannot exist. To give a run up for good (its site is
-gone), delete its file.
+of the run. After a power cut in between the step counts as interrupted, and steps can be repeated. A line that cannot
+be written (the disk is full) leaves nothing of itself, and nothing is done after it: the run stops, or its undo does,
+where the journal says that it is. The file is locked by the operating system while its owner lives, so a stale lock
+cannot exist. To give a run up for good (its site is gone), move its file to another folder.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -26,6 +29,8 @@ from smhvlab.lockfile import sync_folder, try_lock
 
 _JOURNAL = re.compile(r"\d+-.*\.jsonl\Z")
 _TAIL = 4096
+_PATIENCE = 0.5  # seconds
+_MOVE = "Look at the site: what its run had begun stays as it is. Then move the file to another folder."
 
 
 class Mark(StrEnum):
@@ -63,6 +68,7 @@ class Line:
     step: str = ""
     pivot: bool = False
     text: str = ""
+    lost: bool = False  # of a failure: a reply was lost, so the site may still be at work
     state: Any = None  # as JSON values
     header: Header | None = None
 
@@ -70,33 +76,41 @@ class Line:
 class Journal:
     """The lines of a run. One that was created or opened is locked until ``close`` or the end of the process."""
 
-    def __init__(self, path: Path, file: BinaryIO, lines: list[Line]) -> None:
+    def __init__(self, path: Path, file: BinaryIO, lines: list[Line], *, length: int = 0) -> None:
         self.path = path
         self.run = path.stem
         self.lines = lines
         self._file = file
+        self._length = length  # of the lines in the file; what follows them is half a line
 
     @classmethod
     def create(cls, header: Header, state: Any, *, folder: Path | None = None) -> Journal:
-        """Begin a run: number it, lock it, write its first line."""
+        """Begin a run: number it, lock it, write its first line. JournalError: it cannot be written."""
         home = journal_folder(header.site, folder)
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = header.flow.rpartition(":")[2]
-        for number in count(1 + max(map(_number, journal_paths(home)), default=0)):
-            path = home / f"{number:04d}-{name}.jsonl"
-            try:
-                file = path.open("x+b", buffering=0)
-            except FileExistsError:  # somebody was quicker
-                continue
-            break
-        journal = cls(path, file, [])
         try:
-            try_lock(file)  # nobody else knows the file, and nobody wants one without a line
-            journal.write(Mark.BEGIN, state=state, header=header)
-            sync_folder(home)
-        except BaseException:
-            file.close()
-            raise
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for number in count(1 + max(map(_number, journal_paths(home)), default=0)):
+                path = home / f"{number:04d}-{name}.jsonl"
+                try:
+                    file = path.open("x+b", buffering=0)
+                except FileExistsError:  # somebody was quicker
+                    continue
+                break
+            journal = cls(path, file, [])
+            try:
+                _lock(file, path.stem)
+                journal.write(Mark.BEGIN, state=state, header=header)
+                sync_folder(home)
+            except BaseException:
+                file.close()
+                raise
+        except OSError as error:
+            raise JournalError(
+                f"No journal can be begun in {home}",
+                why=error.strerror,
+                next_action="Make room there, or give this user the right to write there. Nothing was changed.",
+            ) from error
         return journal
 
     @classmethod
@@ -107,8 +121,7 @@ class Journal:
             raise JournalError(f"There is no run {run!r} of site {site!r}", next_action="List the unfinished runs.")
         file = path.open("r+b", buffering=0)
         try:
-            if not try_lock(file):
-                raise JournalLocked(f"Run {run} is alive", next_action="Cancel it where it runs, or wait for its end.")
+            _lock(file, run)
             lines, length = read_journal(path)
             if not lines:
                 raise JournalError(f"Run {run} never began", next_action="Start the flow again.")
@@ -117,7 +130,7 @@ class Journal:
         except BaseException:
             file.close()
             raise
-        return cls(path, file, lines)
+        return cls(path, file, lines, length=length)
 
     @property
     def header(self) -> Header:
@@ -144,8 +157,8 @@ class Journal:
 
     @property
     def interrupted(self) -> bool:
-        """Whether the process that wrote it died within a step or within its undo."""
-        return self.lines[-1].mark in (Mark.START, Mark.UNDO)
+        """Whether its process died within a step or within an undo, or the last of these failed with a lost reply."""
+        return self.lines[-1].mark in (Mark.START, Mark.UNDO) or self.lines[-1].lost
 
     @property
     def pivoted(self) -> bool:
@@ -163,7 +176,7 @@ class Journal:
         return "" if version in (None, self.header.format) else f"its journal has format {self.header.format}"
 
     def write(self, mark: Mark, step: str = "", *, state: Any = None, **more: Any) -> None:
-        """Append a line (``more``: its other fields). OSError: it may not be there.
+        """Append a line (``more``: its other fields). JournalError: nothing of it is there.
 
         When this returns it is on disk with all before it, unless it says that the run begins, or that a step has ended
         or is skipped.
@@ -171,14 +184,39 @@ class Journal:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = Line(mark=mark, at=at, step=step, state=state, **more)
         data = msgspec.json.encode(line) + b"\n"
+        try:
+            self._append(data, durable=mark not in _LATER)
+        except OSError as error:
+            with suppress(OSError):  # else the next line does it, or who opens the journal
+                self._file.truncate(self._length)
+            raise JournalError(
+                f"The journal of run {self.run} cannot be written",
+                why=error.strerror,
+                next_action=f"Make room in {self.path.parent}, then look what the doctor allows: smhvlab doctor.",
+            ) from error
+        self._length += len(data)
+        self.lines.append(line)
+
+    def _append(self, data: bytes, *, durable: bool) -> None:
+        if self._file.seek(0, os.SEEK_END) != self._length:
+            self._file.truncate(self._length)
+            self._file.seek(self._length)
         while data:  # an unbuffered file may take less than it was given
             data = data[self._file.write(data) :]
-        if mark not in _LATER:
+        if durable:
             os.fsync(self._file.fileno())
-        self.lines.append(line)
 
     def close(self) -> None:
         self._file.close()
+
+
+def _lock(file: BinaryIO, run: str) -> None:
+    """Own the file. The doctor locks each open journal for a moment, to see whether its owner lives."""
+    until = time.monotonic() + _PATIENCE
+    while not try_lock(file):
+        if time.monotonic() > until:
+            raise JournalLocked(f"Run {run} is alive", next_action="Cancel it where it runs, or wait for its end.")
+        time.sleep(0.005)
 
 
 def journal_folder(site: str, folder: Path | None) -> Path:
@@ -223,9 +261,7 @@ def read_journal(path: Path) -> tuple[list[Line], int]:
     try:
         lines = [msgspec.json.decode(line, type=Line) for line in whole.splitlines()]
     except msgspec.MsgspecError as error:
-        raise JournalError(
-            f"{path.name} is damaged", why=str(error), next_action="Look at the site; keep the file."
-        ) from error
+        raise JournalError(f"The journal {path} is damaged", why=str(error), next_action=_MOVE) from error
     if lines and lines[0].header is None:
-        raise JournalError(f"{path.name} has no header", next_action="Look at the site; keep the file.")
+        raise JournalError(f"The journal {path} has no header", next_action=_MOVE)
     return lines, len(whole) + len(end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
@@ -83,10 +83,9 @@ class Runner(Generic[S]):
             state = _plain((plan or now).state)
             with closing(Journal.create(header, state, folder=flow.state_folder)) as journal:
                 flow.run_id = journal.run
-                record = self._forward(journal)
                 if plan is not None:
                     plan.runs.append(journal.run)
-                return record
+                return self._forward(journal)
 
     def resume(self, run: str) -> r.FlowRecord:
         with self._session(), closing(self._take_over(run, "resume")) as journal, self._telling_failures():
@@ -152,17 +151,22 @@ class Runner(Generic[S]):
             if isinstance(error, SmhvLabError):  # the wire does not know which step it works for
                 error.state = error.state or f"step {number}, {step.title}"
                 error.tr = error.tr or step.tr
-            text = _first_line(error)
-            journal.write(Mark.FAIL, step.name, text=text)
+            text, lost = _first_line(error), isinstance(error, UnknownOutcome)
+            self._note(journal, step.name, text, lost=lost)
             self._tell(r.StepFailed(step.name, text))
             if journal.pivoted:
                 self._conclude(journal, r.Outcome.STOPPED, text)
                 error.add_note(f"Run {journal.run} has passed its point of no return. Mend the cause, then resume it.")
             else:
-                self._back(journal, text, lost=isinstance(error, UnknownOutcome))
+                self._back(journal, text, lost=lost)
                 error.add_note(f"Run {journal.run}: every step that had started has been undone.")
             raise
-        journal.write(Mark.CLOSE, text=r.Outcome.DONE)
+        try:
+            journal.write(Mark.CLOSE, text=r.Outcome.DONE)
+        except JournalError as error:
+            self._conclude(journal, r.Outcome.STOPPED, _first_line(error))
+            error.add_note(f"All steps of run {journal.run} are done: resume it, and it is closed.")
+            raise
         return self._conclude(journal, r.Outcome.DONE)
 
     def _take(self, step: Step[S], number: int, journal: Journal) -> None:
@@ -186,7 +190,10 @@ class Runner(Generic[S]):
         self._tell(r.StepFinished(step.name))
 
     def _back(self, journal: Journal, error: str, *, lost: bool) -> r.FlowRecord:
-        """Undo what has started, the latest first. If an undo fails, the older ones stay: they may depend on it."""
+        """Undo what has started, the latest first. If an undo fails, the older ones stay: they may depend on it.
+
+        An undo that cannot be written down fails too: a resume would take what it undoes for done.
+        """
         with self._brake:
             self._undoing = True
             self.cancelled = False
@@ -197,6 +204,7 @@ class Runner(Generic[S]):
                 if number == 0:
                     with self._at(name, "undo "):
                         self._flow.settle(lost=lost)
+                    lost = False
                 if name not in steps:
                     raise JournalFormat(
                         f"This version has no step {name!r}", next_action="Use the one that began the run."
@@ -213,13 +221,25 @@ class Runner(Generic[S]):
                 self._tell(r.StepUndone(name))
             except Exception as failure:
                 text = _first_line(failure)
-                journal.write(Mark.FAIL, name, text=text)
+                self._note(journal, name, text, lost=lost or isinstance(failure, UnknownOutcome))
                 self._tell(r.StepFailed(name, text, undoing=True))
-                self._conclude(journal, r.Outcome.UNDO_FAILED, text)
-                failure.add_note(f"The undo of run {journal.run} stopped here. Mend the cause, then undo it again.")
+                self._give_up(journal, failure)
                 raise
-        journal.write(Mark.CLOSE, text=r.Outcome.UNDONE)
+        try:
+            journal.write(Mark.CLOSE, text=r.Outcome.UNDONE)
+        except JournalError as failure:
+            self._give_up(journal, failure)
+            raise
         return self._conclude(journal, r.Outcome.UNDONE, error)
+
+    def _give_up(self, journal: Journal, failure: Exception) -> None:
+        self._conclude(journal, r.Outcome.UNDO_FAILED, _first_line(failure))
+        failure.add_note(f"The undo of run {journal.run} stopped here. Mend the cause, then undo it again.")
+
+    def _note(self, journal: Journal, step: str, text: str, *, lost: bool) -> None:
+        """Write a failure down. Without the line the step or undo counts as interrupted, which is no less careful."""
+        with suppress(JournalError):
+            journal.write(Mark.FAIL, step, text=text, lost=lost)
 
     def _take_over(self, run: str, action: str) -> Journal:
         flow = self._flow
@@ -357,11 +377,11 @@ def _first_line(error: BaseException) -> str:
 def _compare(plan: r.Plan[S], now: r.Plan[S]) -> None:
     """PlanChanged, unless the site is as the plan saw it (but for the names that a survey makes up).
 
-    A plan that was carried out is refused too: everything that it names is there, and would be taken for done.
+    A plan that a run has begun with is refused too: what it names may be there, and would be taken for done.
     """
     if plan.runs:
         raise PlanChanged(
-            f"{now.title}: this plan was carried out by run {plan.runs[-1]}",
+            f"{now.title}: this plan is that of run {plan.runs[-1]}",
             next_action="Plan again.",
             tr=now.tr or None,
         )

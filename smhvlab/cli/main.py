@@ -427,7 +427,7 @@ def _doctor(options: argparse.Namespace) -> int:
         _say(json.dumps(told))
         return 0
     for entry in waiting:
-        allowed = " or ".join(entry.allowed) or "nothing: its process is alive"
+        allowed = " or ".join(entry.allowed) or f"nothing: {'its process is alive' if entry.alive else entry.error}"
         given = {n: v for n, v in entry.header.parameters.items() if v and v is not True}  # who and what, not how
         what = ", ".join(f"{name} {value}" for name, value in given.items())
         flow = entry.header.flow.rpartition(":")[2]

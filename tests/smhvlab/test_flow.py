@@ -85,7 +85,7 @@ def test_a_run_with_a_plan_uses_the_names_of_the_plan(site: ToySite) -> None:
     flow.run_sync(plan=plan)
     assert site.surveys == 2
     assert site.world.things == goal(ToyFlow)
-    with pytest.raises(PlanChanged, match="carried out by run 0001-ToyFlow"):
+    with pytest.raises(PlanChanged, match="that of run 0001-ToyFlow"):
         ToyFlow(site).run_sync(plan=plan)
 
 

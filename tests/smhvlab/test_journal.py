@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import pytest
@@ -15,6 +18,7 @@ import pytest
 from smhvlab.doctor import unfinished
 from smhvlab.errors import JournalError, JournalLocked
 from smhvlab.journal import Header, Journal, Mark, journal_folder, read_journal
+from smhvlab.lockfile import try_lock
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,21 @@ def test_one_owner_at_a_time() -> None:
     Journal.open("lab/one", journal.run).close()
 
 
+def test_a_look_of_the_doctor_does_not_take_a_journal_from_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor locks what it looks at for a moment, also a journal that is being made: its owner waits for that."""
+
+    def late(file: BinaryIO) -> bool:
+        monkeypatch.undo()
+        look = Path(file.name).open("r+b")  # noqa: SIM115  # closed by the timer
+        assert try_lock(look)
+        threading.Timer(0.05, look.close).start()
+        return try_lock(file)
+
+    monkeypatch.setattr("smhvlab.journal.try_lock", late)
+    with closing(Journal.create(HEADER, {}, folder=Path(os.environ["SMHVLAB_STATE"]))) as journal:
+        assert [u.alive for u in unfinished("lab/one", folder=journal.path.parents[2])] == [True]
+
+
 def test_the_lock_goes_with_its_process() -> None:
     """A killed process leaves a journal that the next one can take over at once."""
     program = (
@@ -147,7 +166,7 @@ def test_the_lock_goes_with_its_process() -> None:
 
 
 def test_a_damaged_journal_is_an_error() -> None:
-    """A line that is no line, or no header: nobody guesses what had happened."""
+    """A line that is no line, or no header: nobody guesses what had happened, and other runs are still found."""
     journal = Journal.create(HEADER, {})
     journal.write(Mark.START, "one")
     journal.close()
@@ -155,8 +174,13 @@ def test_a_damaged_journal_is_an_error() -> None:
     journal.path.write_bytes(b"?" + whole)
     with pytest.raises(JournalError):
         Journal.open("lab/one", journal.run)
-    with pytest.raises(JournalError):
-        unfinished("lab/one")
+    other = Journal.create(HEADER, {})
+    other.close()
+    damaged, found = unfinished("lab/one")
+    assert (damaged.run, damaged.allowed, damaged.alive) == (journal.run, (), False)
+    assert "damaged" in damaged.error
+    assert "another folder" in damaged.error
+    assert (found.run, found.allowed) == (other.run, ("resume", "undo"))
     journal.path.write_bytes(whole.splitlines(keepends=True)[1])
     with pytest.raises(JournalError):
         Journal.open("lab/one", journal.run)
