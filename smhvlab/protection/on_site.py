@@ -246,7 +246,8 @@ class Protection(SiteTables):
     def write_tasks(self, *, site: str = "") -> list[str]:
         """Make the host's tasks those of the scheduled policies; returns what was done (TR 6.3).
 
-        A task starts ``smhvlab run-due``, which has to be installed on the host. Without that, let the station run it.
+        A task starts ``smhvlab run-due`` on the host, so smhvlab has to be installed there. Where it is not, as on
+        a lab's hosts, tasks are kept and start nothing: let the station do it (``run_due``, ``run_until``).
 
         Args:
             site: what that command is told as ``--site``; the name of this profile by default.

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -254,6 +254,9 @@ def test_policies_are_tasks_of_the_host(apps: Site) -> None:
     assert "<StartBoundary>2013-03-04T22:30:00Z</StartBoundary>" in texts["weekly"]
     assert "<Monday />" in texts["weekly"]
     assert 'run-due --site "here" --policy hourly --wait 1h --yes' in texts["hourly"]
+    (info,) = host.run("Get-ScheduledTaskInfo", {"TaskName": "weekly", "TaskPath": FOLDER})
+    assert info["NextRunTime"] == datetime(2013, 3, 4, 22, 30, tzinfo=UTC)
+    assert (info["LastRunTime"].year, info["LastTaskResult"]) == (1999, 0x41303)
     apps.remove_policy("weekly")
     apps.set_policy(replace(apps.policy("nightly"), enabled=False))
     assert "removed weekly" in apps.write_tasks()

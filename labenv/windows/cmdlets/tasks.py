@@ -1,13 +1,14 @@
 """Task Scheduler: Get-, Register-, Unregister-, Enable-, Disable- and Export-ScheduledTask, Get-ScheduledTaskInfo.
 
 A task is its XML file below ``C:\\Windows\\System32\\Tasks``, as on Windows. The lab keeps tasks and does not run them:
-their programs are not installed on its hosts.
+their programs are not installed on its hosts. It tells when the Task Scheduler would start them.
 """
 
 from __future__ import annotations
 
 import ntpath
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree
 
@@ -18,14 +19,16 @@ from labenv.windows.enums import system as enum
 from labenv.windows.errors import cim_not_found
 from labenv.windows.objects import PsObject, UInt32
 from labenv.windows.shapes_storage import cim
+from labenv.windows.triggers import NAMESPACE, next_run
 
 if TYPE_CHECKING:
     from labenv.windows.host import Host
 
 _ROOT: Final = "C:\\Windows\\System32\\Tasks"
-_NAMESPACE: Final = "http://schemas.microsoft.com/windows/2004/02/mit/task"
 _SPACE: Final = "Microsoft/Windows/TaskScheduler"
 _NEVER_RUN: Final = 0x41303  # SCHED_S_TASK_HAS_NOT_RUN
+_NEVER: Final = datetime(1999, 11, 30, tzinfo=UTC)
+"""What Windows shows as the last run of a task that has not run."""
 _STATES: Final = {"Disabled": 1, "Ready": 3}
 
 
@@ -69,7 +72,7 @@ def _xml(host: Host, task: tuple[str, str]) -> str:
 
 
 def _enabled(xml: str) -> bool:
-    value = ElementTree.fromstring(xml).findtext(f"{{{_NAMESPACE}}}Settings/{{{_NAMESPACE}}}Enabled")  # noqa: S314
+    value = ElementTree.fromstring(xml).findtext(f"{{{NAMESPACE}}}Settings/{{{NAMESPACE}}}Enabled")  # noqa: S314
     return value is None or value.strip().lower() == "true"
 
 
@@ -79,8 +82,8 @@ def _shape(host: Host, task: tuple[str, str]) -> PsObject:
     root = ElementTree.fromstring(xml)  # noqa: S314 - the lab's own file
     state = "Ready" if _enabled(xml) else "Disabled"
     properties: dict[str, object] = {
-        "Author": root.findtext(f"{{{_NAMESPACE}}}RegistrationInfo/{{{_NAMESPACE}}}Author"),
-        "Description": root.findtext(f"{{{_NAMESPACE}}}RegistrationInfo/{{{_NAMESPACE}}}Description"),
+        "Author": root.findtext(f"{{{NAMESPACE}}}RegistrationInfo/{{{NAMESPACE}}}Author"),
+        "Description": root.findtext(f"{{{NAMESPACE}}}RegistrationInfo/{{{NAMESPACE}}}Description"),
         "State": enum(
             "Microsoft.PowerShell.Cmdletization.GeneratedTypes.ScheduledTask.StateEnum", state, _STATES[state]
         ),
@@ -98,13 +101,13 @@ def get_scheduled_task(host: Host, call: Call) -> Sequence[object]:
 
 
 def get_scheduled_task_info(host: Host, call: Call) -> Sequence[object]:
-    """Get-ScheduledTaskInfo: no task of the lab has ever run."""
+    """Get-ScheduledTaskInfo: when a task would run next; no task of the lab has ever run."""
     output: list[object] = []
     for path, name in _chosen(host, call):
         properties: dict[str, object] = {
-            "LastRunTime": None,
+            "LastRunTime": _NEVER,
             "LastTaskResult": UInt32(_NEVER_RUN),
-            "NextRunTime": None,
+            "NextRunTime": next_run(ElementTree.fromstring(_xml(host, (path, name))), host.clock.time),  # noqa: S314
             "NumberOfMissedRuns": UInt32(0),
             "TaskName": name,
             "TaskPath": path,
@@ -134,7 +137,7 @@ async def register_scheduled_task(host: Host, call: Call) -> Sequence[object]:
         root = ElementTree.fromstring(xml.partition("?>")[2] or xml)  # noqa: S314 - the lab's own process
     except ElementTree.ParseError as error:
         raise _refused(0x8004131A, "The task XML is malformed.", name) from error
-    if root.tag != f"{{{_NAMESPACE}}}Task" or root.find(f"{{{_NAMESPACE}}}Actions") is None:
+    if root.tag != f"{{{NAMESPACE}}}Task" or root.find(f"{{{NAMESPACE}}}Actions") is None:
         raise _refused(0x80041316, "The task XML contains an unexpected node.", name)
     file = _file(path, name)
     if host.files.exists(file) and not call.get("Force"):
@@ -144,7 +147,7 @@ async def register_scheduled_task(host: Host, call: Call) -> Sequence[object]:
 
 
 def _store(host: Host, task: tuple[str, str], root: ElementTree.Element) -> None:
-    ElementTree.register_namespace("", _NAMESPACE)
+    ElementTree.register_namespace("", NAMESPACE)
     folder = _ROOT
     for part in ("", *(p for p in task[0].split("\\") if p)):
         folder = ntpath.join(folder, part) if part else folder
@@ -174,12 +177,12 @@ async def switch_scheduled_task(host: Host, call: Call) -> Sequence[object]:
     output: list[object] = []
     for task in _chosen(host, call):
         root = ElementTree.fromstring(_xml(host, task))  # noqa: S314 - the lab's own file
-        settings = root.find(f"{{{_NAMESPACE}}}Settings")
+        settings = root.find(f"{{{NAMESPACE}}}Settings")
         if settings is None:
-            settings = ElementTree.SubElement(root, f"{{{_NAMESPACE}}}Settings")
-        enabled = settings.find(f"{{{_NAMESPACE}}}Enabled")
+            settings = ElementTree.SubElement(root, f"{{{NAMESPACE}}}Settings")
+        enabled = settings.find(f"{{{NAMESPACE}}}Enabled")
         if enabled is None:
-            enabled = ElementTree.SubElement(settings, f"{{{_NAMESPACE}}}Enabled")
+            enabled = ElementTree.SubElement(settings, f"{{{NAMESPACE}}}Enabled")
         enabled.text = str(call.cmdlet.lower().startswith("enable")).lower()
         _store(host, task, root)
         output.append(_shape(host, task))
