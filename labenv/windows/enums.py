@@ -47,6 +47,13 @@ _HYPERV: dict[str, dict[str, int]] = {
     "VMIntegrationComponentOperationalStatus": {"Ok": 2, "NoContact": 12, "Disabled": 32896},
     "DvdMediaType": {"None": 0, "ISO": 1},
     "OnOffState": {"On": 0, "Off": 1},
+    "BootDevice": {"Floppy": 0, "CD": 1, "IDE": 2, "LegacyNetworkAdapter": 3, "NetworkAdapter": 4, "VHD": 5},
+    "BootSourceType": {"Unknown": 0, "Drive": 1, "Network": 2, "File": 3},
+    "ConsoleModeType": {"Default": 0, "COM1": 1, "COM2": 2, "None": 3},
+    "IPProtocolPreference": {"IPv4": 0, "IPv6": 1},
+    "ReplicationAuthenticationType": {"Kerberos": 1, "Certificate": 2},
+    "VMReplicationRelationshipType": {"Simple": 0, "Extended": 1},
+    "VMProcessorOperationalStatus": {"Ok": 2},
 }
 _VHD = {
     "VhdFormat": {"VHD": 2, "VHDX": 3},

@@ -58,6 +58,11 @@ class HostSpec:
         return {"2008r2": "2.0", "2012": "4.0"}.get(self.era, "10.0")
 
     @property
+    def configuration_versions(self) -> tuple[str, ...]:
+        """Versions of VM configurations that a host of this era runs, the one that it writes last."""
+        return {"2008r2": ("2.0",), "2012": ("4.0",)}.get(self.era, ("8.0", "9.0", "10.0"))
+
+    @property
     def configuration_extension(self) -> str:
         """Extension of VM configuration files."""
         return ".xml" if self.era in ("2008r2", "2012") else ".vmcx"

@@ -229,7 +229,7 @@ async def remove_vm_saved_state(host: Host, call: Call) -> None:
 
 def get_vm_host(host: Host, _call: Call) -> Sequence[object]:
     """Get-VMHost."""
-    versions = {"2008r2": ["2.0"], "2012": ["4.0"]}.get(host.spec.era, ["8.0", "9.0", "10.0"])
+    versions = list(host.spec.configuration_versions)
     properties: dict[str, object] = {
         "LogicalProcessorCount": host.spec.processors,
         "ResourceMeteringSaveInterval": None,
