@@ -86,6 +86,10 @@ class Flow(Generic[S]):
         """What the user has to accept by key before the first change."""
         return ()
 
+    def losses(self, state: S) -> Sequence[str]:
+        """What a run would destroy, in sentences: the first lines of the plan."""
+        return ()
+
     def settle(self, *, lost: bool) -> None:
         """Wait until the site does nothing more for requests whose end nobody saw: their effects would come too late.
 
@@ -110,6 +114,22 @@ class Flow(Generic[S]):
     def title(cls) -> str:
         """First line of the class's docstring."""
         return (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip(".")
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
+        return f"{self.title()} on {self.site.name} ({given})\n{self._how_far()}"
+
+    def _repr_html_(self) -> str:
+        from smhvlab.panels.pictures import flow_html
+
+        return flow_html(self.title(), self.site.name, self.tr, self.parameters, self._how_far())
+
+    def _how_far(self) -> str:
+        if self.running:
+            return "It is at work now."
+        if self.record is not None:
+            return f"Its last run, {self.record.run}: {self.record.outcome}."
+        return "Nothing has happened yet: flow.plan() shows it, await flow.run() does it, site.stepper(flow) does both."
 
     @property
     def running(self) -> bool:

@@ -43,7 +43,10 @@ class PlannedStep:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Plan(Generic[S]):
-    """What a run would do now. Nothing has been changed. ``runs``: those that have carried it out."""
+    """What a run would do now. Nothing has been changed.
+
+    ``losses``: what a run would destroy, in sentences; ``runs``: those that have carried the plan out.
+    """
 
     flow: str
     title: str
@@ -53,6 +56,7 @@ class Plan(Generic[S]):
     steps: tuple[PlannedStep, ...]
     confirmations: tuple[Confirmation, ...]
     state: S
+    losses: tuple[str, ...] = ()
     runs: list[str] = field(default_factory=list, compare=False)
 
     @property
@@ -83,12 +87,17 @@ class Plan(Generic[S]):
 
     def __repr__(self) -> str:
         lines = [f"{self.title} on {self.site}" + (f" (TR-4004 {self.tr})" if self.tr else "")]
+        lines += [f"  ! {loss}" for loss in self.losses]
         pivot = self.pivot
         for step in self.steps:
+            if step.skipped:
+                continue
             if step.number == pivot:
                 lines.append("   ---- no undo from here on ----")
-            what = f"skipped because {step.skipped}" if step.skipped else ", ".join(step.items)
+            what = ", ".join(step.items)
             lines.append(f"{step.number:2}. {step.title} [{step.tr}]" + (f": {what}" if what else ""))
+        if skipped := [f"{step.number} {step.title} ({step.skipped})" for step in self.steps if step.skipped]:
+            lines.append(f"    skipped: {'; '.join(skipped)}")
         lines += [f"    accept {c.key!r}: {c.text}" for c in self.confirmations]
         return "\n".join(lines)
 

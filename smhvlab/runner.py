@@ -136,6 +136,7 @@ class Runner(Generic[S]):
             steps=tuple(step.planned(number, state) for number, step in enumerate(flow.steps(), 1)),
             confirmations=tuple(flow.confirmations(state)),
             state=state,
+            losses=tuple(flow.losses(state)),
         )
 
     def _forward(self, journal: Journal) -> r.FlowRecord:

@@ -312,7 +312,8 @@ def _carry_out(flow: Flow[Any], options: argparse.Namespace) -> int:
     if not options.yes:
         if options.json:
             steps = json.loads(plan.frame().to_json(orient="records"))
-            _say(json.dumps({"plan": steps, "accept": [asdict(c) for c in plan.confirmations]}))
+            asked = [asdict(c) for c in plan.confirmations]
+            _say(json.dumps({"plan": steps, "losses": plan.losses, "accept": asked}))
         else:
             _say(plan)
             _say("Nothing was changed. Add --yes to carry this out.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from smhvlab.panels import html
@@ -43,18 +44,34 @@ def heading(title: str, site: str, tr: str) -> str:
 
 
 def touched(step: PlannedStep) -> str:
-    """What a planned step touches, or why it is skipped, as HTML."""
-    if step.skipped:
-        return html.sign("–", f"skipped because {step.skipped}", html.PALE)
+    """What a planned step touches, as HTML."""
     counts = ", ".join(f"{count} × {name}" for name, count in sorted(step.counts.items()) if count)
     parts = [html.text(", ".join(step.items)), html.tag("span", html.text(counts), style=f"color:{html.PALE}")]
     return "<br>".join(part for part, given in zip(parts, (step.items, counts), strict=True) if given)
 
 
+def loss_lines(losses: Sequence[str]) -> str:
+    """What a run would destroy, as HTML."""
+    return "".join(html.tag("div", html.sign("!", loss, html.BAD), style="margin-bottom:4px") for loss in losses)
+
+
+def skipped_lines(steps: Sequence[PlannedStep]) -> str:
+    """The steps that will not run, each with its reason, folded; as HTML."""
+    if not steps:
+        return ""
+    lines = [
+        html.tag("div", html.text(f"{s.number} {s.title}: skipped because {s.skipped}"), style=f"color:{html.PALE}")
+        for s in steps
+    ]
+    return html.details(f"{len(steps)} step{'s are' if len(steps) > 1 else ' is'} skipped", *lines)
+
+
 def plan_html(plan: Plan[Any]) -> str:
-    """The plan's card: each step with its section and what it touches, the line before the pivot, the questions."""
+    """The plan's card: what would be lost, each step with what it touches, the line before the pivot, the questions."""
     rows = []
     for step in plan.steps:
+        if step.skipped:
+            continue
         kind = "changes" if step.changes else "only reads"
         if step.number == plan.pivot:
             kind = f"changes; {PIVOT_NOTE}"
@@ -67,11 +84,19 @@ def plan_html(plan: Plan[Any]) -> str:
     ]
     return html.card(
         "Plan: " + heading(plan.title, plan.site, plan.tr),
+        loss_lines(plan.losses),
         html.table(["", "Step", "TR-4004", "Touches", "Kind"], rows),
+        skipped_lines([step for step in plan.steps if step.skipped]),
         *([html.tag("div", "To be accepted:", style="margin-top:4px")] if asked else []),
         *asked,
         accent=html.BUSY,
     )
+
+
+def flow_html(title: str, site: str, tr: str, parameters: Mapping[str, Any], how_far: str) -> str:
+    """A flow's card: what it would do with which parameters, and that nothing has happened yet."""
+    given = {name: value for name, value in parameters.items() if value not in (None, "", [], {})}
+    return html.card(heading(title, site, tr), html.facts(given), html.tag("div", html.text(how_far)), accent=html.BUSY)
 
 
 def record_html(record: FlowRecord) -> str:

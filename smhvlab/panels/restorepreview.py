@@ -11,6 +11,8 @@ import ipywidgets as widgets
 
 from smhvlab.panels import html
 from smhvlab.panels.panel import Panel
+from smhvlab.panels.pictures import loss_lines
+from smhvlab.sizes import readable
 
 if TYPE_CHECKING:
     from smhvlab.record import Plan
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replaced:
-    """A file that a restore replaces, as it is now; ``size`` None: it is not there now, and comes back."""
+    """A file that a restore replaces, as it is now; ``size`` None: it is not there now, and comes back.
+
+    When it was written last is left out: Windows notes that for a VM's disk when the VM lets go of it.
+    """
 
     path: str
     lun: str
     size: int | None
-    modified: str
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,14 @@ def preview(tools: Tools, plan: Plan[RestoreState]) -> Preview:
 
 
 def _present(tools: Tools, lun: RestoreLun, paths: Sequence[str]) -> list[Replaced]:
-    select = ("FullName", "Length", "LastWriteTime")
+    select = ("FullName", "Length")
     records = tools.host.run("Get-Item", {"LiteralPath": list(paths)}, select=select, error_action="Continue")
     there = {str(record["FullName"]).casefold(): record for record in records}
     found = []
     for path in paths:
         record = there.get(path.casefold())
         size = int(record["Length"]) if record is not None else None
-        modified = record["LastWriteTime"].isoformat(" ", "seconds") if record is not None else ""
-        found.append(Replaced(path, str(lun.lun), size, modified))
+        found.append(Replaced(path, str(lun.lun), size))
     return found
 
 
@@ -106,15 +109,14 @@ class RestorePreview(Panel):
         asked = [html.sign("?", f"{c.key}: {c.text}", html.WARN) + "<br>" for c in self.found.plan.confirmations]
         return html.card(
             f"Restore of {state.vm.name} from {state.backup} ({consistent}): what it would do",
-            html.sign("!", _loss(state), html.WARN),
+            loss_lines(self.found.plan.losses),
             html.table(["LUN", "Method", "Why", "Image"], [_lun(lun) for lun in state.luns]),
             html.table(
-                ["File that is replaced", "Size now", "Written last"],
+                ["File that is replaced", "Size now"],
                 [
                     [
                         html.text(file.path),
-                        html.text("not there now: it comes back" if file.size is None else f"{file.size:,} bytes"),
-                        html.text(file.modified),
+                        html.text("not there now: it comes back" if file.size is None else readable(file.size)),
                     ]
                     for file in self.found.replaced
                 ],
@@ -140,8 +142,3 @@ class RestorePreview(Panel):
 def _lun(lun: RestoreLun) -> list[str]:
     why = f"{lun.others} files of others are on it" if lun.others else "only files of this VM are on it"
     return [html.text(lun.lun), html.text(lun.method.value), html.text(why), html.text(f"{lun.snapshot} {lun.image}")]
-
-
-def _loss(state: RestoreState) -> str:
-    running = "It is running and will be powered off; what" if state.was_running else "What"
-    return f"{running} {state.vm.name} has written since the backup is lost, unless another backup holds it."

@@ -16,7 +16,7 @@ from smhvlab.errors import Cancelled, NotAllowed, PlanChanged, SmhvLabError
 from smhvlab.flow import Flow
 from smhvlab.panels import html
 from smhvlab.panels.panel import Panel, button
-from smhvlab.panels.pictures import PIVOT_NOTE, heading, outcome_sign, status_sign, touched
+from smhvlab.panels.pictures import PIVOT_NOTE, heading, loss_lines, outcome_sign, skipped_lines, status_sign, touched
 
 _SHOWN: Final = 12  # requests listed per step; the wire log has them all
 _CANCEL: Final = "Stop before the next request and take back what was done; past the point of no return: only stop"
@@ -68,6 +68,12 @@ class StepView:
     unit: str = ""
     requests: tuple[Request, ...] = ()
 
+    @property
+    def is_skipped(self) -> bool:
+        """Whether it was not to run, and has not run."""
+        passed = (r.StepStatus.PENDING, r.StepStatus.SKIPPED)
+        return self.plan is not None and bool(self.plan.skipped) and self.status in passed
+
 
 class StepperPanel(Panel):
     """Drives one flow.
@@ -90,6 +96,7 @@ class StepperPanel(Panel):
         self.log = log
         self.steps = {s.name: StepView(s.title, s.tr, s.pivot) for s in flow.steps()}
         self.questions: tuple[r.Confirmation, ...] = ()
+        self.losses: tuple[str, ...] = ()
         self.outcome: r.Outcome | None = None
         self.error: BaseException | None = None
         self.waiting = ""
@@ -302,7 +309,7 @@ class StepperPanel(Panel):
         self._plan, self._stale, self._accepted = plan, False, ()
         self.outcome = self.error = None
         self.steps = {s.name: StepView(s.title, s.tr, s.pivot, s) for s in plan.steps}
-        self.questions = plan.confirmations
+        self.questions, self.losses = plan.confirmations, plan.losses
         self.confirmations = {
             question.key: widgets.Checkbox(description=question.key, tooltip=question.text, indent=False)
             for question in plan.confirmations
@@ -400,12 +407,15 @@ class StepperPanel(Panel):
     def render(self) -> str:
         """Every step with its section, what it touches or did, its requests; then the outcome or the error."""
         flow, rows, pivots = self.flow, [], 0
+        skipped = [s.plan for s in self.steps.values() if s.plan is not None and s.is_skipped]
         for number, step in enumerate(self.steps.values(), 1):
-            pivots += step.pivot and not (step.plan is not None and step.plan.skipped)
-            if step.pivot and pivots == 1 and not (step.plan is not None and step.plan.skipped):
+            if step.is_skipped:
+                continue
+            pivots += step.pivot
+            if step.pivot and pivots == 1:
                 rows.append(["", html.sign("—", PIVOT_NOTE, html.WARN), "", "", ""])
             about = [touched(step.plan)] if step.plan is not None else []
-            if step.note and not (step.plan is not None and step.plan.skipped == step.note):
+            if step.note:
                 progress = f"{step.done:,} of {step.total:,} {step.unit}".rstrip() + ": " if step.total else ""
                 about.append(html.text(progress + step.note))
             rows.append(
@@ -427,8 +437,10 @@ class StepperPanel(Panel):
         card = html.card(
             heading(flow.title(), flow.site.name, flow.tr),
             html.tag("div", state),
+            loss_lines(self.losses if self.outcome not in _OVER else ()),
             *questions,
             html.table(["", "Step", "TR-4004", "State", "What"], rows),
+            skipped_lines(skipped),
             accent=html.BUSY,
         )
         return card + self._error_card()

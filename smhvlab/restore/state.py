@@ -78,6 +78,7 @@ class RestoreState:
         role: the VM's group in the failover cluster, "" if it has none; ``role_was``: what to set again by hand.
         safety: the backup that is taken of the present state first, None for none; ``volumes``: of its LUNs.
         script: a cmdlet that runs on the host in the end, "" for none; ``told``: what came of it.
+        taken: when the backup was taken.
     """
 
     backup: str
@@ -96,6 +97,7 @@ class RestoreState:
     stamp: str = field(metadata=CHOSEN)
     safety: Backup | None = field(default=None, metadata=CHOSEN)
     told: str = ""
+    taken: str = ""
 
     @property
     def cloned(self) -> tuple[RestoreLun, ...]:

@@ -99,6 +99,7 @@ class RestoreSurvey:
         self._check_script()
         return RestoreState(
             backup=backup.name,
+            taken=backup.time,
             consistency=backup.consistency,
             vm=then,
             was_running=now is not None and now.running,

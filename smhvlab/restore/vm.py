@@ -83,6 +83,15 @@ class RestoreVm(Procedure[RestoreState]):
     def _seat(self) -> str:
         return seat_of(self.site.name, self.site.journals)
 
+    def losses(self, state: RestoreState) -> Sequence[str]:
+        """What the VM has written since the backup, unless the safety backup keeps it."""
+        since = f"the backup of {state.taken[:19].replace('T', ' ')}"
+        begin = "It is running and will be powered off: what" if state.was_running else "What"
+        written = f"{begin} {state.vm.name} has written since {since}"
+        if state.safety is not None:
+            return (f"{written} is then in the safety backup {state.safety.name} only.",)
+        return (f"{written} is lost, unless another backup holds it.",)
+
     # --- tools of the state's host
 
     def _node(self, s: RestoreState) -> Node:

@@ -151,7 +151,9 @@ def test_a_warning_has_to_be_accepted_by_name(command: Command, site: Site) -> N
     site.create_dataset("SQL", ["sql01"])
     name = site.backup("SQL", consistency="crash").run_sync().result.backup.name
     site.tools().hyperv.ensure_off(site.tools().hyperv.vm("sql01").id)
-    assert [c["key"] for c in command("restore", name, "sql01", "--json").json["accept"]] == ["not-running"]
+    told = command("restore", name, "sql01", "--json").json
+    assert [c["key"] for c in told["accept"]] == ["not-running"]
+    assert "sql01 has written since the backup of 2013-03-04 08:" in told["losses"][0]
     refused = command("restore", name, "sql01", "--yes")
     assert refused.code == 1
     assert "not-running" in refused.err

@@ -54,9 +54,21 @@ def test_a_plan_is_a_table_and_a_text(site: ToySite) -> None:
     assert list(frame[frame["pivot"]]["number"]) == [5, 5]
     lines = str(plan).splitlines()
     assert lines[0] == "Overwrite some volumes on toy (TR-4004 6.2)"
-    assert lines[5] == "   ---- no undo from here on ----"
-    assert lines[6] == " 5. Overwrite [7.1/5]: vol1, vol2"
+    assert lines[4] == "   ---- no undo from here on ----"
+    assert lines[5] == " 5. Overwrite [7.1/5]: vol1, vol2"
     assert lines[-1] == "    accept 'overwrite': Really overwrite?"
+
+
+def test_a_flow_that_was_made_and_not_run_says_so(site: ToySite) -> None:
+    """A forgotten plan or await is told by what the cell shows: parameters, and that nothing has happened."""
+    flow = ToyFlow(site, remote=True)
+    assert repr(flow).startswith(
+        "Copy some volumes on toy (remote=True, ask=[])\nNothing has happened yet: flow.plan()"
+    )
+    assert "Nothing has happened yet" in flow._repr_html_()
+    flow.run_sync()
+    assert repr(flow).splitlines()[1] == "Its last run, 0001-ToyFlow: done."
+    assert site.world.things
 
 
 def test_steps_of_a_subclass_follow_those_of_its_parent() -> None:

@@ -15,6 +15,7 @@ from toy_site import PivotFlow, ToyError, ToyFlow, ToySite, fail_at
 
 from smhvlab.panels import html
 from smhvlab.panels.panel import VIEW
+from smhvlab.panels.stepper import StepperPanel
 from smhvlab.panels.storagemap import StorageMap
 from smhvlab.panels.timeline import PLOTLY, SnapshotTimeline
 from smhvlab.record import FlowRecord, Outcome
@@ -111,6 +112,26 @@ def test_a_plans_card(site: ToySite) -> None:
         "overwrite: Really overwrite? (TR-4004 7.1)",
     ):
         assert part in picture
+
+
+def test_a_plan_begins_with_what_would_be_lost(site: ToySite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss stands before the steps, in text, card and stepper; steps that are skipped are one line at the end."""
+    monkeypatch.setattr(PivotFlow, "losses", lambda *_: ("What <vol1> holds is lost.",))
+    flow = PivotFlow(site, ask=("overwrite",))
+    plan = flow.plan()
+    lines = str(plan).splitlines()
+    assert lines[1] == "  ! What <vol1> holds is lost."
+    assert lines[-2:] == ["    skipped: 3 Mirror (no mirror is wanted)", "    accept 'overwrite': Really overwrite?"]
+    panel = StepperPanel(flow)
+    panel.plan()
+    for picture in (plan._repr_html_(), panel.render()):
+        check(picture)
+        assert picture.index("What &lt;vol1&gt; holds is lost.") < picture.index("<table")
+        assert picture.index("</table>") < picture.index("1 step is skipped") < picture.index("no mirror is wanted")
+    panel.accept("overwrite")
+    panel.run_all()
+    panel.wait()
+    assert "is lost" not in panel.render()  # nobody is warned of what was done
 
 
 def test_a_records_card(site: ToySite) -> None:
