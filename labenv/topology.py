@@ -261,6 +261,8 @@ def load(name: str) -> Topology:
     else:
         close = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
+        if base in names():
+            hint = f"; {base!r} is one, in the eras {', '.join(ERAS)}"
         raise TopologyError(f"no topology {name!r}: one of {', '.join(names())}, or the path of a .toml file{hint}")
     try:
         tables = tomllib.loads(text)

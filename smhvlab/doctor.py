@@ -95,7 +95,9 @@ def reopen(site: FlowSite, run: str, *, folder: Path | None = None) -> Flow[Any]
             flow.run_id = run
             flow.state_folder = folder
             return flow
-    raise JournalError(f"There is no unfinished run {run!r} of site {site.name!r}", next_action="List them again.")
+    raise JournalError(
+        f"There is no unfinished run {run!r} of site {site.name!r}", next_action="smhvlab doctor lists those that wait."
+    )
 
 
 def _flow(header: Header, site: FlowSite) -> Flow[Any]:

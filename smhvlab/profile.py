@@ -291,7 +291,8 @@ def load(name: str, *, folder: Path | None = None) -> Profile:
     except FileNotFoundError:
         raise ProfileError(
             f"There is no profile {name}",
-            next_action=f"Saved profiles: {', '.join(names(folder=folder)) or 'none'}. Save one first.",
+            next_action=f"Saved profiles: {', '.join(names(folder=folder)) or 'none'}. Save one first, or name a lab: "
+            '"lab:standalone".',
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise ProfileError(

@@ -57,13 +57,15 @@ class Runner(Generic[S]):
             now = self._survey()
             if plan is not None:
                 _compare(plan, now)
-            if missing := [question.key for question in now.confirmations if question.key not in accept]:
+            if missing := [question for question in now.confirmations if question.key not in accept]:
                 unasked = sorted(set(accept) - {question.key for question in now.confirmations})
+                reasons = [f"{', '.join(map(repr, unasked))}: it does not ask for that"] if unasked else []
+                keys = [question.key for question in missing]
                 raise ConfirmationNeeded(
-                    f"{now.title} asks for {len(missing)} confirmations",
-                    why=f"{', '.join(map(repr, unasked))}: it does not ask for that" if unasked else None,
-                    next_action=f"Read the plan, then run(accept={{{', '.join(map(repr, missing))}}}).",
-                    needed=missing,
+                    f"{now.title} asks for {len(missing)} confirmation{'s' * (len(missing) > 1)}",
+                    why="; ".join([*reasons, *(question.text for question in missing)]),
+                    next_action=f"If that is as it should be: run(accept={{{', '.join(map(repr, keys))}}}).",
+                    needed=keys,
                     tr=flow.tr or None,
                 )
             if flow.site.read_only and any(step.changes for step in flow.steps()):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from smhvlab.errors import NameTaken, NotAllowed, NotFound
+from smhvlab.errors import ConfirmationNeeded, NameTaken, NotAllowed, NotFound
 from smhvlab.frames import SNAPSHOT_COLUMNS, frame
 from smhvlab.lines import Line, Teller, parse
 from smhvlab.record import Event, Plan, StepStarted
@@ -124,11 +124,14 @@ class Shell:
 
     def _mount(self, line: Line) -> Flow[Any]:
         snapshot, place = line.text("s"), line.text("k").rstrip("\\").casefold()
+        place += ":" * (len(place) == 1)  # a drive letter alone
+        places: dict[str, None] = {}
         known: list[str] = []
         for backup in self.site.tools().snapinfo.backups():
             for lun in backup.luns:
                 names = (lun.access_path.rstrip("\\").casefold(), f"/vol/{lun.volume}{lun.path}".casefold())
                 first = lun.snapshot.removesuffix("_backup")
+                places[lun.access_path] = None
                 if place not in (*names, lun.volume.casefold()):
                     continue
                 known += dict.fromkeys((lun.snapshot, first))
@@ -136,9 +139,15 @@ class Shell:
                     copy = "recovered" if snapshot == lun.snapshot else "first"
                     host = self._host(line.text("m")) if line.text("m") else ""
                     return self.site.mount(backup.name, lun=lun.access_path, at=line.text("d"), copy=copy, host=host)
+        if known:
+            raise NotFound(
+                f"No backup has a Snapshot copy {snapshot} of {line.text('k')}",
+                next_action=f"It has {', '.join(dict.fromkeys(known))}.",
+                tr="6.8/2",
+            )
         raise NotFound(
-            f"No backup has a Snapshot copy {snapshot} of {line.text('k')}",
-            next_action=f"It has {', '.join(dict.fromkeys(known))}." if known else "Look at Get-Backup.",
+            f"No backup holds {line.text('k')}",
+            next_action=f"Backups hold {', '.join(places)}." if places else "There is no backup yet: New-Backup.",
             tr="6.8/2",
         )
 
@@ -156,7 +165,12 @@ class Shell:
             flow.on_event = told
         agreed = line.on("f") or line.values.get("Confirm") is False
         keys = {question.key for question in plan.confirmations} if agreed else set(accept)
-        return flow.run_sync(plan=plan, accept=keys).result
+        try:
+            return flow.run_sync(plan=plan, accept=keys).result
+        except ConfirmationNeeded as error:
+            word = "-f" if line.command.startswith("sdcli") else "-Confirm:$false"
+            error.next_action = f"If that is as it should be, add {word} to the line."
+            raise
 
     def _snapshot(self, line: Line, *, plan_only: bool) -> Any:
         """sdcli snap create and delete: of the volumes behind drive letters, all at once."""
@@ -185,7 +199,11 @@ class Shell:
                 tr="6.3",
             )
         if not create and not present:
-            raise NotFound(f"There is no Snapshot copy {name}", next_action="Look at sdcli snap list.", tr="6.8")
+            raise NotFound(
+                f"There is no Snapshot copy {name} of {', '.join(map(str, volumes))}",
+                next_action=f"Look at: sdcli snap list -d {line.text('D')}",
+                tr="6.8",
+            )
         told = ", ".join(f"{volume}: {name}" for volume in volumes)
         if plan_only:
             return f"{'create' if create else 'delete'} {told}"

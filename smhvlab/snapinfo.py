@@ -191,7 +191,7 @@ class Backup:
             )
         if not found:
             raise NotFound(
-                f"The VM {vm} is not in the backup {self.name}",
+                f"The VM {vm or repr(vm)} is not in the backup {self.name}",
                 next_action=f"It holds {', '.join(entry.name for entry in self.vms)}.",
                 tr=tr,
             )
@@ -242,11 +242,16 @@ class SnapInfo(SnapInfoFiles):
 
     def dataset(self, name: str, listed: Sequence[str] | None = None) -> Dataset:
         """A dataset's present version. Raises NotFound."""
-        for dataset in self.datasets(listed):
+        known = self.datasets(listed)
+        for dataset in known:
             if dataset.name.casefold() == name.casefold():
                 return dataset
+        names = ", ".join(dataset.name for dataset in known)
         raise NotFound(
-            f"There is no dataset {name}", next_action="Create it with site.create_dataset(name, vms).", tr="5.2"
+            f"There is no dataset {name or repr(name)}",
+            next_action=(f"The site has {names}: name one of these. " if names else "")
+            + "Create it with site.create_dataset(name, vms).",
+            tr="5.2",
         )
 
     def write_dataset(self, dataset: Dataset) -> Dataset:
@@ -333,11 +338,19 @@ class SnapInfo(SnapInfoFiles):
         return self._backups(backup.dataset)
 
     def backup(self, name: str, listed: Sequence[str] | None = None) -> Backup:
-        """The backup of a name. Raises NotFound."""
-        for backup in self.catalogue(listed).backups:
-            if backup.name == name:
+        """The backup of a name, whatever its case, as in Windows. Raises NotFound."""
+        known = self.catalogue(listed).backups
+        for backup in known:
+            if backup.name.casefold() == name.casefold():
                 return backup
-        raise NotFound(f"There is no backup {name}", next_action="List the backups with site.backups().", tr="6.7")
+        of_dataset = [backup for backup in known if backup.dataset.casefold() == name.casefold()]
+        newest = ", ".join(backup.name for backup in (of_dataset or known)[:-4:-1])
+        advice = f"The newest {f'of the dataset {name} ' * bool(of_dataset)}are {newest}: see site.backups()."
+        raise NotFound(
+            f"There is no backup {name or repr(name)}",
+            next_action=advice if newest else "There is none yet: make one with site.backup(DATASET).",
+            tr="6.7",
+        )
 
     def ensure_backup(self, backup: Backup) -> None:
         """The backup's file is there, written by the run that made the backup. Raises NameTaken: by another run."""

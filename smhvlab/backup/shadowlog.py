@@ -60,7 +60,7 @@ def look(
             for uuid, name, svm in dict.fromkeys((lun.volume_uuid, lun.volume, lun.svm) for lun in known.luns)
         ]
         begun = _moment(known.time)
-        made = [s.end for s in copies(tools.storage, "", volumes, begun, begun + _LONGEST) if backup in s.title]
+        made = [s.end for s in copies(tools.storage, "", volumes, begun, begun + _LONGEST) if known.name in s.title]
         recorded = [writer for told in known.sets for writer in told.writers]
         until = end or max(made, default=begun) + _AFTER
         return read(tools, start=begun, end=until, volumes=volumes, writers=recorded or None, trace=trace)

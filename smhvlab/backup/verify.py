@@ -139,7 +139,9 @@ class VerifyBackup(Procedure[VerifyState]):
             vm = node.hyperv.vm(self.server)
             if not vm.running:
                 raise NotAllowed(
-                    f"{vm.name} is {vm.state}", next_action="Start it, or name another VM with server=.", tr="6.3"
+                    f"The VM {vm.name} cannot lend its database engine: it is {vm.state}",
+                    next_action="Start it, or name another VM with server=.",
+                    tr="6.3",
                 )
             node.sql.databases(vm.name)
             return vm

@@ -244,13 +244,14 @@ class RestoreFile(Procedure[FileState]):
         size = virtual.length(s.source)
         if size is None:
             raise NotFound(
-                f"The backup {s.backup} holds no {s.path}",
-                next_action="Mount the backup and look with site.browse.",
+                f"The backup {s.backup} holds no file {s.path}",
+                next_action="Mount the backup and look with site.browse; a folder comes back file by file.",
                 tr="6.8",
             )
         if virtual.length(s.to) == size and virtual.length(s.partial) is None:
             return replace(s, size=size)  # an earlier try got through
         virtual.discard_file(s.partial)
+        self._need_room(s, size)
         what = {"LiteralPath": s.source, "Destination": s.partial, "Force": True}
         for _ in self.track([s.to], size=lambda _: size):
             host.run("Copy-Item", what, on_percent=self.tell_percent)
@@ -258,6 +259,17 @@ class RestoreFile(Procedure[FileState]):
             raise NotFound(f"The copy {s.partial} is not complete", next_action="Look for space on its disk.", tr="6.8")
         host.run("Rename-Item", {"LiteralPath": s.partial, "NewName": s.to.rpartition("\\")[2]})
         return replace(s, size=size)
+
+    def _need_room(self, s: FileState, size: int) -> None:
+        folder = s.to.rpartition("\\")[0] + "\\"
+        volumes = self.nodes[s.host].host.run("Get-Volume", {"FilePath": folder}, select=("SizeRemaining",))
+        free = int(volumes[0]["SizeRemaining"])
+        if size > free:
+            raise NotAllowed(
+                f"{folder} on {s.host} has {free:,} bytes free, {s.path} needs {size:,}",
+                next_action="Name a file on another disk, or make room there.",
+                tr="6.8",
+            )
 
     @copy.undo
     def drop_copy(self, s: FileState) -> None:

@@ -97,7 +97,7 @@ def access_path(text: str) -> str:
     """A drive letter or folder in the one form that is compared. Raises NotAllowed."""
     if _LETTER.match(text):
         return text[0].upper() + ":\\"
-    if re.match(r"[A-Za-z]:\\[^\\/:*?\"<>|]", text):
+    if re.fullmatch(r"[A-Za-z]:(?:\\[^\\/:*?\"<>|]+)+\\?", text):
         return text.rstrip("\\") + "\\"
     raise NotAllowed(
         f"{text!r} is neither a drive letter nor a folder",

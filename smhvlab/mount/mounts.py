@@ -67,7 +67,9 @@ class Mounts:
             raise NotUnique(f"{wanted} is mounted {len(matches)} times", next_action=f"Name one: {listed}.", tr="6.8")
         raise NotFound(
             f"Nothing is mounted as {wanted!r}",
-            next_action=f"Mounted now: {listed}." if listed else "Nothing is mounted; look at site.mounts().",
+            next_action=f"Mounted now: {listed}."
+            if listed
+            else "Nothing is mounted now: mount a backup first, site.mount(BACKUP).",
             tr="6.8",
         )
 

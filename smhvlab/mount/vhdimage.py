@@ -182,8 +182,8 @@ class VirtualDisks:
         return sorted(found, key=lambda file: file.inside.casefold())
 
     def length(self, path: str) -> int | None:
-        """Length of a file in bytes, None if there is none."""
-        if not self.host.run("Test-Path", {"LiteralPath": path})[0]:
+        """Length of a file in bytes, None if there is none (a folder is none)."""
+        if not self.host.run("Test-Path", {"LiteralPath": path, "PathType": "Leaf"})[0]:
             return None
         return int(self.host.run("Get-Item", {"LiteralPath": path}, select=("Length",))[0]["Length"])
 
