@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import os
 import shutil
 import ssl
@@ -26,6 +27,7 @@ from labenv.hostdoor import HostDoor
 from labenv.statefolder import in_use
 from labenv.storagedoor import StorageDoor
 
+log = logging.getLogger("labenv")
 STOP_TIMEOUT = 20.0
 """Real seconds after which a lab that was told to stop is given up."""
 
@@ -160,6 +162,7 @@ def profile_for(name: str) -> tuple[Path, Lab | None]:
     try:
         lab = attach(Path(state))
     except LabError:
+        log.warning("a lab of %s is started there and goes on running: labenv down --state %s", topology, state)
         return up(topology, state=Path(state)).profile, None
     if (running := lab.status()["topology"]) != Path(topology).stem:
         raise LabError(f"the lab in {state} is of topology {running}, not {topology}: name another folder after the @")

@@ -1,14 +1,17 @@
 """``%smhv`` in a notebook: the TR's own lines. ``%load_ext smhvlab.magics`` makes it known.
 
-The line goes to the site that the notebook calls ``site``; ``%smhv`` alone tells what can be written.
+A line that names a server goes to whichever of the notebook's sites has it, any other to the one that is called
+``site``. It is carried out at once, as in SMHV's own shell: ``-WhatIf`` only plans. ``%smhv`` alone tells what can be
+written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from smhvlab.errors import NotFound
-from smhvlab.lines import SYNTAXES
+from smhvlab.lines import SYNTAXES, parse
 from smhvlab.shell import Shell
 from smhvlab.site import Site
 
@@ -28,12 +31,20 @@ def load_ipython_extension(shell: Any) -> None:
         text = line if cell is None else f"{line} {cell}"
         if not text.strip():
             return Help()
-        site = shell.user_ns.get("site")
-        if not isinstance(site, Site):
-            raise NotFound(
-                "There is no site that the line could go to",
-                next_action='Connect first: site = smhvlab.connect("lab:standalone").',
-            )
-        return Shell(site).run(text)
+        return Shell(_site_for(text, shell.user_ns)).run(text)
 
     shell.register_magic_function(smhv, "line_cell", "smhv")
+
+
+def _site_for(text: str, names: Mapping[str, Any]) -> Site:
+    """The site that a line is meant for. Raises NotFound: the notebook has none."""
+    sites = [value for value in (names.get("site"), *names.values()) if isinstance(value, Site)]
+    sites += [site.partner for site in sites if site.partner is not None]
+    if not sites:
+        raise NotFound(
+            "There is no site that the line could go to",
+            next_action='Connect first: site = smhvlab.connect("lab:standalone").',
+        )
+    line = parse(text)
+    server = (line.text("Server") or line.text("m")).casefold()
+    return next((site for site in sites if server in site.servers), sites[0])

@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from smhvlab.restore.vm import RestoreVm
 
 
+ENDPOINTS = "endpoints.json"
+"""What a lab's state folder has for those who connect to it."""
+
+
 class Site(SiteImages, SiteProvisioning, Advised):
     """One site. Tables read it, flows change it; ``log`` has every request of both wires.
 
@@ -97,6 +101,11 @@ class Site(SiteImages, SiteProvisioning, Advised):
     def name(self) -> str:
         """The profile's name."""
         return self.profile.name
+
+    @property
+    def servers(self) -> frozenset[str]:
+        """Names of its hosts and of their cluster, in lower case."""
+        return frozenset(name.casefold() for host in self.profile.hyperv for name in (host.name, host.cluster) if name)
 
     @property
     def read_only(self) -> bool:
@@ -430,9 +439,9 @@ def connect(
     """Connect to a site.
 
     Args:
-        target: the name of a saved profile, a profile, a lab's ``endpoints.json``, or ``"lab:NAME"`` for a fresh lab of
-            that topology (``"lab:NAME@STATE"`` for one that is kept in a state folder). A lab of several sites:
-            ``#B`` at the end takes the site B; without it the first.
+        target: the name of a saved profile, a profile, a lab's ``endpoints.json`` or its folder, or ``"lab:NAME"`` for
+            a fresh lab of that topology (``"lab:NAME@STATE"`` for one that is kept in a state folder). A lab of several
+            sites: ``#B`` at the end takes the site B; without it the first.
         read_only: refuse every change.
         site: which site of a lab that has several (topology ``dr-pair``: ``"A"`` or ``"B"``); the first by default.
 
@@ -449,10 +458,12 @@ def connect(
         providers = {e.name: e for e in entry_points(group="smhvlab.sites")}
         if colon and scheme in providers:
             target, keep = provided(providers[scheme], rest)
-        elif target.endswith(".json"):
+        elif target.endswith(".json") or (Path(target) / ENDPOINTS).is_file():
             target = Path(target)
         else:
             target = profiles.load(target)
+    if isinstance(target, Path) and target.is_dir():
+        target = target / ENDPOINTS
     if isinstance(target, Profile):
         chosen = target
     else:

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from smhvlab.cli import dr, images, policy, provisioning
+from smhvlab.cli.words import in_a_terminal
 from smhvlab.errors import Cancelled, ConfirmationNeeded, NotAllowed, SmhvLabError
 
 if TYPE_CHECKING:
@@ -69,13 +71,14 @@ def _complain(error: SmhvLabError) -> None:
     _say(f"smhvlab: {told.pop('message')}", error=True)
     del told["class"]
     for label, text in told.items():
-        _say(f"  {label}: {text}", error=True)
+        _say(f"  {label}: {in_a_terminal(text)}", error=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="smhvlab", description="TR-4004 for Hyper-V on ONTAP: toolkit and lab.", epilog=EXIT_CODES
     )
+    parser.add_argument("--version", action="version", version=f"smhvlab {version('smhvlab')}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, command: Command, text: str) -> argparse.ArgumentParser:
@@ -415,7 +418,9 @@ def _doctor(options: argparse.Namespace) -> int:
             return _mend_all(site, chosen, options)
         if options.undo or options.resume:
             action = "undo" if options.undo else "resume"
-            record, error = _mended(site, options.undo or options.resume, action)
+            named = options.undo or options.resume
+            run = next((w.run for w in waiting if named in (w.run, w.run.partition("-")[0])), named)
+            record, error = _mended(site, run, action)
             return _report(record, options, error)
         remains = leftovers(site.tools(), pending=bool(waiting))
     if options.json:

@@ -192,7 +192,8 @@ def _config(to: Verbs, options: argparse.Namespace) -> int:
 def _run_due(to: Verbs, options: argparse.Namespace) -> int:
     with to.connect(options) as site:
         if not options.yes:
-            to.show(site.due(), options)
+            until = _moment(options.until, site.now()) if options.until else None
+            to.show(site.due() if until is None else site.schedule(days=_days_until(until, site.now())), options)
             return 0
 
         def tell(run: Ran) -> None:
@@ -209,6 +210,12 @@ def _run_due(to: Verbs, options: argparse.Namespace) -> int:
         else:
             to.say(diary)
     return 1 if any(run.outcome == "failed" for run in diary.runs) else 0
+
+
+def _days_until(moment: datetime, now: datetime) -> float:
+    if moment <= now:
+        raise NotAllowed(f"{moment:%Y-%m-%d %H:%M} UTC has passed", next_action="Give a later time.", tr="6.3")
+    return (moment - now) / timedelta(days=1)
 
 
 def _moment(text: str, now: datetime) -> datetime:

@@ -120,7 +120,7 @@ def explain(problem: requests.exceptions.RequestException, sent: Sent) -> SmhvLa
         return HostDown(
             f"{where} does not answer",
             why="no answer in time" if isinstance(problem, requests.exceptions.ConnectTimeout) else _short(problem),
-            next_action="Check that it is up, and the address and port in the profile.",
+            next_action="Check that it is up (a lab: labenv up), and the address and port in the profile.",
         )
     if not sent.reads:
         return UnknownOutcome(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 import smhvlab.site
 from labenv.lab import Lab
 from smhvlab.cli.main import main
+from smhvlab.cli.words import VERBS, in_a_terminal
 from smhvlab.flow import Flow
 from smhvlab.site import Site
 from smhvlab.wires.control import Phase, WireRequest
@@ -257,6 +259,44 @@ def test_a_name_that_the_console_has_no_letters_for_is_told(tmp_path: Path) -> N
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, cwd=tmp_path)
     assert told.stdout.decode("cp1252").strip() == "VM \\u0416 on C:"
+
+
+def test_the_version_is_told() -> None:
+    """As of every command."""
+    told = run("--version")
+    assert told.code == 0
+    assert re.fullmatch(r"smhvlab \d+\.\d+.*\n", told.out)
+
+
+def test_errors_speak_of_commands_in_a_terminal() -> None:
+    """What a method of a site does is told as the command that does it; a method without one stays as it is."""
+    told = in_a_terminal('Look at site.backups(), or site.unmount("M:"), site.create_dataset(name, vms), site.map().')
+    assert told == "Look at smhvlab backups, or smhvlab unmount M:, smhvlab dataset name vms, site.map()."
+    for verb in VERBS.values():
+        assert run(verb.split()[0], "--help").code == 0
+
+
+def test_a_missing_dataset_names_the_command_that_makes_one(command: Command) -> None:
+    """The way on is one that the reader of a terminal can type."""
+    refused = command("backup", "Nobody")
+    assert refused.code == 1
+    assert "Next: Create it with smhvlab dataset" in refused.err
+
+
+def test_a_lab_s_state_folder_is_a_site(lab: Lab) -> None:
+    """Whoever has a lab's folder need not know the name of the file in it."""
+    assert {row["name"] for row in run("vms", "--json", "--site", str(lab.state)).json} >= {"sql01", "golden"}
+
+
+def test_run_due_tells_the_runs_to_come(command: Command, site: Site) -> None:
+    """Without --yes the runs until a moment are listed; a moment that has passed is refused."""
+    site.create_dataset("Apps", ["app01"])
+    site.set_policy(
+        'name = "h"\ndataset = "Apps"\nconsistency = "crash"\n[schedule]\nrepeat = "hourly"\n[retention]\nkeep = 2\n'
+    )
+    assert len(command("run-due", "--until", "3h", "--json").json) == 3
+    refused = command("run-due", "--until", "2001-01-01T00:00")
+    assert (refused.code, "has passed" in refused.err) == (1, True)
 
 
 def test_a_runbook_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
