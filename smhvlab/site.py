@@ -15,11 +15,12 @@ from uuid import uuid4
 
 from smhvlab import profile as profiles
 from smhvlab.advisor.on_site import Advised
-from smhvlab.errors import NotAllowed, ProfileError, SmhvLabError
+from smhvlab.errors import ProfileError, SmhvLabError
 from smhvlab.frames import frame
 from smhvlab.hyperv import HyperV
 from smhvlab.mount.on_site import SiteImages
 from smhvlab.nodes import Node, Nodes
+from smhvlab.panels.on_site import Shown
 from smhvlab.profile import HostEndpoint, Profile
 from smhvlab.provisioning.on_site import SiteProvisioning
 from smhvlab.secrets import Endpoint, Secret, Secrets
@@ -38,16 +39,6 @@ if TYPE_CHECKING:
 
     from smhvlab.dr.on_site import DisasterRecovery
     from smhvlab.flow import Flow
-    from smhvlab.panels.dashboard import Dashboard
-    from smhvlab.panels.dataseteditor import DatasetEditor
-    from smhvlab.panels.policyeditor import PolicyEditor
-    from smhvlab.panels.restorepreview import RestorePreview
-    from smhvlab.panels.stepper import StepperPanel
-    from smhvlab.panels.storagemap import StorageMap
-    from smhvlab.panels.timeline import SnapshotTimeline
-    from smhvlab.panels.vsstimeline import VssTimeline
-    from smhvlab.panels.wirelog import WireLogPanel
-    from smhvlab.panels.wizard import Wizard
     from smhvlab.restore.vm import RestoreVm
 
 
@@ -55,7 +46,7 @@ ENDPOINTS = "endpoints.json"
 """What a lab's state folder has for those who connect to it."""
 
 
-class Site(SiteImages, SiteProvisioning, Advised):
+class Site(SiteImages, SiteProvisioning, Advised, Shown):
     """One site. Tables read it, flows change it; ``log`` has every request of both wires.
 
     Args:
@@ -230,108 +221,6 @@ class Site(SiteImages, SiteProvisioning, Advised):
         """Wait in the site's time."""
         self.tools().host.sleep(seconds)
 
-    # --- panels
-
-    def stepper(self, flow: Flow[Any]) -> StepperPanel:
-        """The panel of a flow: plan, next, run all, cancel, undo, with the requests of each step."""
-        from smhvlab.panels.stepper import StepperPanel
-
-        return StepperPanel(flow, log=self.log)
-
-    def wizard(self, verb: str) -> Wizard:
-        """A form of a flow's parameters, then its plan and its steps.
-
-        Args:
-            verb: the site's method that makes the flow: ``backup``, ``restore``, ``mount``, ``verify``, ...
-
-        Raises:
-            NotAllowed: no method of that name makes a flow.
-        """
-        from smhvlab.panels.wizard import Wizard
-
-        makers = sorted(name for name in dir(type(self)) if _makes_flow(getattr(type(self), name)))
-        if verb not in makers:
-            raise NotAllowed(f"{verb!r} makes no flow", next_action=f"Choose one of {', '.join(makers)}.")
-        return Wizard(self, getattr(self, verb))
-
-    def map(self) -> StorageMap:
-        """A picture of ``storage_map``."""
-        from smhvlab.panels.storagemap import StorageMap
-
-        return StorageMap(self.storage_map())
-
-    def wires(self, *, limit: int = 30) -> WireLogPanel:
-        """The last requests of both wires, with lines to copy."""
-        from smhvlab.panels.wirelog import WireLogPanel
-
-        return WireLogPanel(self.log, limit=limit)
-
-    def timeline(self, volume: str | None = None) -> SnapshotTimeline:
-        """The Snapshot copies of one volume, or of all, in time."""
-        from smhvlab.panels.timeline import SnapshotTimeline
-
-        return SnapshotTimeline(self.snapshots(volume))
-
-    def vss_timeline(
-        self,
-        backup: str | None = None,
-        *,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        trace: bool = False,
-    ) -> VssTimeline:
-        """Who did what in a shadow copy set, and how its limits of 10 s and 60 s were kept (TR 9).
-
-        Built from what any site tells: each node's event logs, the array's audit log, times of Snapshot copies.
-
-        Args:
-            backup: name of a backup; by default the newest set that an event log tells of, also one that failed.
-            start, end: instead of a backup, a span of time.
-            trace: ask hosts that keep a trace of VSS for it too.
-
-        Raises:
-            NotFound: there is no such backup, or no event log tells of any set.
-        """
-        from smhvlab.backup.shadowlog import look
-        from smhvlab.panels.vsstimeline import VssTimeline
-
-        backup = None if backup is None else name_of(backup)
-        log = look(self.tools(), backup, start=start, end=end, trace=trace)
-        return VssTimeline(log, title=f"VSS timeline of {backup}" if backup else "VSS timeline")
-
-    def dashboard(self, *, every: float = 60, limit: int = 40) -> Dashboard:
-        """Where the site stands: VMs, jobs, Snapshot budgets, findings; looked at again without blocking the kernel.
-
-        Args:
-            every: seconds between two looks while "Keep looking" is on.
-            limit: how many VMs are shown at most.
-        """
-        from smhvlab.advisor.overview import overview
-        from smhvlab.panels.dashboard import Dashboard
-
-        look = partial(overview, self)
-        return Dashboard(look, release=self.release, overview=look(), every=every, limit=limit)
-
-    def dataset_editor(self, name: str = "") -> DatasetEditor:
-        """A form of a dataset: which VMs, checked and saved as its next version (TR 5.2).
-
-        Args:
-            name: the dataset to begin with; a new one by default.
-        """
-        from smhvlab.panels.dataseteditor import DatasetEditor
-
-        return DatasetEditor(self, name)
-
-    def policy_editor(self, name: str = "") -> PolicyEditor:
-        """A form of a policy, with the same as TOML: checked field by field, saved as its next version (TR 5.2).
-
-        Args:
-            name: the policy to begin with; a new one by default.
-        """
-        from smhvlab.panels.policyeditor import PolicyEditor
-
-        return PolicyEditor(self, name)
-
     # --- settings
 
     def set_snapinfo(self, folder: str) -> None:
@@ -417,16 +306,6 @@ class Site(SiteImages, SiteProvisioning, Advised):
             script_parameters=script_parameters,
         )
 
-    def restore_preview(self, backup: str, vm: str) -> RestorePreview:
-        """What a restore would replace, and which newer Snapshot copies there are (TR 6.7); nothing is changed.
-
-        Raises:
-            NotFound, NotAllowed: what the restore itself would refuse.
-        """
-        from smhvlab.panels.restorepreview import RestorePreview, preview
-
-        return RestorePreview(preview(self.tools(), self.restore(backup, vm).plan()))
-
 
 def connect(
     target: str | Path | Profile | Mapping[str, object],
@@ -486,11 +365,6 @@ def provided(provider: EntryPoint, name: str) -> tuple[Path, Any]:
             next_action="Mend the cause, then try again.",
         ) from error
     return Path(endpoints), keep
-
-
-def _makes_flow(method: object) -> bool:
-    """Whether a method of the site says that it gives a flow, for which nothing has happened yet."""
-    return callable(method) and "Flow" in (getattr(method, "__doc__", "") or "").partition("\n")[0]
 
 
 def stamp(moment: datetime) -> str:
