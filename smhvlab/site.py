@@ -224,7 +224,13 @@ class Site(SiteImages, SiteProvisioning, Advised, Shown):
     # --- settings
 
     def set_snapinfo(self, folder: str) -> None:
-        """Keep SnapInfo in a folder of the host; files of an earlier folder are not moved (TR 5.4)."""
+        """Keep SnapInfo in a folder of the host; files of an earlier folder are not moved (TR 5.4).
+
+        Raises NotAllowed for one on an SMB share (TR 11.8).
+        """
+        from smhvlab.backup.unsupported import refuse_share
+
+        refuse_share(folder)
         self.tools().snapinfo.set_folder(folder)
 
     # --- flows

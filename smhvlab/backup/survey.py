@@ -18,7 +18,7 @@ from smhvlab.backup.refusals import (
     why_offline,
 )
 from smhvlab.backup.sets import CHECKPOINT_BUILD, CSVFS_BUILD
-from smhvlab.backup.unsupported import features_in_use, refuse_features
+from smhvlab.backup.unsupported import features_in_use, refuse_features, refuse_share
 from smhvlab.doctor import unfinished
 from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, OntapError
 from smhvlab.flow import CHOSEN
@@ -110,6 +110,7 @@ class BackupProcedure(Procedure[S]):
             NotFound: no such dataset, or a VM of it is gone.
             NotAllowed: a VM cannot be backed up as it lies, or another flow is at work on the same LUNs.
         """
+        refuse_share(self.snapinfo.folder())
         listed = self.snapinfo.files("Datasets", PART)
         dataset = self.snapinfo.dataset(self.dataset, [path for path in listed if path.endswith(".toml")])
         nodes = self.nodes.up()
@@ -119,7 +120,7 @@ class BackupProcedure(Procedure[S]):
         )
         machines, failed = self._members(dataset, nodes)
         warnings = under_way(runs, machines, self.snapinfo.datasets, exclusive=self.exclusive)
-        refuse_features(machines, snapinfo=self.snapinfo.folder())
+        refuse_features(machines)
         disks, shared = self.nodes.disks(nodes), self.nodes.shared_volumes()
         homes = {
             (vm.host, path): home_of(path, host=vm.host, disks=disks, shared=shared)

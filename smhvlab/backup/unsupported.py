@@ -30,11 +30,8 @@ class Feature(StrEnum):
     ODX = "offloaded data transfer (ODX)"
 
 
-def refuse_features(machines: Iterable[Vm], *, snapinfo: str) -> None:
-    """Refuse VMs with files on shares, virtual Fibre Channel or replication, and SnapInfo on a share.
-
-    Raises NotAllowed.
-    """
+def refuse_features(machines: Iterable[Vm]) -> None:
+    """Refuse VMs with files on shares, virtual Fibre Channel or replication. Raises NotAllowed."""
     for vm in machines:
         for feature, what in _of_vm(vm):
             raise NotAllowed(
@@ -43,6 +40,10 @@ def refuse_features(machines: Iterable[Vm], *, snapinfo: str) -> None:
                 why=f"SnapManager for Hyper-V does not support {feature}",
                 tr="11.8",
             )
+
+
+def refuse_share(snapinfo: str) -> None:
+    """Refuse SnapInfo on a share. Raises NotAllowed."""
     if _on_share(snapinfo):
         raise NotAllowed(
             f"The SnapInfo folder {snapinfo} is on an SMB share",

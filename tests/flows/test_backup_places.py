@@ -9,6 +9,7 @@ import pytest
 import smhvlab.site
 from labenv.lab import Lab
 from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, OntapError
+from smhvlab.nodes import REGISTRY
 from smhvlab.site import Site
 from tests.flows.checks import picture
 from tests.flows.conftest import Start
@@ -70,6 +71,16 @@ def test_snapinfo_lies_on_a_lun_in_a_volume_of_its_own(start: Start) -> None:
                     site.backup("Here", consistency=consistency).run_sync()
                 assert caught.value.tr == section
                 assert caught.value.next_action
+        share = "\\\\files\\snapinfo"
+        with pytest.raises(NotAllowed, match="is on an SMB share"):
+            site.set_snapinfo(share)
+        value = {"LiteralPath": REGISTRY, "Name": "SnapInfoPath", "Value": share}  # as somebody could by hand
+        site.tools().host.run("Set-ItemProperty", value)
+    with smhvlab.site.connect(site.profile) as again:
+        for consistency in KINDS:
+            with pytest.raises(NotAllowed, match="is on an SMB share") as caught:
+                again.backup("Here", consistency=consistency).run_sync()
+            assert caught.value.tr == "11.8"
 
 
 @pytest.mark.tr("R-6.4-01", "R-6.2-18")
