@@ -8,6 +8,7 @@ from netapp_ontap.resources.volume import Volume
 
 from smhvlab.mount.image import FOLDER, PREFIX
 from smhvlab.mount.mounts import Mounts
+from smhvlab.protection.store import PolicyStore
 from smhvlab.restore.announced import Announcements, this_station
 from smhvlab.storage import VolumeRef
 from smhvlab.tables import Tools
@@ -103,6 +104,12 @@ def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
         )
         for mount in mounts
         if mount.image.clone not in names
+    ]
+    store = PolicyStore(tools.snapinfo)
+    found += [
+        Leftover("file of SnapInfo", path, why, "Restore it from a Snapshot copy of the SnapInfo LUN")
+        for damaged in (tools.snapinfo.damaged(), store.damaged(), Mounts(tools.snapinfo).damaged())
+        for path, why in sorted(damaged.items())
     ]
     found += [
         Leftover("announcement", f"of the restore of {one}", "another station may be at work", one.advice)

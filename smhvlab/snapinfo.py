@@ -19,6 +19,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ import tomli_w
 
 from smhvlab.backup.evidence import SetEvidence, VmEvidence
 from smhvlab.errors import NameTaken, NotAllowed, NotFound, NotUnique, PowerShellError
-from smhvlab.snapinfofiles import SnapInfoFiles
+from smhvlab.snapinfofiles import SnapInfoFiles, damage
 from smhvlab.vss import set_of
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,60}\Z")
@@ -213,11 +214,13 @@ class Catalogue:
         backups: those that are offered, oldest first.
         deleted: those whose deletion has begun and is not finished, oldest first.
         verified: names of those that were verified.
+        damaged: files of backups that cannot be read, with the reason; their backups are in no list.
     """
 
     backups: list[Backup]
     deleted: list[Backup]
     verified: frozenset[str]
+    damaged: dict[str, str] = field(default_factory=dict)
 
 
 class SnapInfo(SnapInfoFiles):
@@ -231,21 +234,24 @@ class SnapInfo(SnapInfoFiles):
 
     def every_dataset(self, listed: Sequence[str] | None = None) -> list[Dataset]:
         """The newest version of every dataset, a removal too, by name; ``listed``: files listed already."""
-        newest: dict[str, tuple[int, str]] = {}
-        for path in self.files("Datasets") if listed is None else listed:
-            parts = path.rsplit("\\", 2)
-            number = int(parts[2].removesuffix(".toml"))
-            newest[parts[1]] = max(newest.get(parts[1], (0, "")), (number, path))
-        chosen = [entry for _, entry in sorted(newest.items())]
-        texts = self.read_all([path for _, path in chosen], "#")
-        return [_dataset(text, number) for (number, _), text in zip(chosen, texts, strict=True)]
+        return self._datasets(listed)[0]
+
+    def _datasets(self, listed: Sequence[str] | None = None) -> tuple[list[Dataset], dict[str, str]]:
+        """The newest version of every dataset; and the files of those that are damaged, with the reason."""
+        newest = {name: (number, path) for name, number, path in self.versions("Datasets", listed)}
+        found, damaged = self.read_sound([path for _, path in newest.values()], "#", _dataset)
+        return [replace(found[path], version=n) for n, path in newest.values() if path in found], damaged
 
     def dataset(self, name: str, listed: Sequence[str] | None = None) -> Dataset:
-        """A dataset's present version. Raises NotFound."""
-        known = self.datasets(listed)
+        """A dataset's present version. Raises NotFound; NotAllowed: its file is damaged."""
+        every, damaged = self._datasets(listed)
+        known = [dataset for dataset in every if not dataset.removed]
         for dataset in known:
             if dataset.name.casefold() == name.casefold():
                 return dataset
+        for path, why in damaged.items():
+            if path.rsplit("\\", 2)[1].casefold() == name.casefold():
+                raise damage(path, why)
         names = ", ".join(dataset.name for dataset in known)
         raise NotFound(
             f"There is no dataset {name or repr(name)}",
@@ -285,17 +291,20 @@ class SnapInfo(SnapInfoFiles):
             suffix: {path.removesuffix(suffix) for path in files if path.endswith(suffix)}
             for suffix in (".deleted", ".verified")
         }
-        known = [path for path in files if path.endswith(".json")]
-        found = {
-            path.removesuffix(".json"): msgspec.json.decode(text, type=Backup)
-            for path, text in zip(known, self.read_all(known, "//"), strict=True)
-        }
+        known = [path for path in files if path.endswith(".json") and "\\Backups\\" in path]
+        read, damaged = self.read_sound(known, "//", partial(msgspec.json.decode, type=Backup))
+        found = {path.removesuffix(".json"): backup for path, backup in read.items()}
         ordered = sorted(found.items(), key=lambda entry: (entry[1].time, entry[1].name))
         return Catalogue(
             backups=[backup for stem, backup in ordered if stem not in marks[".deleted"]],
             deleted=[backup for stem, backup in ordered if stem in marks[".deleted"]],
             verified=frozenset(backup.name for stem, backup in ordered if stem in marks[".verified"]),
+            damaged=damaged,
         )
+
+    def damaged(self) -> dict[str, str]:
+        """Files of datasets and backups that cannot be read, with the reason."""
+        return self._datasets()[1] | self.catalogue().damaged
 
     def mark_verified(self, backup: Backup, evidence: str = "") -> None:
         """Record that a backup was verified: retention keeps at least one such backup (TR 6.3)."""
@@ -338,11 +347,15 @@ class SnapInfo(SnapInfoFiles):
         return self._backups(backup.dataset)
 
     def backup(self, name: str, listed: Sequence[str] | None = None) -> Backup:
-        """The backup of a name, whatever its case, as in Windows. Raises NotFound."""
-        known = self.catalogue(listed).backups
+        """The backup of a name, whatever its case, as in Windows. Raises NotFound; NotAllowed: its file is damaged."""
+        catalogue = self.catalogue(listed)
+        known = catalogue.backups
         for backup in known:
             if backup.name.casefold() == name.casefold():
                 return backup
+        for path, why in catalogue.damaged.items():
+            if path.casefold().endswith(f"\\{name}.json".casefold()):
+                raise damage(path, why)
         of_dataset = [backup for backup in known if backup.dataset.casefold() == name.casefold()]
         newest = ", ".join(backup.name for backup in (of_dataset or known)[:-4:-1])
         advice = f"The newest {f'of the dataset {name} ' * bool(of_dataset)}are {newest}: see site.backups()."
@@ -435,7 +448,8 @@ class SnapInfo(SnapInfoFiles):
         return f"{self.folder()}\\Backups\\{dataset}"
 
 
-def _dataset(text: str, version: int) -> Dataset:
+def _dataset(text: str) -> Dataset:
     document: dict[str, Any] = tomllib.loads(text)
     members = tuple(DatasetMember(entry["id"], entry["name"]) for entry in document["vm"])
-    return Dataset(document["name"], members, document.get("description", ""), version, document.get("removed", False))
+    removed = bool(document.get("removed", False))
+    return Dataset(document["name"], members, document.get("description", ""), removed=removed)

@@ -7,10 +7,13 @@ overwrite each other, and a half-written file is never read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
+
+import msgspec
 
 from smhvlab.errors import NameTaken, NotAllowed, NotFound, PowerShellError
 from smhvlab.nodes import REGISTRY, Nodes
@@ -21,6 +24,17 @@ _ABSENT = ("PathNotFound", "DriveNotFound")
 _DRAFT = ".new"
 _DEAD = timedelta(hours=1)
 """How old a file under its draft name is before its writer counts as dead: a write takes seconds."""
+
+T = TypeVar("T")
+
+
+def damage(path: str, why: str) -> NotAllowed:
+    """What is said of a damaged file by those who need it."""
+    return NotAllowed(
+        f"{path} is damaged: {why}",
+        next_action="Restore the file from a Snapshot copy of the SnapInfo LUN.",
+        tr="5.4",
+    )
 
 
 class SnapInfoFiles:
@@ -98,17 +112,31 @@ class SnapInfoFiles:
         Raises:
             NotAllowed: a file is damaged.
         """
-        texts, damaged = self.read_sound(paths, comment)
+        texts, damaged = self._read(paths, comment)
         for path, why in damaged.items():
-            raise NotAllowed(
-                f"{path} is damaged: {why}",
-                next_action="Restore the file from a Snapshot copy of the SnapInfo LUN.",
-                tr="5.4",
-            )
+            raise damage(path, why)
         return [texts[path] for path in paths]
 
-    def read_sound(self, paths: Sequence[str], comment: str) -> tuple[dict[str, str], dict[str, str]]:
-        """As ``read_all``, but by path; and what is wrong with those that are damaged."""
+    def read_sound(
+        self, paths: Sequence[str], comment: str, decode: Callable[[str], T]
+    ) -> tuple[dict[str, T], dict[str, str]]:
+        """What the files say, by path; and what is wrong with those that are damaged. As ``read_all`` otherwise."""
+        texts, damaged = self._read(paths, comment)
+        found: dict[str, T] = {}
+        for path, text in texts.items():
+            try:
+                found[path] = decode(text)
+            except (NotAllowed, msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
+                damaged[path] = f"its contents mean nothing ({str(error).splitlines()[0]})"
+        return found, damaged
+
+    def versions(self, part: str, listed: Sequence[str] | None = None) -> list[tuple[str, int, str]]:
+        """Name, number and path of every numbered TOML file of a part, sorted; other files are none of ours."""
+        mine = re.compile(re.escape(f"\\{part}\\") + r"(?:([^\\]+)\\)?(\d{6,})\.toml\Z")
+        found = ((mine.search(path), path) for path in (self.files(part) if listed is None else listed))
+        return sorted((match[1] or "", int(match[2]), path) for match, path in found if match)
+
+    def _read(self, paths: Sequence[str], comment: str) -> tuple[dict[str, str], dict[str, str]]:
         known: dict[str, str] = {}
         for path in paths:
             text = self._texts.get((path, self._stamps.get(path, "")))

@@ -297,7 +297,11 @@ class SiteTables:
         return frame(rows, types)
 
     def backups(self) -> pd.DataFrame:
-        """Backups from SnapInfo, oldest first. Columns: name, dataset, time, type, vms, common_point."""
+        """Backups from SnapInfo, oldest first. Columns: name, dataset, time, type, vms, common_point.
+
+        Last come those whose file in SnapInfo is damaged: their type says so, and nothing else is known of them.
+        """
+        catalogue = self.tools().snapinfo.catalogue()
         types = {"name": "str", "dataset": "str", "time": "str", "type": "str", "vms": "str", "common_point": "bool"}
         rows = [
             {
@@ -308,6 +312,10 @@ class SiteTables:
                 "vms": ", ".join(vm.name for vm in backup.vms),
                 "common_point": backup.common_point,
             }
-            for backup in self.tools().snapinfo.backups()
+            for backup in catalogue.backups
         ]
+        for path in sorted(catalogue.damaged):
+            dataset, name = path.removesuffix(".json").rsplit("\\", 2)[1:]
+            nothing = {"time": "", "vms": "", "common_point": False}
+            rows.append({"name": name, "dataset": dataset, "type": "Damaged in SnapInfo", **nothing})
         return frame(rows, types)

@@ -25,6 +25,8 @@ CHECKPOINTS = "smhvlab_"
 """What the names of the checkpoints begin with through which a backup is made."""
 
 _DURING_A_RESTORE = "a backup during a restore has no configuration of the VM"
+_RESTORE = "RestoreVm"
+"""The flow that takes a VM's configuration away for a while: others that restore files leave it alone."""
 _RECOVERING = re.compile(r"\.rws\Z")
 """Names of LUN clones that exist only while a backup is recovered,"""
 _RESTORING = re.compile(r"_restore_\d\d-\d\d-\d{4}")
@@ -50,7 +52,7 @@ def under_way(
     told = []
     for run in runs:
         what, parameters = run.header.flow.rpartition(":")[2], run.header.parameters
-        if what.startswith("Restore") and str(parameters.get("vm", "")).casefold() in names:
+        if what == _RESTORE and str(parameters.get("vm", "")).casefold() in names:
             raise _restored(str(parameters["vm"]), run)
         if run.alive and what.endswith("Backup") and "dataset" in parameters:
             told += _beside(str(parameters["dataset"]), machines, datasets(), exclusive and "Crash" not in what)

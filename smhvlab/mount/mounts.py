@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -48,9 +49,15 @@ class Mounts:
 
     def all(self) -> list[Mount]:
         """Every mount, oldest first."""
+        return sorted(self._read()[0].values(), key=lambda mount: (mount.time, mount.name))
+
+    def damaged(self) -> dict[str, str]:
+        """Files of mounts that cannot be read, with the reason."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[dict[str, Mount], dict[str, str]]:
         paths = [path for path in self._snapinfo.files(PART) if path.endswith(".json")]
-        found = [msgspec.json.decode(text, type=Mount) for text in self._snapinfo.read_all(paths, "//")]
-        return sorted(found, key=lambda mount: (mount.time, mount.name))
+        return self._snapinfo.read_sound(paths, "//", partial(msgspec.json.decode, type=Mount))
 
     def one(self, wanted: str) -> Mount:
         """The mount of a name, an access path, or a backup that is mounted once. Raises NotFound, NotUnique."""

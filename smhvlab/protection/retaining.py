@@ -75,11 +75,12 @@ class _Deletion(Procedure[RetentionState]):
         otherwise="no backup is to be deleted",
     )
     def mark(self, s: RetentionState) -> None:
-        self.snapinfo.mark_deleted(s.doomed.backups)
+        self.snapinfo.mark_deleted(s.doomed.fresh)
 
     @mark.undo
     def unmark(self, s: RetentionState) -> None:
-        self.snapinfo.unmark_deleted(s.doomed.backups)
+        """Of those whose deletion an earlier run has begun nothing may be left: they are not offered again."""
+        self.snapinfo.unmark_deleted(s.doomed.fresh)
 
     @step(
         "Delete their Snapshot copies",
@@ -200,7 +201,8 @@ class DeleteBackup(_Deletion):
         asks = ["last-backup"] if not others else []
         if chosen.name in catalogue.verified and not any(each.name in catalogue.verified for each in others):
             asks.append("last-verified")
-        return RetentionState(chosen.dataset, Doomed((chosen,), tuple(copies)), asks=tuple(asks))
+        begun = (chosen.name,) if chosen in catalogue.deleted else ()
+        return RetentionState(chosen.dataset, Doomed((chosen,), tuple(copies), begun=begun), asks=tuple(asks))
 
     def confirmations(self, state: RetentionState) -> Sequence[Confirmation]:
         """Whether the dataset may be left without a backup, or without a verified one."""

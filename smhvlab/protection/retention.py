@@ -287,6 +287,7 @@ class Doomed:
         copies: their Snapshot copies.
         held: backups that something holds, with what it is; they are not touched.
         surplus: Snapshot copies of the SnapInfo LUN.
+        begun: names of those of the backups whose deletion has begun before.
     """
 
     backups: tuple[Backup, ...] = ()
@@ -294,6 +295,12 @@ class Doomed:
     held: tuple[tuple[str, str], ...] = ()
     kept_verified: str = ""
     surplus: tuple[Copy, ...] = field(default=())
+    begun: tuple[str, ...] = ()
+
+    @property
+    def fresh(self) -> tuple[Backup, ...]:
+        """The backups whose deletion begins with this run."""
+        return tuple(backup for backup in self.backups if backup.name not in self.begun)
 
 
 def choose(
@@ -330,6 +337,7 @@ def choose(
         held=tuple(held.items()),
         kept_verified=next((j.backup.name for j in judged if j.verdict is Verdict.LAST_VERIFIED), ""),
         surplus=tuple(copy for copy in extra if not copy.owners),
+        begun=tuple(b.name for b in begun),
     )
 
 

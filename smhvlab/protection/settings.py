@@ -70,11 +70,11 @@ class Settings:
 
 def load(snapinfo: SnapInfo) -> Settings:
     """The present settings; those of a fresh host if none were saved."""
-    paths = snapinfo.files(_PART)
-    if not paths:
+    known = snapinfo.versions(_PART)
+    if not known:
         return Settings()
-    number = int(paths[-1].rpartition("\\")[2].removesuffix(".toml"))
-    (text,) = snapinfo.read_all([paths[-1]], "#")
+    _, number, path = known[-1]
+    (text,) = snapinfo.read_all([path], "#")
     return replace(from_toml(text), version=number)
 
 

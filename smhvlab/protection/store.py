@@ -8,6 +8,7 @@ from datetime import datetime
 from smhvlab.errors import NameTaken, NotFound
 from smhvlab.protection.policy import Policy, differences, from_toml, validate
 from smhvlab.snapinfo import SnapInfo
+from smhvlab.snapinfofiles import damage
 
 
 class PolicyStore:
@@ -18,24 +19,36 @@ class PolicyStore:
 
     def policies(self) -> list[Policy]:
         """The present version of every policy that was not removed, by name."""
-        newest: dict[str, tuple[int, str]] = {}
-        for number, name, path in self._versions():
-            newest[name] = max(newest.get(name, (0, "")), (number, path))
-        found = self._load([entry for _, entry in sorted(newest.items())])
-        return [policy for policy in found if not policy.removed]
+        return [policy for policy in self._newest()[0] if not policy.removed]
+
+    def damaged(self) -> dict[str, str]:
+        """Files of policies that cannot be read, with the reason: these policies are in no list."""
+        return self._newest()[1]
+
+    def _newest(self) -> tuple[list[Policy], dict[str, str]]:
+        newest = {name: (number, path) for name, number, path in self._snapinfo.versions("Policies")}
+        found, damaged = self._snapinfo.read_sound([path for _, path in newest.values()], "#", from_toml)
+        return [replace(found[path], version=n) for n, path in newest.values() if path in found], damaged
 
     def policy(self, name: str) -> Policy:
-        """A policy's present version. Raises NotFound."""
-        for policy in self.policies():
-            if policy.name.casefold() == name.casefold():
+        """A policy's present version. Raises NotFound; NotAllowed: its file is damaged."""
+        policies, damaged = self._newest()
+        for policy in policies:
+            if policy.name.casefold() == name.casefold() and not policy.removed:
                 return policy
+        for path, why in damaged.items():
+            if path.rsplit("\\", 2)[1].casefold() == name.casefold():
+                raise damage(path, why)
         raise NotFound(
             f"There is no policy {name}", next_action="List them with site.policies(), or set one.", tr="5.2"
         )
 
     def history(self, name: str) -> list[Policy]:
         """Every version of a policy, oldest first; a removal is a version too."""
-        return self._load([(n, path) for n, own, path in self._versions() if own.casefold() == name.casefold()])
+        known = self._snapinfo.versions("Policies")
+        mine = [(number, path) for own, number, path in known if own.casefold() == name.casefold()]
+        texts = self._snapinfo.read_all([path for _, path in mine], "#")
+        return [replace(from_toml(text), version=n) for (n, _), text in zip(mine, texts, strict=True)]
 
     def write(self, policy: Policy, *, now: datetime) -> Policy:
         """Write the next version after the one that the policy was made from.
@@ -64,13 +77,3 @@ class PolicyStore:
     def remove(self, policy: Policy, *, now: datetime) -> Policy:
         """Take a policy away, by a version that says so; its backups and its versions stay. Raises as ``write``."""
         return self.write(replace(policy, removed=True), now=now)
-
-    def _versions(self) -> list[tuple[int, str, str]]:
-        """Number, policy and path of every version."""
-        parts = [(path, path.rsplit("\\", 2)) for path in self._snapinfo.files("Policies")]
-        found = [(int(part[2].removesuffix(".toml")), part[1], path) for path, part in parts]
-        return sorted(found, key=lambda entry: (entry[1], entry[0]))
-
-    def _load(self, entries: list[tuple[int, str]]) -> list[Policy]:
-        texts = self._snapinfo.read_all([path for _, path in entries], "#")
-        return [replace(from_toml(text), version=n) for (n, _), text in zip(entries, texts, strict=True)]

@@ -6,6 +6,7 @@ import pytest
 
 from smhvlab.errors import NameTaken, NotAllowed, NotFound, NotUnique, SmhvLabError
 from smhvlab.leftovers import leftovers
+from smhvlab.record import PlannedStep
 from tests.flows.checks import blocks_sound, picture
 from tests.flows.conftest import Stock
 
@@ -25,6 +26,21 @@ def test_a_file_of_a_guest_comes_back_as_it_was(stock: Stock) -> None:
     assert picture(site) == before
     assert leftovers(site.tools(), pending=False) == []
     blocks_sound(stock.lab)
+
+
+def test_a_file_that_is_copied_out_keeps_no_backup_of_its_vm(stock: Stock) -> None:
+    """Only a restore of the VM takes its configuration away: while a file is copied its backup may begin."""
+    planned: list[str] = []
+
+    def gate(step: PlannedStep) -> bool:
+        if step.name == "copy":
+            planned.append(stock.site.backup("Set", consistency="crash").plan().state.name)
+        return True
+
+    flow = stock.site.restore_file(stock.backup, "app01", guest_path=LETTER, to="C:\\letter.txt")
+    flow.gate = gate
+    flow.run_sync()
+    assert len(planned) == 1
 
 
 def test_a_file_of_the_host_comes_back_beside_the_live_one(stock: Stock) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.errors import ConfirmationNeeded, NameTaken, NotAllowed, NotFound
+from smhvlab.errors import Cancelled, ConfirmationNeeded, NameTaken, NotAllowed, NotFound
 from smhvlab.protection.retaining import ApplyRetention
 from smhvlab.protection.retention import snapinfo_count, snapinfo_volume
 from smhvlab.site import Site, connect
@@ -153,6 +153,19 @@ def test_a_deletion_that_stopped_in_the_middle_goes_on_next_time(apps: Site) -> 
     assert apps.retention().set_index("backup").loc[names[2], "why"] == "its deletion was begun before"
     assert apps.retain("Apps").run_sync().result.deleted == (names[2],)
     assert names[2] not in set(apps.snapshots("vm_shared")["snapshot"])
+
+
+def test_a_cancelled_retention_offers_no_dead_backup_again(apps: Site) -> None:
+    """A backup whose deletion an earlier run has begun stays out of the list when this run is undone."""
+    names = tagged(apps, 4)
+    snapinfo = apps.tools().snapinfo
+    snapinfo.mark_deleted([snapinfo.backup(names[0])])
+    flow = apps.retain("Apps")
+    flow.gate = lambda step: step.name != "delete"
+    with pytest.raises(Cancelled):
+        flow.run_sync()
+    assert list(apps.backups()["name"]) == names[1:]
+    assert [backup.name for backup in snapinfo.catalogue().deleted] == [names[0]]
 
 
 @pytest.mark.tr("R-6.3-14", "R-6.3-15")
