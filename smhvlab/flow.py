@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
+from smhvlab.brake import Brake
 from smhvlab.record import Confirmation, Event, FlowRecord, Plan, PlannedStep
 from smhvlab.runner import Runner
 from smhvlab.steps import Step
@@ -27,14 +29,16 @@ CHOSEN: Final = MappingProxyType({"chosen": True})  # metadata of state fields t
 
 
 class Control(Protocol):
-    """The site's brake: wires look at it before each request and between polls, and raise Cancelled."""
+    """What holds for all wires of a site: they ask it before each request and between polls, and raise Cancelled."""
 
-    step: str  # goes into wire log entries
-    in_flight: str | None  # title of the request that a wire is waiting for
+    step: str  # of the calling thread; goes into wire log entries
     busy: threading.Lock  # held by the site's one run
 
-    def cancel(self) -> None: ...
-    def clear(self) -> None: ...
+    def obeying(self, brake: Brake) -> AbstractContextManager[None]:
+        """Within the block the calling thread is stopped by this brake."""
+
+    def shielded(self) -> AbstractContextManager[None]:
+        """Within the block the calling thread is stopped by none."""
 
 
 class FlowSite(Protocol):
@@ -76,7 +80,9 @@ class Flow(Generic[S]):
         self.run_id = ""
         self.record: FlowRecord | None = None
         self._runner = Runner(self)
-        self._worker = Worker(f"smhvlab: {self.title()}", cancel=self.cancel, leave=site.release)
+        self._worker = Worker(
+            f"smhvlab: {self.title()}", ready=self._runner.ready, cancel=self.cancel, leave=site.release
+        )
 
     def survey(self) -> S:
         """Read the site and choose every name that the run will create. Raises Refused if it must not run."""
@@ -137,7 +143,12 @@ class Flow(Generic[S]):
 
     @property
     def cancelling(self) -> bool:
-        return self._runner.cancelled
+        return self.running and self._runner.brake.pulled
+
+    @property
+    def in_flight(self) -> str | None:
+        """Title of the request that it is waiting for."""
+        return self._runner.brake.in_flight
 
     def plan(self) -> Plan[S]:
         """Survey the site and tell what a run would do. Nothing is changed."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 import msgspec
 
 from smhvlab import record as r
+from smhvlab.brake import Brake
 from smhvlab.errors import (
     Cancelled,
     ConfirmationNeeded,
@@ -35,15 +36,21 @@ _log = logging.getLogger(__name__)
 
 
 class Runner(Generic[S]):
-    """Carries a flow out. Everything but ``cancel`` and ``cancelled`` belongs to the thread of the run."""
+    """Carries a flow out. Everything but ``ready``, ``cancel`` and ``brake`` belongs to the thread of the run."""
 
     def __init__(self, flow: Flow[S]) -> None:
-        self.cancelled = False
+        self.brake = Brake()
         self._flow = flow
-        self._brake = threading.Lock()
+        self._lock = threading.Lock()  # of the brake and of what decides whether it may be pulled
         self._undoing = False
         self._step = ""
         self._under_way = 0, r.StepProgress("", 0, 0, "")  # the weight of what a step is at, and what was told of it
+
+    def ready(self) -> None:
+        """Something begins: a cancel is its own from now on, and one that came too late for the last does not count."""
+        with self._lock:
+            self.brake.release()
+            self._undoing = False
 
     def plan(self) -> r.Plan[S]:
         """Survey, and each step's items and counts."""
@@ -100,12 +107,11 @@ class Runner(Generic[S]):
             return self._back(journal, "", lost=journal.interrupted)
 
     def cancel(self) -> None:
-        with self._brake:
+        with self._lock:
             if self._undoing:
                 return
-            self.cancelled = True
-            self._flow.site.control.cancel()
-        if what := self._flow.site.control.in_flight:
+            self.brake.pull()
+        if what := self.brake.in_flight:
             self._tell(r.Waiting(self._step, what))
 
     def track(self, things: Iterable[T], size: Callable[[T], int] | None = None) -> Iterator[T]:
@@ -197,10 +203,13 @@ class Runner(Generic[S]):
 
         An undo that cannot be written down fails too: a resume would take what it undoes for done.
         """
-        with self._brake:
+        with self._lock:
             self._undoing = True
-            self.cancelled = False
-            self._flow.site.control.clear()
+            self.brake.release()
+        with self._flow.site.control.shielded():  # from brakes around this run's own too
+            return self._take_back(journal, error, lost=lost)
+
+    def _take_back(self, journal: Journal, error: str, *, lost: bool) -> r.FlowRecord:
         steps = {step.name: step for step in self._flow.steps()}
         for number, name in enumerate(journal.to_undo):
             try:
@@ -301,12 +310,10 @@ class Runner(Generic[S]):
             if telling and not control.busy.acquire(blocking=False):
                 raise NotAllowed("Another run is under way on this site", next_action="Wait for its end, or cancel it.")
             try:
-                yield
+                with control.obeying(self.brake):
+                    yield
             finally:
-                with self._brake:
-                    if self.cancelled:
-                        control.clear()
-                    self.cancelled = self._undoing = False
+                self.ready()
                 if telling:
                     control.busy.release()
         except Exception as error:
@@ -316,12 +323,12 @@ class Runner(Generic[S]):
 
     @contextmanager
     def _at(self, step: str, prefix: str = "") -> Iterator[None]:
-        self._step = step
-        self._flow.site.control.step = prefix + step
+        control = self._flow.site.control
+        before, self._step, control.step = control.step, step, prefix + step
         try:
             yield
         finally:
-            self._step = self._flow.site.control.step = ""
+            self._step, control.step = "", before
 
     @contextmanager
     def _telling_failures(self) -> Iterator[None]:
@@ -332,7 +339,7 @@ class Runner(Generic[S]):
             raise
 
     def _look(self) -> None:
-        if self.cancelled:
+        if self.brake.pulled:
             raise Cancelled()
 
     def _tell(self, event: r.Event) -> None:

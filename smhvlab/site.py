@@ -163,12 +163,16 @@ class Site(SiteImages, SiteProvisioning, Advised, Shown):
                 if tools is not None:
                     tools.close()
 
-    def close(self) -> None:
-        """Close every connection, and end a lab that was started for this site."""
+    def disconnect(self) -> None:
+        """Close every connection, of all threads; the next request opens a new one."""
         with self._lock:
             everything, self._threads = list(self._threads.values()), {}
         for tools in everything:
             tools.close()
+
+    def close(self) -> None:
+        """Close every connection, and end a lab that was started for this site."""
+        self.disconnect()
         down = getattr(self.keep, "down", None)
         if down is not None:
             down()

@@ -20,11 +20,15 @@ _TICK: Final = 0.2  # seconds; a kernel interrupt reaches a waiting cell only wh
 class Worker:
     """Runs work, turns interrupts into a call of ``cancel``, and always waits for what is under way.
 
-    Raises NotAllowed if the work before is not done yet. ``leave`` is called at the end of a thread of its own.
+    Raises NotAllowed if the work before is not done yet. ``ready`` is called before each work can be cancelled,
+    ``leave`` at the end of a thread of its own.
     """
 
-    def __init__(self, name: str, *, cancel: Callable[[], None], leave: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, *, ready: Callable[[], None], cancel: Callable[[], None], leave: Callable[[], None]
+    ) -> None:
         self._name = name
+        self._ready = ready
         self._cancel = cancel
         self._leave = leave
         self._busy = threading.Lock()
@@ -81,6 +85,7 @@ class Worker:
     def _claim(self) -> None:
         if not self._busy.acquire(blocking=False):
             raise NotAllowed(f"{self._name} is running already", next_action="Wait for its end, or cancel it.")
+        self._ready()
 
     def _owned(self, work: Callable[[], T]) -> T:
         try:

@@ -61,15 +61,18 @@ class SitePair:
 
 
 def couple(primary: Site, secondary: Site) -> SitePair:
-    """Make two sites partners: one log, one brake, and one run at a time on both.
+    """Make two sites partners: one log, and one run at a time on both. The second one's connections are opened anew.
 
     Raises:
-        NotAllowed: both are the same site.
+        NotAllowed: both are the same site; a run is under way on the second one.
     """
     if primary.name == secondary.name:
         raise NotAllowed(
             f"Both sites have the profile {primary.name}", next_action="Name two different profiles.", tr="8"
         )
+    if secondary.control.busy.locked():
+        raise NotAllowed(f"A run is under way on {secondary.name}", next_action="Wait for its end, or cancel it.")
+    secondary.disconnect()  # its wires still write into its own log, and ask its own control
     secondary.log, secondary.control = primary.log, primary.control
     primary.partner, secondary.partner = secondary, primary
     return SitePair(primary, secondary)

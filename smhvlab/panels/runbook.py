@@ -114,7 +114,7 @@ class RunbookPanel(Panel):
         """Stop the part that runs before its next request; it is undone, unless it has passed its pivot."""
         if self.busy:
             self.parts[self.position].flow.cancel()
-            self.at = f"stopping, after {self.parts[self.position].flow.site.control.in_flight or 'this request'}"
+            self.at = f"stopping, after {self.parts[self.position].flow.in_flight or 'this request'}"
             self.refresh()
 
     def wait(self, seconds: float = 60) -> None:

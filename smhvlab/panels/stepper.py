@@ -169,7 +169,7 @@ class StepperPanel(Panel):
                 return
             self._cancelling = True
             self._settled.clear()
-            self.waiting = self.flow.site.control.in_flight or ""
+            self.waiting = self.flow.in_flight or ""
             self.flow.cancel()
             self._gate_state.notify_all()
             self.refresh()

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from smhvlab.brake import Brake
 from smhvlab.errors import NotAllowed
 from smhvlab.frames import frame
 from smhvlab.protection.policy import Policy, from_toml
@@ -384,12 +385,14 @@ class Protection(SiteTables):
 
     async def run_until(self, when: datetime | timedelta, *, on_run: Callable[[Ran], None] | None = None) -> Diary:
         """As ``run_until_sync``, in a thread of its own; an interrupt cancels, and is raised after the undo."""
-        control = self._site().control
-        worker = Worker("smhvlab: schedule", cancel=control.cancel, leave=self._site().release)
-        try:
-            return await worker.aside(lambda: self.run_until_sync(when, on_run=on_run))
-        finally:
-            control.clear()
+        site, brake = self._site(), Brake()
+
+        def live() -> Diary:
+            with site.control.obeying(brake):
+                return self.run_until_sync(when, on_run=on_run)
+
+        worker = Worker("smhvlab: schedule", ready=brake.release, cancel=brake.pull, leave=site.release)
+        return await worker.aside(live)
 
     def _scheduler(self, on_run: Callable[[Ran], None] | None = None) -> Scheduler:
         from smhvlab.protection.scheduler import Scheduler

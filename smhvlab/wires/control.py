@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
+from smhvlab.brake import Brake
 from smhvlab.errors import Cancelled
 
 
@@ -39,25 +40,21 @@ Seam = Callable[[WireRequest, Phase], None]
 
 
 class WireControl:
-    """Shared by all wires of a site: cancel, the seam, and where the run is.
+    """Shared by all wires of a site: the seam, and for each thread where it is and whose brake it obeys.
 
-    ``cancel`` and ``in_flight`` are for other threads, e.g. a panel's. ``step`` and ``shielded`` hold for the calling
-    thread only, so that somebody who reads the site beside a run is not taken for a part of it.
+    ``step``, ``obeying`` and ``shielded`` hold for the calling thread only, so that somebody who reads the site beside
+    a run is not taken for a part of it.
 
     Args:
         seam: called before each request and after each reply (polls excepted). What it raises goes through the wire
             untouched; tests use that to kill a run at a chosen place.
-        cancelled: the flag to look at; a new one by default.
 
     Attributes:
-        in_flight: title of the request that is being waited for, None if there is none.
         busy: held by the run that is under way: no two flows send side by side.
     """
 
-    def __init__(self, *, seam: Seam | None = None, cancelled: threading.Event | None = None) -> None:
+    def __init__(self, *, seam: Seam | None = None) -> None:
         self.seam = seam
-        self.cancelled = cancelled if cancelled is not None else threading.Event()
-        self.in_flight: str | None = None
         self.busy = threading.Lock()
         self._local = threading.local()
 
@@ -70,18 +67,25 @@ class WireControl:
     def step(self, name: str) -> None:
         self._local.step = name
 
-    def cancel(self) -> None:
-        """Ask the run to stop at its next request or poll. Safe from any thread."""
-        self.cancelled.set()
+    @contextmanager
+    def obeying(self, brake: Brake) -> Iterator[None]:
+        """Within the block this thread stops at its next request or poll once the brake is pulled; others go on."""
+        before = self._brakes
+        self._local.brakes = (*before, brake)
+        try:
+            yield
+        finally:
+            self._local.brakes = before
 
-    def clear(self) -> None:
-        """Take the cancel back: the run has stopped, or its undo begins."""
-        self.cancelled.clear()
+    @property
+    def _brakes(self) -> tuple[Brake, ...]:
+        found: tuple[Brake, ...] = getattr(self._local, "brakes", ())
+        return found
 
     @property
     def must_stop(self) -> bool:
-        """Whether the user has cancelled and nothing shields the calling thread at the moment."""
-        return not getattr(self._local, "shields", 0) and self.cancelled.is_set()
+        """Whether what this thread does was cancelled and nothing shields it at the moment."""
+        return not getattr(self._local, "shields", 0) and any(brake.pulled for brake in self._brakes)
 
     def check(self, waiting_for: str = "") -> None:
         """Raise `Cancelled` if the user has cancelled.
@@ -94,7 +98,7 @@ class WireControl:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Within the block the cancel flag is not looked at by this thread."""
+        """Within the block this thread looks at no brake."""
         self._local.shields = getattr(self._local, "shields", 0) + 1
         try:
             yield
@@ -103,12 +107,15 @@ class WireControl:
 
     @contextmanager
     def waiting(self, title: str) -> Iterator[None]:
-        """Within the block this request is in flight, unless one around it is already."""
-        before, self.in_flight = self.in_flight, self.in_flight or title
+        """Within the block the thread's brakes tell this request as in flight, unless one around it is already."""
+        telling = [brake for brake in self._brakes if brake.in_flight is None]
+        for brake in telling:
+            brake.in_flight = title
         try:
             yield
         finally:
-            self.in_flight = before
+            for brake in telling:
+                brake.in_flight = None
 
     def before(self, request: WireRequest) -> None:
         """Called by a wire right before a request leaves. Raises `Cancelled`, or what the seam raises."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections import Counter, deque
@@ -12,6 +13,8 @@ from typing import Protocol
 
 from smhvlab.secrets import HIDDEN, Secret
 from smhvlab.wires.control import Wire
+
+_log = logging.getLogger(__name__)
 
 TEXT_LIMIT = 16_000
 """Characters kept of one request's or reply's text."""
@@ -185,7 +188,10 @@ class WireLog:
             self._counts["failed"] += bool(code)
             listeners = list(self._listeners)
         for listener in listeners:
-            listener(entry)
+            try:
+                listener(entry)
+            except Exception:  # who watches must not decide how a request ends
+                _log.exception("A listener failed at request %d", number)
         return entry
 
     @property

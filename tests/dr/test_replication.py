@@ -7,11 +7,12 @@ import dataclasses
 import pytest
 
 from labenv.lab import Lab
+from smhvlab.brake import Brake
 from smhvlab.dr.landing import Landing
 from smhvlab.dr.protect import ProtectReplication
 from smhvlab.dr.replication import Replication, common_copy, seconds, update_after_backup
-from smhvlab.dr.sites import SitePair
-from smhvlab.errors import NotAllowed, OntapError
+from smhvlab.dr.sites import SitePair, couple
+from smhvlab.errors import Cancelled, NotAllowed, OntapError
 from smhvlab.mount.image import Placement
 from smhvlab.site import Site, connect
 from smhvlab.storage import VolumeRef
@@ -21,6 +22,22 @@ def volumes(site: Site, *names: str) -> list[VolumeRef]:
     """Volumes by name."""
     found = [site.tools().storage.volume(name, svm="svm1") for name in names]
     return [volume for volume in found if volume is not None]
+
+
+def test_sites_that_were_looked_at_before_are_coupled_too(lab: Lab) -> None:
+    """Connections from before do not outlive the coupling: they would miss the pair's log and its cancel."""
+    with connect(lab.profile, site="A") as first, connect(lab.profile, site="B") as second:
+        first.vms()
+        second.vms()
+        with first.control.busy, pytest.raises(NotAllowed, match="under way on A"):
+            couple(second, first)
+        couple(first, second)
+        before, brake = len(first.log.entries), Brake()
+        second.vms()
+        assert len(first.log.entries) > before
+        brake.pull()
+        with first.control.obeying(brake), pytest.raises(Cancelled):
+            second.vms()
 
 
 @pytest.mark.tr("R-8-05", "R-8-17", "R-3.4-03", "R-6.2-09")

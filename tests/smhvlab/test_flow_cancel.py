@@ -12,6 +12,7 @@ import pytest
 from toy_site import Kill, PivotFlow, ToyError, ToyFlow, ToySite, events, fail_at, quiet
 
 from smhvlab import record as r
+from smhvlab.brake import Brake
 from smhvlab.doctor import unfinished
 from smhvlab.dr.replication import Replication, update_after_backup
 from smhvlab.errors import Cancelled
@@ -30,7 +31,7 @@ def test_cancel_stops_before_the_next_request_and_undoes(site: ToySite) -> None:
     assert r.Waiting("snapshot", "make vol1/copy1") in heard
     assert heard.index(r.Waiting("snapshot", "make vol1/copy1")) < heard.index(r.UndoStarted("snapshot"))
     assert not flow.cancelling
-    assert not site.control.cancelled.is_set()
+    assert flow.in_flight is None
 
 
 def test_cancel_after_the_pivot_stops(site: ToySite) -> None:
@@ -59,6 +60,95 @@ def test_cancel_of_an_idle_flow_has_no_effect(site: ToySite) -> None:
     flow = ToyFlow(site)
     flow.cancel()
     assert flow.run_sync().outcome is r.Outcome.DONE
+
+
+def test_a_cancel_that_comes_too_late_has_no_effect(site: ToySite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a run's last word and the end of its thread nothing is left to cancel: not the next work either."""
+    flow = ToyFlow(site)
+    monkeypatch.setattr(site, "release", flow.cancel)  # a reader presses Stop while the connections are closed
+    assert asyncio.run(flow.run()).outcome is r.Outcome.DONE
+    assert not flow.cancelling
+    site.read("volumes")
+    assert ToyFlow(site).run_sync().outcome is r.Outcome.DONE
+    assert flow.run_sync().outcome is r.Outcome.DONE
+
+
+def test_a_cancel_that_comes_early_counts(site: ToySite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a run has been asked for it can be cancelled, also before its thread has looked at anything."""
+    flow = ToyFlow(site)
+    start = threading.Thread.start
+
+    def late(thread: threading.Thread) -> None:
+        flow.cancel()
+        start(thread)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(threading.Thread, "start", late)
+        with pytest.raises(Cancelled):
+            asyncio.run(flow.run())
+    assert site.world.made == []
+
+
+def test_a_cancel_stops_nobody_else(site: ToySite) -> None:
+    """The cancel of a plan ends the plan, and not another flow's run on the same site."""
+    mine, other = ToyFlow(site), ToyFlow(site)
+    entered, go_on = threading.Event(), threading.Event()
+    planning = threading.Event()
+
+    def seam(where: str) -> None:
+        if where == "before make vol1/copy1":
+            entered.set()
+            assert go_on.wait(10)
+        elif where == "before read volumes" and entered.is_set() and not planning.is_set():
+            planning.set()
+            other.cancel()
+            site.read("more")
+
+    site.seam = seam
+    outcomes: list[r.Outcome] = []
+    run = threading.Thread(target=lambda: outcomes.append(mine.run_sync().outcome))
+    run.start()
+    assert entered.wait(10)
+    with pytest.raises(Cancelled):
+        other.plan()
+    site.read("volumes")
+    go_on.set()
+    run.join(10)
+    assert outcomes == [r.Outcome.DONE]
+
+
+def test_a_reader_beside_a_cancelled_run_reads_on(site: ToySite) -> None:
+    """While a run waits for its last request to end, others are not refused theirs."""
+    flow = ToyFlow(site)
+
+    def seam(where: str) -> None:
+        if where == "before make vol1/copy1":
+            flow.cancel()
+            site.seam = quiet
+            reader = threading.Thread(target=lambda: (site.read("volumes"), read.append(True)))
+            reader.start()
+            reader.join(10)
+
+    read: list[bool] = []
+    site.seam = seam
+    with pytest.raises(Cancelled):
+        flow.run_sync()
+    assert read == [True]
+
+
+def test_who_takes_several_runs_is_cancelled_as_a_whole(site: ToySite) -> None:
+    """A brake around runs stops the run that is under way, lets its undo go to its end, and stops what follows."""
+    brake = Brake()
+    flow = ToyFlow(site)
+    site.seam = lambda where: brake.pull() if where == "before make vol1/copy1" else None
+    with site.control.obeying(brake):
+        with pytest.raises(Cancelled):
+            flow.run_sync()
+        with pytest.raises(Cancelled):
+            ToyFlow(site).run_sync()
+    assert flow.record is not None
+    assert flow.record.outcome is r.Outcome.UNDONE
+    assert (site.world.made, site.world.things) == (["vol1/copy1"], set())
 
 
 def test_ctrl_c_cancels_and_the_handler_is_put_back(site: ToySite) -> None:

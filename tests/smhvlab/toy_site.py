@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from smhvlab.errors import Cancelled, NotAllowed, SmhvLabError
+from smhvlab.errors import NotAllowed, SmhvLabError
 from smhvlab.flow import CHOSEN, Flow
 from smhvlab.record import Confirmation, Event
 from smhvlab.steps import step
+from smhvlab.wires.control import WireControl
 
 
 class Kill(BaseException):
@@ -23,22 +24,6 @@ class ToyError(SmhvLabError):
 
     def __init__(self, message: str = "The request failed") -> None:
         super().__init__(message, next_action="Try again.")
-
-
-class ToyControl:
-    """The brake of a toy site."""
-
-    def __init__(self) -> None:
-        self.step = ""
-        self.in_flight: str | None = None
-        self.busy = threading.Lock()
-        self.cancelled = threading.Event()
-
-    def cancel(self) -> None:
-        self.cancelled.set()
-
-    def clear(self) -> None:
-        self.cancelled.clear()
 
 
 def quiet(where: str) -> None:
@@ -80,7 +65,7 @@ class ToySite:
         self.name = "toy"
         self.journals: Path | None = None
         self.read_only = False
-        self.control = ToyControl()
+        self.control = WireControl()
         self.world = world
         self.seam = seam
         self.log: list[tuple[str, str]] = []
@@ -89,16 +74,12 @@ class ToySite:
         self.lost: list[bool] = []
 
     def _request(self, what: str, effect: Callable[[], None]) -> None:
-        if self.control.cancelled.is_set():
-            raise Cancelled()
+        self.control.check()
         self.log.append((self.control.step, what))
-        self.control.in_flight = what
-        try:
+        with self.control.waiting(what):
             self.seam(f"before {what}")
             effect()
             self.seam(f"after {what}")
-        finally:
-            self.control.in_flight = None
 
     def release(self) -> None:
         """Close the connections of this thread."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from netapp_ontap.resources.cluster import Cluster
 from netapp_ontap.resources.snapshot import Snapshot
 from netapp_ontap.resources.volume import Volume
 
+from smhvlab.brake import Brake
 from smhvlab.errors import (
     Cancelled,
     ConnectionLost,
@@ -296,16 +296,16 @@ def test_variables_of_the_machine_are_not_used(canned: Canned, monkeypatch: pyte
 
 def test_cancel_is_seen_before_a_request_but_jobs_are_waited_for(canned: Canned) -> None:
     """After cancel nothing more is sent, except the polls of a job that runs already."""
-    control = WireControl()
+    control, brake = WireControl(), Brake()
 
     def route(seen: Seen) -> Answer:
         if seen.method == "POST":
-            threading.Timer(0, control.cancel).run()
+            brake.pull()
             return accepted("j")
         return records(job("j", "success" if len(canned.seen) > 2 else "running"))
 
     canned.route = route
-    with wire(canned, control=control) as rest:
+    with wire(canned, control=control) as rest, control.obeying(brake):
         pending = rest.create(Volume(name="v"))
         with pytest.raises(Cancelled):
             rest.wait([pending])

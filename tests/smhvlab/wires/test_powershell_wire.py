@@ -13,6 +13,7 @@ import pytest
 from canned_server import Authority
 from remote_host import PASSWORD, START, VM_IDS, RemoteHost
 
+from smhvlab.brake import Brake
 from smhvlab.errors import (
     Cancelled,
     ConnectionFailed,
@@ -187,17 +188,17 @@ def test_the_hosts_clock(remote: RemoteHost) -> None:
 
 def test_cancel_stops_what_runs(remote: RemoteHost) -> None:
     """A cancelled wave is stopped on the host, command by command, and the session stays usable."""
-    control = WireControl()
-    with wire(remote, control=control) as host:
+    control, brake = WireControl(), Brake()
+    with wire(remote, control=control) as host, control.obeying(brake):
         host.run("Get-VM")
         wave = [host.begin("New-VMSwitch", {"Name": "Forever", "SwitchType": "Private"}) for _ in range(2)]
-        control.cancel()
+        brake.pull()
         with pytest.raises(Cancelled):
             collect(iter(wave))
         assert [entry.status for entry in host.log.entries[1:]] == ["Stopped", "Stopped"]
         with pytest.raises(Cancelled):
             host.run("Get-VM")
-        control.clear()
+        brake.release()
         assert len(host.run("Get-VM")) == 2
     assert ("end", "Forever") not in remote.calls
 

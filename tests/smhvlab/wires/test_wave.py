@@ -9,6 +9,7 @@ import pytest
 import requests
 from remote_host import PASSWORD, RemoteHost
 
+from smhvlab.brake import Brake
 from smhvlab.errors import Cancelled, PowerShellError, UnknownOutcome, Unsendable
 from smhvlab.secrets import Secret
 from smhvlab.wires.control import Phase, WireControl, WireRequest
@@ -41,12 +42,11 @@ def before_number(wanted: int, act: Callable[[], None]) -> Callable[[WireRequest
 
 def test_a_cancel_between_two_begins_stops_the_first(remote: RemoteHost) -> None:
     """What was begun before the cancel is stopped and logged, on this host and on another one."""
-    control, log = WireControl(), WireLog()
-    control.seam = before_number(2, control.cancel)
+    control, log, brake = WireControl(), WireLog(), Brake()
+    control.seam = before_number(2, brake.pull)
     with wire(remote, control=control, log=log) as one, wire(remote, control=control, log=log) as two:
-        with pytest.raises(Cancelled):
+        with control.obeying(brake), pytest.raises(Cancelled):
             collect(switches(one, two, one))
-        control.clear()
         assert [(entry.title, entry.status) for entry in log.entries] == [("New-VMSwitch", "Stopped")] * 2
         assert len(one.run("Get-VM")) == 2
     assert [call[0] for call in remote.calls] == ["begin", "begin"]
@@ -68,18 +68,17 @@ def test_what_cannot_be_begun_waits_for_the_others(remote: RemoteHost) -> None:
 
 def test_a_stop_that_fails_is_an_unknown_outcome(remote: RemoteHost) -> None:
     """A change that could not be stopped on cancel may go on: it must not be logged as stopped."""
-    control = WireControl()
+    control, brake = WireControl(), Brake()
 
     def cut() -> None:
         remote.forget_shells()
-        control.cancel()
+        brake.pull()
         control.check()
 
     control.seam = before_number(2, cut)
     with wire(remote, control=control) as host:
-        with pytest.raises(UnknownOutcome, match="could not be stopped"):
+        with control.obeying(brake), pytest.raises(UnknownOutcome, match="could not be stopped"):
             collect(switches(host, host))
-        control.clear()
         assert [(entry.status, entry.code) for entry in host.log.entries] == [("0", "UnknownOutcome")]
 
 

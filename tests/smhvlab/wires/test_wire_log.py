@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
+
 from smhvlab.secrets import Secret
 from smhvlab.wires.control import Wire
 from smhvlab.wires.log import TEXT_LIMIT, WireEntry, WireLog
@@ -67,6 +69,21 @@ def test_listeners_hear_until_they_leave() -> None:
     end()
     finish(log, log.start())
     assert heard == [1]
+
+
+def test_a_listener_that_fails_spoils_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    """The entry is kept and the other listeners hear of it; what failed is logged."""
+    log = WireLog()
+    heard: list[int] = []
+
+    def broken(entry: WireEntry) -> None:
+        raise ZeroDivisionError
+
+    log.subscribe(broken)
+    log.subscribe(lambda entry: heard.append(entry.number))
+    finish(log, log.start())
+    assert heard == [entry.number for entry in log.entries] == [1]
+    assert "A listener failed" in caplog.text
 
 
 def test_secrets_are_blanked_everywhere() -> None:
