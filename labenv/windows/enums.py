@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from labenv.windows.objects import PsEnum
 
 _HYPERV: dict[str, dict[str, int]] = {
@@ -61,6 +63,7 @@ _VHD = {
 }
 
 
+@cache
 def hyperv(kind: str, name: str) -> PsEnum:
     """A value of an enumeration in Microsoft.HyperV.PowerShell; KeyError if there is none of that name."""
     return PsEnum(f"Microsoft.HyperV.PowerShell.{kind}", name, _HYPERV[kind][name])
