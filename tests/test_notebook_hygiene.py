@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,15 @@ def test_papermill_finds_its_parameters(path: Path) -> None:
     found = inspect_notebook(str(path))
     assert found["site_name"]["inferred_type_name"] == "str"
     assert all(parameter["help"] for parameter in found.values())
+
+
+def test_the_index_has_every_lesson_and_each_leads_to_the_next() -> None:
+    """The index lists all notebooks, and from the first lesson a chain of links reaches the last."""
+    index = re.findall(r"^\| \[[^]]+\]\(([^)]+\.ipynb)\)", (HOME / "README.md").read_text("utf-8"), re.M)
+    assert sorted(index) == sorted(path.relative_to(HOME).as_posix() for path in PATHS)
+    lessons = [name for name in index if name != "dr/failover.ipynb"]  # that is a runbook
+    for here, following in pairwise(lessons):
+        last = source(read(HOME / here)["cells"][-1])
+        links = re.findall(r"\]\(([^)]+\.ipynb)\)", last.partition("**Next:**")[2])
+        assert links, f"{here} leads nowhere"
+        assert (HOME / here).parent.joinpath(links[0]).resolve() == (HOME / following).resolve(), here
