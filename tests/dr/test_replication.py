@@ -29,7 +29,7 @@ def test_sites_that_were_looked_at_before_are_coupled_too(lab: Lab) -> None:
     with connect(lab.profile, site="A") as first, connect(lab.profile, site="B") as second:
         first.vms()
         second.vms()
-        with first.control.busy, pytest.raises(NotAllowed, match="under way on A"):
+        with first.control.busy, pytest.raises(NotAllowed, match="under way on dr-pair-A"):
             couple(second, first)
         couple(first, second)
         before, brake = len(first.log.entries), Brake()

@@ -14,7 +14,17 @@ from smhvlab.doctor import reopen, unfinished
 from smhvlab.record import Outcome
 from smhvlab.site import Site
 from tests.flows.checks import Picture, blocks_sound, picture, sound
-from tests.flows.test_kills import Case, Course, course, kill_at, kill_within, neutral, points, telling_points
+from tests.flows.test_kills import (
+    LAST_LOOKS,
+    Case,
+    Course,
+    course,
+    kill_at,
+    kill_within,
+    neutral,
+    points,
+    telling_points,
+)
 
 VMS = {"standalone": ("sql01", "app01"), "two-node-cluster": ("sql01", "web01")}
 CASES = ("standalone-2012", "two-node-cluster-2012", "two-node-cluster-2008r2", "standalone-2022")
@@ -121,9 +131,12 @@ def mend(ready: Ready, *, prefer: str) -> None:
 def test_killed_at_a_sample_of_requests(ready: Ready, request: pytest.FixtureRequest) -> None:
     """A seeded few of all requests, mended by undo and by resume: no orphan, clone or checkpoint, owners are back."""
     sample = random.Random(request.node.name).sample(points(ready.run), 2)
+    killed = 0
     for number, (wanted, phase) in enumerate(sample):
         if kill_at(ready.lab, CASE, wanted, phase):
             mend(ready, prefer=("undo", "resume")[number % 2])
+            killed += 1
+    assert killed
 
 
 @pytest.mark.parametrize("prefer", ["undo", "resume"])
@@ -151,6 +164,10 @@ def test_killed_while_the_host_works(ready: Ready, title: str, prefer: str, monk
 @pytest.mark.parametrize("ready", ERAS, indirect=True)
 def test_killed_wherever_it_makes_a_difference(ready: Ready, prefer: str) -> None:
     """Before each step and after each change, mended by undo and by resume: nothing lost or left over."""
+    missed = 0
     for wanted, phase in telling_points(ready.run):
         if kill_at(ready.lab, CASE, wanted, phase):
             mend(ready, prefer=prefer)
+        else:
+            missed += 1
+    assert missed <= LAST_LOOKS

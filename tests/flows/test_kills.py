@@ -241,9 +241,12 @@ def test_killed_at_a_sample_of_requests(ready: labs.Lab, name: str) -> None:
     near = [p for p in points(run) if run.pivot - 1 <= p[0] <= run.pivot] if run.pivot < len(run.steps) else []
     everything = points(run)
     sample = random.Random(f"kills/{name}").sample(everything, max(3, len(everything) // 20))
+    killed = 0
     for number, (request, phase) in enumerate(list(dict.fromkeys([*near, *sample]))[: case.most]):
         if kill_at(ready, case, request, phase):
             mend(ready, case, run, prefer=("undo", "resume")[number % 2])
+            killed += 1
+    assert killed
 
 
 def kill_within(lab: labs.Lab, case: Case, title: str, monkeypatch: pytest.MonkeyPatch, *, nth: int = 1) -> None:

@@ -90,9 +90,12 @@ def test_a_restore_killed_before_and_after_its_point_of_no_return(ready: labs.La
     case = CASES["clone"]
     run = course(ready, case)
     found = [point for point in telling_points(run) if point[0] > run.pivot]
+    killed = 0
     for request, phase in random.Random("application kills").sample(found, 2):
         if kill_at(ready, case, request, phase):
             mend(ready, case, run, prefer="resume")
+            killed += 1
+    assert killed
 
 
 @pytest.mark.long
