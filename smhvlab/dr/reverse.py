@@ -93,7 +93,12 @@ class Leftover:
 
 @dataclass(frozen=True)
 class ReverseState:
-    """What reversing touches on the other site, and each volume's way; ``roles``: what its VMs' roles are set to."""
+    """What reversing touches on the other site, and each volume's way.
+
+    Attributes:
+        roles: what its VMs' roles are set to; ``nodes``: those of its cluster.
+        lost: relationships of the first direction whose source was destroyed; SnapInfo's is one though it was merged.
+    """
 
     returns: tuple[Return, ...]
     connections: tuple[Connection, ...]
@@ -102,6 +107,7 @@ class ReverseState:
     clusters: tuple[str, str]
     roles: tuple[Role, ...] = ()
     nodes: tuple[str, ...] = ()
+    lost: tuple[Mirror, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,6 +183,7 @@ class ReverseReplication(DrProcedure[ReverseState]):
             leftovers=leftovers,
             roles=read_roles(self.other, [vm.id for vm in leftovers if vm.role]),
             nodes=tuple(self.other.tools().nodes),
+            lost=tuple(self._lost(far.name)),
             svms=svms,
             clusters=(near.name, far.name),
         )
@@ -203,6 +210,13 @@ class ReverseReplication(DrProcedure[ReverseState]):
             taken = dict[str, object](theirs)
             end = known.get(str(source)) or End(far, far_svm, free_volume(taken, info.volume.name))
             yield Return(source, end, Way.INITIALISE, "", None, "SnapInfo")
+
+    def _lost(self, far: str) -> Iterator[Mirror]:
+        known: dict[str, dict[str, VolumeRef]] = {}
+        for mirror in (m for m in self.replication.mirrors() if m.source.cluster == far):
+            there = known.setdefault(mirror.source.svm, volume_names(self.other, mirror.source.svm))
+            if mirror.state in ("broken_off", "uninitialized") and mirror.source.volume not in there:
+                yield mirror
 
     def _return(
         self, source: End, destination: End, here: VolumeRef, there: VolumeRef | None, old: Mirror, holds: str
@@ -349,7 +363,8 @@ class ReverseReplication(DrProcedure[ReverseState]):
 
 
 def _dead(state: ReverseState) -> tuple[Mirror, ...]:
-    return tuple(r.old for r in state.returns if r.way is Way.INITIALISE and r.old is not None)
+    anew = (r.old for r in state.returns if r.way is Way.INITIALISE and r.old is not None)
+    return tuple(dict.fromkeys((*anew, *state.lost)))
 
 
 def find_connections(site: Site, volumes: Collection[tuple[str, str]]) -> Iterator[Connection]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from smhvlab.dr.plan import what_if
 from smhvlab.dr.replication import Replication
 from smhvlab.dr.sites import SitePair, homes
+from smhvlab.errors import ConnectionFailed
 from smhvlab.exercises.first import Exercise, Goal
 from smhvlab.site import Site
 from smhvlab.storage import VolumeRef
@@ -96,6 +99,78 @@ def new_storage(pair: SitePair, *, vm: str = "sql01", rows: int = 1) -> Exercise
             Goal(f"{vm} runs on the first site", runs, "pair.primary.dr.failback()"),
             Goal("No row was lost", complete, "Was the extra update made before the failback?"),
             Goal("The first direction is mirrored again", mirrored, "pair.secondary.dr.return_to_normal()"),
+        ),
+    )
+
+
+def guests_went_home(
+    pair: SitePair, *, own: str, dataset: str, vms: tuple[str, ...] = ("sql01", "app01"), guests: str = "All"
+) -> Exercise:
+    """Fail back from a second site that has VMs of its own; these, their dataset and their backups stay (TR 8).
+
+    Args:
+        own: the second site's own VM, ``dataset`` that which holds it.
+        vms: the guests; ``guests``: their dataset.
+    """
+    first, second = pair.primary, pair.secondary
+    running = {machine.id for machine in second.tools().nodes.vms() if machine.name == own and machine.running}
+    kept = {backup.name for backup in second.tools().snapinfo.backups() if backup.dataset == dataset}
+    taken = [backup.name for backup in second.tools().snapinfo.backups() if backup.dataset == guests][-1:]
+
+    def answering(probe: Callable[[], str]) -> Callable[[], str]:
+        """The probe, where the first site may be dead still."""
+
+        def careful() -> str:
+            try:
+                return probe()
+            except ConnectionFailed:
+                return f"{first.name} does not answer"
+
+        return careful
+
+    def home() -> str:
+        there = {machine.name for machine in first.tools().nodes.vms() if machine.running}
+        missing = [vm for vm in vms if vm not in there]
+        return f"{', '.join(missing)} do not run on {first.name}" if missing else ""
+
+    def stayed() -> str:
+        now = {machine.id for machine in second.tools().nodes.vms() if machine.running}
+        lost = kept - {backup.name for backup in second.tools().snapinfo.backups()}
+        if not running <= now:
+            return f"{own} does not run on {second.name} any more"
+        return f"SnapInfo of {second.name} lost {', '.join(sorted(lost))}" if lost else ""
+
+    def left() -> str:
+        still = [machine.name for machine in second.tools().nodes.vms() if machine.name in vms]
+        return f"{', '.join(still)} are registered on {second.name}" if still else ""
+
+    def known() -> str:
+        missing = set(taken) - {backup.name for backup in first.tools().snapinfo.backups()}
+        return f"SnapInfo of {first.name} does not know {', '.join(sorted(missing))}" if missing else ""
+
+    def mirrored() -> str:
+        names = {(volume.svm, volume.name) for vm in vms for volume in _volumes_of(first, vm)}
+        there = Replication(second.tools().storage).mirrors()
+        good = {(m.source.svm, m.source.volume) for m in there if m.state == "snapmirrored"}
+        return "" if names and names <= good else f"the guests' volumes are not mirrored to {second.name}"
+
+    return Exercise(
+        "the guests go home",
+        "8",
+        (
+            Goal(
+                "The guests run on the first site",
+                answering(home),
+                "Power, pair.secondary.dr.reverse(), pair.primary.dr.failback().",
+            ),
+            Goal(f"{own} and its backups stay on the second site", stayed, "Nothing of a failback touches them."),
+            Goal("The second site has no VM of the first any more", left, "pair.secondary.dr.return_to_normal()"),
+            Goal(
+                "The first site knows the backup that was taken there",
+                answering(known),
+                "Its SnapInfo comes with the failback.",
+            ),
+            Goal("The first direction is mirrored again", answering(mirrored), "pair.secondary.dr.return_to_normal()"),
         ),
     )
 

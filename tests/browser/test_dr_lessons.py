@@ -8,7 +8,17 @@ from tests.browser.pages import Screen, Workbench, assert_readable, open_lesson
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("lesson", ["01_replicate_and_rehearse", "02_failover", "03_failback", "failover"])
+@pytest.mark.parametrize(
+    "lesson",
+    [
+        "01_replicate_and_rehearse",
+        "02_failover",
+        "03_failback",
+        "04_failback_site_destroyed",
+        "05_active_secondary",
+        "failover",
+    ],
+)
 def test_a_lesson_can_be_read_before_it_is_run(workbench: Workbench, screen: Screen, lesson: str) -> None:
     """Sites, plans and runbooks stand in the page in both themes, with nothing fetched from elsewhere."""
     page = open_lesson(screen, workbench.document(f"dr/{lesson}.ipynb"))
