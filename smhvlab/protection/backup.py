@@ -6,16 +6,18 @@ What comes after the backup never takes the backup back: it is told as a warning
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from smhvlab.backup.crash import BackupDone, CrashConsistentBackup, CrashState
 from smhvlab.backup.production import CheckpointBackup, CheckpointState
 from smhvlab.backup.shadowcopy import ApplicationConsistentBackup, SetsState
 from smhvlab.dr.replication import Replication, update_after_backup
 from smhvlab.errors import Cancelled, NotAllowed, NotFound, SmhvLabError
+from smhvlab.flow import CHOSEN
 from smhvlab.procedure import Procedure
 from smhvlab.protection.policy import Phase, Policy
 from smhvlab.protection.retention import RetentionDone, retain, rules_of
@@ -65,6 +67,50 @@ class PolicyBackupDone:
         return f"{self.backup._repr_html_()}<p>Policy {escape(self.policy)}</p><ul>{rows}</ul>"
 
 
+@dataclass(frozen=True)
+class Told:
+    """What came before and after a backup, so far; a later process goes on with it.
+
+    Attributes:
+        scripts, mirrors, warnings, retention: as in ``PolicyBackupDone``.
+    """
+
+    scripts: tuple[ScriptRun, ...] = ()
+    mirrors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    retention: RetentionDone | None = None
+
+    def warned(self, *warnings: str) -> Told:
+        """The same with more warnings."""
+        return replace(self, warnings=self.warnings + warnings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PolicyState:
+    """What the state of a backup under a policy has besides that of the backup.
+
+    Attributes:
+        told: what came before and after it.
+    """
+
+    told: Told = field(default_factory=Told, metadata=CHOSEN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyCrashState(_PolicyState, CrashState):
+    """What a crash-consistent backup under a policy touches and creates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySetsState(_PolicyState, SetsState):
+    """What a backup through VSS under a policy touches and creates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyCheckpointState(_PolicyState, CheckpointState):
+    """What a backup through production checkpoints under a policy touches and creates."""
+
+
 class _UnderPolicy(Procedure[S]):
     """What the parts of a policy's backup share."""
 
@@ -74,7 +120,6 @@ class _UnderPolicy(Procedure[S]):
         self.policy = policy
         self.given: Policy | None = None
         self._found: Policy | None = None
-        self._ran: list[ScriptRun] = []
 
     @property
     def rules(self) -> Policy:
@@ -103,11 +148,10 @@ class Before(_UnderPolicy[S]):
     """What a policy does before the backup."""
 
     @step("Scripts before the backup", tr="6.5")
-    def scripts_before(self, s: S) -> None:
+    def scripts_before(self, s: Any) -> Any:
         if not any(script.phase is Phase.BEFORE for script in self.rules.script):
-            return
+            return None
         ran = run_scripts(self.site.tools().nodes, self.rules.script, Phase.BEFORE, self._member_hosts(), None)
-        self._ran += ran
         if ran and ran[-1].error:
             raise NotAllowed(
                 f"The script {ran[-1].command} on {ran[-1].host} failed, so there is no backup",
@@ -115,6 +159,7 @@ class Before(_UnderPolicy[S]):
                 next_action="Mend the script of the policy, or what it needs on the host.",
                 tr="6.5",
             )
+        return replace(s, told=replace(s.told, scripts=(*s.told.scripts, *ran)))
 
 
 class After(_UnderPolicy[S]):
@@ -122,86 +167,91 @@ class After(_UnderPolicy[S]):
 
     def __init__(self, site: object, *, dataset: str, policy: str) -> None:
         _UnderPolicy.__init__(self, site, dataset=dataset, policy=policy)  # the backup between the two takes no policy
-        self._warnings: list[str] = []
-        self._mirrors: list[str] = []
-        self._retention: RetentionDone | None = None
 
     def _record(self, s: S) -> Backup:
         raise NotImplementedError
 
-    def _tried(self, what: str, work: Callable[[], None]) -> None:
-        """Do something that must not take a good backup back."""
+    def _tried(self, s: Any, what: str, work: Callable[[Told], Told]) -> Any:
+        """The state after something that must not take a good backup back."""
+        told: Told = s.told
         try:
-            work()
+            told = work(told)
         except Cancelled:
             raise
         except SmhvLabError as error:
-            self._warnings.append(f"{what}: {error.message}" + (f" ({error.why})" if error.why else ""))
+            told = told.warned(f"{what}: {error.message}" + (f" ({error.why})" if error.why else ""))
+        return replace(s, told=told)
 
     @step("Update the mirrors", tr="6.2/7", pivot=True)
-    def mirror(self, s: Any) -> None:
-        if self.rules.options.replicate:
-            self._tried("mirrors", lambda: self._update(s))
+    def mirror(self, s: Any) -> Any:
+        return self._tried(s, "mirrors", partial(self._update, s)) if self.rules.options.replicate else None
 
-    def _update(self, s: Any) -> None:
+    def _update(self, s: Any, told: Told) -> Told:
         places = [lambda: Replication(self.storage)]
         if (partner := self.site.partner) is not None:
             places.append(lambda: Replication(partner.tools().storage))
-        told = update_after_backup(places, [*s.volumes, s.snapinfo_volume])
-        self._mirrors += [text for text in told if not text.startswith("not updated")]
-        self._warnings += [f"mirrors: {text}" for text in told if text.startswith("not updated")]
-        if not told:
-            self._warnings.append("mirrors: no relationship begins at the backup's volumes")
+        lines = update_after_backup(places, [*s.volumes, s.snapinfo_volume])
+        updated = tuple(text for text in lines if not text.startswith("not updated"))
+        problems = [f"mirrors: {text}" for text in lines if text not in updated]
+        if not lines:
+            problems.append("mirrors: no relationship begins at the backup's volumes")
+        return replace(told, mirrors=told.mirrors + updated).warned(*problems)
 
     @step("Retention", tr="6.3", pivot=True)
-    def retention(self, s: Any) -> None:
-        def work() -> None:
+    def retention(self, s: Any) -> Any:
+        def work(told: Told) -> Told:
             tag = self.rules.tag.value
             rules = {tag: rules_of([self.rules], s.dataset)[tag]}
             now = datetime.fromisoformat(s.time)
-            self._retention = retain(self.site.tools(), s.dataset, rules, now=now, volume=s.snapinfo_volume)
-            self._warnings += [f"{name} is still there: {why}" for name, why in self._retention.held]
+            done = retain(self.site.tools(), s.dataset, rules, now=now, volume=s.snapinfo_volume)
+            return replace(told, retention=done).warned(*(f"{name} is still there: {why}" for name, why in done.held))
 
-        self._tried("retention", work)
+        return self._tried(s, "retention", work)
 
     @step("Scripts after the backup", tr="6.5", pivot=True)
-    def scripts_after(self, s: Any) -> None:
+    def scripts_after(self, s: Any) -> Any:
         if not any(script.phase is Phase.AFTER for script in self.rules.script):
-            return
+            return None
         backup = self._record(s)
         nodes = self.site.tools().nodes
         values = variables(backup=backup.name, clustered=nodes.cluster is not None)
         if not values["SnapInfoSnapshot"] and uses(self.rules.script, "SnapInfoSnapshot"):
-            self._warnings.append("scripts: $SnapInfoSnapshot is empty, it is for dedicated VMs only")
+            s = replace(s, told=s.told.warned("scripts: $SnapInfoSnapshot is empty, it is for dedicated VMs only"))
 
-        def work() -> None:
+        def work(told: Told) -> Told:
             ran = run_scripts(nodes, self.rules.script, Phase.AFTER, self._member_hosts(), values)
-            self._ran.extend(ran)
-            if ran and ran[-1].error:
-                self._warnings.append(f"scripts: {ran[-1]}")
+            problems = [f"scripts: {ran[-1]}"] if ran and ran[-1].error else []
+            return replace(told, scripts=(*told.scripts, *ran)).warned(*problems)
 
-        self._tried("scripts", work)
+        return self._tried(s, "scripts", work)
 
-    def _account(self, backup: BackupDone) -> PolicyBackupDone:
+    def _account(self, backup: BackupDone, told: Told) -> PolicyBackupDone:
         return PolicyBackupDone(
             backup,
             self.policy,
-            self._retention,
-            tuple(self._mirrors),
-            tuple(self._ran),
-            tuple(self._warnings),
+            told.retention,
+            told.mirrors,
+            told.scripts,
+            told.warnings,
             self.rules.options.verify,
         )
 
 
 class _Registers(After[S]):
-    """A backup's own steps with the policy's name and tag in its record."""
+    """A backup's own steps with the policy's name and tag in its record.
+
+    Attributes:
+        under: the state of such a backup.
+    """
+
+    under: ClassVar[type[_PolicyState]]
 
     def survey(self) -> Any:
         """As the backup's; also reads the policy. Raises NotFound, NotAllowed."""
         self._found = None
         self._apply(self.rules)
-        return super().survey()
+        state: Any = super().survey()
+        return self.under(**{each.name: getattr(state, each.name) for each in fields(state)})
 
     def _apply(self, rules: Policy) -> None:
         """Take over what the policy says of the backup itself."""
@@ -217,12 +267,13 @@ class _Registers(After[S]):
             record = self._record(state)
         except NotFound:
             record = state.record
-        return self._account(replace(done, backup=record))
+        return self._account(replace(done, backup=record), state.told)
 
 
-class PolicyCrashBackup(_Registers[CrashState], CrashConsistentBackup, Before[CrashState]):
+class PolicyCrashBackup(_Registers[PolicyCrashState], CrashConsistentBackup, Before[PolicyCrashState]):
     """Back up a dataset under a policy, crash-consistent."""
 
+    under = PolicyCrashState
     tr = "5.2, 6.3, 10"
 
     @step("Register the backup in SnapInfo", tr="6.2/4", items=lambda s: (f"{s.name}.json",))
@@ -234,9 +285,10 @@ class PolicyCrashBackup(_Registers[CrashState], CrashConsistentBackup, Before[Cr
         self.snapinfo.discard_backup(s.dataset, s.name, run=s.run)
 
 
-class PolicySetsBackup(_Registers[SetsState], ApplicationConsistentBackup, Before[SetsState]):
+class PolicySetsBackup(_Registers[PolicySetsState], ApplicationConsistentBackup, Before[PolicySetsState]):
     """Back up a dataset under a policy, application-consistent, through VSS."""
 
+    under = PolicySetsState
     tr = "5.2, 6.3, 9, 12"
 
     def _apply(self, rules: Policy) -> None:
@@ -252,9 +304,10 @@ class PolicySetsBackup(_Registers[SetsState], ApplicationConsistentBackup, Befor
         self.snapinfo.discard_backup(s.dataset, s.name, run=s.run)
 
 
-class PolicyCheckpointBackup(_Registers[CheckpointState], CheckpointBackup, Before[CheckpointState]):
+class PolicyCheckpointBackup(_Registers[PolicyCheckpointState], CheckpointBackup, Before[PolicyCheckpointState]):
     """Back up a dataset under a policy, application-consistent, through production checkpoints."""
 
+    under = PolicyCheckpointState
     tr = "5.2, 6.2, 6.3"
 
     def _apply(self, rules: Policy) -> None:

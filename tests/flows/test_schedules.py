@@ -16,6 +16,7 @@ from smhvlab.errors import ConfirmationNeeded, NotAllowed, PowerShellError
 from smhvlab.exercises.protection import crowd
 from smhvlab.protection.scheduler import Scheduler
 from smhvlab.protection.tasks import FOLDER
+from smhvlab.record import PlannedStep
 from smhvlab.site import Site
 from tests.flows.conftest import Start
 
@@ -176,6 +177,33 @@ def test_a_script_that_fails_before_stops_the_backup_and_after_it_only_warns(app
     done = apps.backup("Apps", consistency="crash", policy="late").run_sync().result
     assert "Get-Item" in done.warnings[0]
     assert len(apps.backups()) == 1
+
+
+def test_a_run_tells_of_itself_only_and_of_all_of_itself(apps: Site) -> None:
+    """A second run of one flow does not repeat the first's warnings; after a kill what came before is still told."""
+    failing = '[[script]]\nphase = "after"\ncommand = "Get-Item"\nparameters = { LiteralPath = "C:\\\\none" }\n'
+    before = '[[script]]\nphase = "before"\ncommand = "Get-Date"\n'
+    apps.set_policy(policy("late") + failing + before)
+    flow = apps.backup("Apps", consistency="crash", policy="late")
+    for _ in range(2):
+        done = flow.run_sync().result
+        assert [run.phase for run in done.scripts] == ["before", "after"]
+        assert len(done.warnings) == 1
+        apps.sleep(2)
+
+    class Killed(BaseException):
+        """The process dies here."""
+
+    def gate(step: PlannedStep) -> bool:
+        if step.name == "retention":
+            raise Killed
+        return True
+
+    flow.gate = gate
+    with pytest.raises(Killed):
+        flow.run_sync()
+    later = apps.backup("Apps", consistency="crash", policy="late").resume_sync(flow.run_id).result
+    assert [run.phase for run in later.scripts] == ["before", "after"]
 
 
 def test_a_policy_backs_up_its_own_dataset_only(apps: Site) -> None:
