@@ -1,7 +1,8 @@
 """A plan of datasets and schedules for a site: all VMs of a volume together, few enough LUNs, and never two at once.
 
-Follows 6.2 (all VMs of a LUN in one dataset), 6.1 (dedicated and shared VMs apart), 12 (at most 15 CSVFS LUNs), the
-appendix (one backup per volume at a time; on 2008 R2 a dataset for each shared volume and node).
+Follows 6.2 (all VMs of a LUN in one dataset), 6.1 (dedicated and shared VMs apart), 6.4 (VMs that are off apart), 12
+(at most 15 CSVFS LUNs), the appendix (one backup per volume at a time; on 2008 R2 a dataset for each shared volume and
+node).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from smhvlab.advisor import facts as f
 from smhvlab.advisor.rules.datasets import MOST_CSVS
@@ -29,6 +30,7 @@ class PlannedDataset:
     Attributes:
         shared: whether its VMs are roles of a cluster.
         csvs: how many cluster shared volumes it holds.
+        off: whether none of its VMs runs: their policy allows the saved state, which costs them nothing.
         slot: datasets of one slot may run together; slots follow one another.
         at: ``HH:MM`` at which its daily backup starts.
         remarks: what is not as it should be.
@@ -40,6 +42,7 @@ class PlannedDataset:
     volumes: tuple[str, ...]
     shared: bool
     csvs: int
+    off: bool = False
     slot: int = 0
     at: str = ""
     remarks: tuple[str, ...] = ()
@@ -91,7 +94,7 @@ class Layout:
         return [
             f'name = "{d.name}-daily"\ndataset = "{d.name}"\nconsistency = "application"\n\n'
             f'[schedule]\nrepeat = "daily"\nat = "{d.at}"\ntimezone = "{timezone}"\n\n'
-            f"[retention]\nkeep = {keep}\n" + ("\n[options]\ndistributed = true\n" if d.shared else "")
+            f"[retention]\nkeep = {keep}\n{_options(d)}"
             for d in self.datasets
         ]
 
@@ -118,6 +121,12 @@ class Layout:
         return html.card("Datasets and schedules", html.table(head, rows), *moves)
 
 
+def _options(dataset: PlannedDataset) -> str:
+    wanted = {"distributed": dataset.shared, "allow_saved_state": dataset.off}
+    lines = "".join(f"{name} = true\n" for name, on in wanted.items() if on)
+    return f"\n[options]\n{lines}" if lines else ""
+
+
 @dataclass(frozen=True)
 class _Group:
     """VMs that have to be in one dataset, because they share volumes."""
@@ -125,6 +134,15 @@ class _Group:
     vms: tuple[f.Vm, ...]
     volumes: tuple[tuple[str, str], ...]
     csvs: tuple[str, ...]
+
+
+class _Kind(NamedTuple):
+    """SVM, whether the VMs are shared, on 2008 R2 or if they are not their node, and whether none of them runs."""
+
+    svm: str
+    shared: bool
+    owner: str
+    off: bool
 
 
 def plan_layout(facts: Facts, *, start: str = "22:00", minutes: int = 15, most: int = MOST_CSVS) -> Layout:
@@ -136,9 +154,9 @@ def plan_layout(facts: Facts, *, start: str = "22:00", minutes: int = 15, most: 
         most: cluster shared volumes in a dataset at most.
     """
     planned: list[PlannedDataset] = []
-    for (svm, shared, owner), groups in _kinds(facts):
+    for kind, groups in _kinds(facts):
         for number, part in enumerate(_split(groups, most), 1):
-            planned.append(_dataset(svm, shared, owner, number, part, most))
+            planned.append(_dataset(kind, number, part, most))
     names = _unique([each.name for each in planned])
     planned = [replace(each, name=name) for each, name in zip(planned, names, strict=True)]
     slots = _slots(planned, together=facts.era == "2008r2")
@@ -166,14 +184,15 @@ def _clock(minutes: int) -> str:
     return f"{hour:02}:{minute:02}"
 
 
-def _kinds(facts: Facts) -> list[tuple[tuple[str, bool, str], list[_Group]]]:
-    """Groups of VMs by SVM, by whether they are shared, and on 2008 R2 by their node."""
-    found: dict[tuple[str, bool, str], list[_Group]] = {}
+def _kinds(facts: Facts) -> list[tuple[_Kind, list[_Group]]]:
+    """Groups of VMs by what keeps them in datasets of their own."""
+    found: dict[_Kind, list[_Group]] = {}
     for group in _groups(facts):
         shared = all(vm.clustered for vm in group.vms)
         hosts = {vm.host for vm in group.vms}
         owner = min(hosts) if not shared or facts.era == "2008r2" else ""
-        found.setdefault((group.volumes[0][0], shared, owner), []).append(group)
+        off = not any(vm.state == "Running" for vm in group.vms)
+        found.setdefault(_Kind(group.volumes[0][0], shared, owner, off), []).append(group)
     return sorted(found.items())
 
 
@@ -220,19 +239,27 @@ def _width(part: Iterable[_Group]) -> int:
     return sum(len(group.csvs) for group in part)
 
 
-def _dataset(svm: str, shared: bool, owner: str, number: int, part: Sequence[_Group], most: int) -> PlannedDataset:
+def _dataset(kind: _Kind, number: int, part: Sequence[_Group], most: int) -> PlannedDataset:
     vms = sorted((vm for group in part for vm in group.vms), key=lambda vm: vm.name.casefold())
     csvs = _width(part)
     remarks = []
     if csvs > most:
         remarks.append(f"Its VMs hang together over {csvs} shared volumes; move disks until {most} are enough.")
+    idle = [vm.name for vm in vms if vm.state != "Running"]
+    if idle and not kind.off:
+        remarks.append(
+            f"{', '.join(idle)} does not run and shares a volume with VMs that do: move it to a volume of its own, or "
+            "let the policy allow the saved state (6.4)."
+        )
+    parts = (kind.svm, kind.owner or "shared", "off" if kind.off else "", str(number))
     return PlannedDataset(
-        name="_".join(re.sub(r"[^A-Za-z0-9-]", "-", text) for text in (svm, owner or "shared", str(number)) if text),
+        name="_".join(re.sub(r"[^A-Za-z0-9-]", "-", text) for text in parts if text),
         vms=tuple(vm.name for vm in vms),
         hosts=tuple(sorted({vm.host for vm in vms})),
         volumes=tuple(sorted({volume for group in part for _, volume in group.volumes})),
-        shared=shared,
+        shared=kind.shared,
         csvs=csvs,
+        off=kind.off,
         remarks=tuple(remarks),
     )
 

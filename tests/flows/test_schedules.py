@@ -86,6 +86,18 @@ def test_a_run_that_fails_is_told_and_keeps_nobody_waiting(apps: Site) -> None:
     assert "first failure" in str(diary)
 
 
+@pytest.mark.tr("R-6.4-01")
+def test_a_planned_layout_lives_through_its_first_night(site: Site) -> None:
+    """Every proposed dataset is backed up at its time, that of the golden VM too, which does not run."""
+    layout = site.plan_layout()
+    for dataset in layout.datasets:
+        site.create_dataset(dataset.name, list(dataset.vms))
+    for text in layout.policies():
+        site.set_policy(text)
+    assert site.unprotected().empty
+    assert [run.outcome for run in site.run_until_sync(timedelta(hours=24)).runs] == ["done"] * len(layout.datasets)
+
+
 def test_two_schedulers_do_not_run_side_by_side(apps: Site) -> None:
     """While one is at work the second is refused, and nothing is run twice."""
     refused = []

@@ -90,6 +90,20 @@ def test_dedicated_vms_are_kept_apart_from_shared_ones() -> None:
 
 
 @pytest.mark.tr("R-AR-02")
+@pytest.mark.tr("R-6.4-01")
+def test_vms_that_are_off_do_not_keep_the_others_from_their_backup() -> None:
+    """They get a dataset whose policy allows the saved state; one beside running VMs on a volume is remarked upon."""
+    facts = farm([(1, 1), (1, 2)])
+    apart = plan_layout(replace(facts, vms=(facts.vms[0], replace(facts.vms[1], state="Off"))))
+    assert [(d.vms, d.off) for d in apart.datasets] == [(("vm000",), False), (("vm001",), True)]
+    allowed = [from_toml(text).options.allow_saved_state for text in apart.policies()]
+    assert allowed == [False, True]
+    facts = farm([(1, 1), (1, 1)])
+    (mixed,) = plan_layout(replace(facts, vms=(facts.vms[0], replace(facts.vms[1], state="Off")))).datasets
+    assert not mixed.off
+    assert mixed.remarks[0].startswith("vm001 does not run and shares a volume")
+
+
 def test_on_2008_r2_vms_are_brought_to_one_node_for_each_volume() -> None:
     """Every further node of a shared volume costs a pair of Snapshot copies: the plan says who moves where."""
     layout = plan_layout(farm([(1, 1), (1, 1), (2, 1), (2, 2)], era="2008r2"))
