@@ -34,7 +34,7 @@ PLACES = [("hv1", 1)] * 8 + [(f"hv{node}", 1) for node in (2, 3, 4) for _ in ran
 
 _SENDING = (
     (OntapWire, ("collect", "read", "create", "create_many", "modify", "remove", "read_lun", "write_lun", "wait")),
-    (PowerShellWire, ("run", "pair", "native", "begin", "begin_pair", "collect", "sleep", "now")),
+    (PowerShellWire, ("run", "pair", "native", "begin", "begin_pair", "finish", "sleep", "now")),
 )
 
 
