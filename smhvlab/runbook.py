@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from smhvlab.errors import NotFound, SmhvLabError
 
+# The page of a run without the scripts that only a network has.
+_PAGE: Final = """{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js -%}{%- endblock html_head_js -%}
+{%- block html_head_js_mathjax -%}{%- endblock html_head_js_mathjax -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock html_head_js_mermaidjs -%}
+"""
 FOLDER = "run_folder"
 """Parameter of a runbook that gets the folder of its run, for journals and what else it writes."""
 
@@ -99,11 +105,19 @@ def _typed(value: object, kind: str) -> object:
 
 
 def _report(notebook: Path) -> Path:
-    """The executed notebook as a page that needs nothing else to be read."""
+    """The executed notebook as a page that needs nothing else to be read: no script, no network, panels as pictures."""
+    import nbformat
     from nbconvert import HTMLExporter
 
+    from smhvlab.panels.panel import VIEW
+
     exporter: Any = HTMLExporter  # it has no types
-    body, _ = exporter(embed_images=True).from_filename(str(notebook))
+    executed: Any = nbformat.read(notebook, as_version=4)
+    executed.metadata.pop("widgets", None)
+    for output in (output for cell in executed.cells for output in cell.get("outputs", ())):
+        output.get("data", {}).pop(VIEW, None)  # a live view would take the place of the picture beside it
+    named = {"metadata": {"name": notebook.stem}}
+    body, _ = exporter(embed_images=True, raw_template=_PAGE).from_notebook_node(executed, resources=named)
     target = notebook.with_suffix(".html")
     target.write_text(body, encoding="utf-8")
     return target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -116,11 +117,20 @@ def test_a_run_keeps_notebook_report_and_journals_together(
     home.mkdir(parents=True)
     parameters = 'site_name: str = "lab:x"  # the site\nrows: int = 3  # how many\nrun_folder: str = ""  # of the run'
     write = "from pathlib import Path\nPath(run_folder, 'journal.jsonl').write_text(f'{site_name} {rows + 1}')"
-    notebook(home / "book.ipynb", parameters, write)
+    show = (
+        "from smhvlab.panels.panel import Panel\nimport ipywidgets\n"
+        "class Shown(Panel):\n    def __init__(self):\n        super().__init__()\n        self.view = ipywidgets.VBox()\n"
+        "    def render(self):\n        return '<b>all ' + '8 VMs run</b>'\n    def describe(self):\n        return 'x'\n"
+        "Shown()"
+    )
+    notebook(home / "book.ipynb", parameters, write, show)
     notebook(home / "bad.ipynb", parameters, "raise ValueError('no luck')")
     done = run("dr/book", {"site": "lab:y", "rows": "5"}, home=home.parent, runs=tmp_path / "runs")
     assert [path.read_text("utf-8") for path in done.journals] == ["lab:y 6"]
-    assert "lab:y" in done.report.read_text("utf-8")
+    page = done.report.read_text("utf-8")
+    assert "lab:y" in page
+    assert "<b>all 8 VMs run</b>" in page  # the picture of a panel, where nothing runs
+    assert not re.search(r"<script|<link|<iframe|@import|src=|url\(['\"]?http", page)
     assert {path.parent for path in (done.notebook, done.report)} == {done.folder}
     with pytest.raises(RunbookFailed, match="ValueError: no luck"):
         run("dr/bad", {}, home=home.parent, runs=tmp_path / "bad")
