@@ -165,6 +165,8 @@ def budget(
 def demand(tools: Tools, policies: Sequence[Policy]) -> tuple[list[Load], dict[str, int]]:
     """What each policy does to each volume, and how many Snapshot copies the volumes have now.
 
+    Where there is no policy yet: the volumes of all datasets, on which nothing is going to happen.
+
     Raises:
         NotFound: a policy's dataset does not exist.
     """
@@ -176,7 +178,7 @@ def demand(tools: Tools, policies: Sequence[Policy]) -> tuple[list[Load], dict[s
                 next_action="Create it with site.create_dataset(name, vms).",
                 tr="5.2",
             )
-    wanted = {policy.dataset.casefold() for policy in policies}
+    wanted = {policy.dataset.casefold() for policy in policies} or set(datasets)
     used = places(tools, [dataset for key, dataset in datasets.items() if key in wanted])
     era = era_of(tools)
     catalogue = tools.snapinfo.catalogue()

@@ -113,8 +113,11 @@ def _compose(site: Site, days: float, diary: Diary | None) -> tuple[dict[str, st
     parts += [f'<p class="note">Not read: {escape(text)}</p>' for text in missing]
     plot = _tried("Snapshot budget", missing, lambda: site.budget(days=days))
     if plot is not None:
-        figure = plot.figure().to_html(full_html=False, include_plotlyjs=True, div_id="budget")
-        parts.append(f"<h2>Snapshot budget</h2><p>{plot._repr_html_()}</p>{figure}")
+        parts.append(f"<h2>Snapshot budget</h2><p>{plot._repr_html_()}</p>")
+        if (policies := dict(tables).get("Policies")) is not None and policies.empty:
+            parts.append("<p>There is no policy yet: nothing is taken or deleted by itself.</p>")
+        if plot.forecasts:
+            parts.append(plot.figure().to_html(full_html=False, include_plotlyjs=True, div_id="budget"))
     for title, table in tables:
         body = table.to_html(index=False, border=0, escape=True) if len(table) else "<p>none</p>"
         parts.append(f"<h2>{escape(title)}</h2>{body}")

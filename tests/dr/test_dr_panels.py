@@ -119,8 +119,9 @@ def test_a_run_keeps_notebook_report_and_journals_together(
     write = "from pathlib import Path\nPath(run_folder, 'journal.jsonl').write_text(f'{site_name} {rows + 1}')"
     show = (
         "from smhvlab.panels.panel import Panel\nimport ipywidgets\n"
-        "class Shown(Panel):\n    def __init__(self):\n        super().__init__()\n        self.view = ipywidgets.VBox()\n"
-        "    def render(self):\n        return '<b>all ' + '8 VMs run</b>'\n    def describe(self):\n        return 'x'\n"
+        "class Shown(Panel):\n    view = ipywidgets.VBox()\n"
+        "    def render(self):\n        return '<b>all ' + '8 VMs run</b>'\n"
+        "    def describe(self):\n        return 'x'\n"
         "Shown()"
     )
     notebook(home / "book.ipynb", parameters, write, show)

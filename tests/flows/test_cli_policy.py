@@ -83,6 +83,11 @@ def test_a_policy_s_life_in_a_terminal(terminal: Terminal, tmp_path: Path) -> No
 @pytest.mark.tr("R-5.4-15")
 def test_a_report_opens_without_a_network(terminal: Terminal, site: Site, tmp_path: Path) -> None:
     """One HTML file with every table, the plot and the evidence, and nothing that a browser has to fetch."""
+    assert terminal("report", str(tmp_path / "early"), "--json") == 0
+    early = (tmp_path / "early" / "report.html").read_text("utf-8")
+    assert "There is no policy yet" in early
+    assert "vm_shared: 0 now, at most 0 of 255" in early  # the volumes that there are, no empty plot
+    assert 'id="budget"' in early
     site.set_policy(POLICY)
     site.backup("Apps", consistency="crash").run_sync()
     assert terminal("report", str(tmp_path / "out"), "--json") == 0
