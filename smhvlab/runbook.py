@@ -112,10 +112,14 @@ def _report(notebook: Path) -> Path:
     from smhvlab.panels.panel import VIEW
 
     exporter: Any = HTMLExporter  # it has no types
-    executed: Any = nbformat.read(notebook, as_version=4)
+    reader: Any = nbformat
+    executed = reader.read(notebook, as_version=4)
     executed.metadata.pop("widgets", None)
     for output in (output for cell in executed.cells for output in cell.get("outputs", ())):
-        output.get("data", {}).pop(VIEW, None)  # a live view would take the place of the picture beside it
+        data = output.get("data", {})
+        data.pop(VIEW, None)  # a live view would take the place of the picture beside it
+        if "text/html" in data:  # whoever prints it wants to see what is folded
+            data["text/html"] = "".join(data["text/html"]).replace("<details>", "<details open>")
     named = {"metadata": {"name": notebook.stem}}
     body, _ = exporter(embed_images=True, raw_template=_PAGE).from_notebook_node(executed, resources=named)
     target = notebook.with_suffix(".html")

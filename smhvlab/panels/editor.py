@@ -7,6 +7,7 @@ the form keeps what is in it, shows what is different, and can be saved as the n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import ipywidgets as widgets
@@ -46,6 +47,7 @@ class Editor(Panel, Generic[T]):
         self.saved: T | None = None
         self.error: SmhvLabError | None = None
         self.put_away = ""
+        self._blank = True  # a new form into which nothing was put yet: there is nothing to find fault with
         self._filling = False
         self._pending: T | None = None
         self._work: Background[T] = Background(
@@ -54,7 +56,9 @@ class Editor(Panel, Generic[T]):
         self.choice = widgets.Dropdown(options=[NEW], description=self.what, tooltip=f"The {self.what} to edit")
         self.inputs: dict[str, Any] = self._make_inputs()
         self.notes: dict[str, Any] = {name: widgets.HTML() for name in self.inputs}
-        self.save_button = button("Save", "Check it and save it as the next version", self.start, relay=self.relay)
+        self.save_button = button(
+            "Save", "Check it and save it as the next version", self.start, relay=self.relay, style="primary"
+        )
         self.nearest_button = self._button("Take the nearest", "Put in the nearest value that works", self.take_nearest)
         self.mine_button = self._button("Save mine over theirs", "As the version after theirs", self.keep_mine)
         self.theirs_button = self._button("Take theirs", "Read theirs; mine stays below as text", self.take_theirs)
@@ -62,15 +66,18 @@ class Editor(Panel, Generic[T]):
         self.choice.observe(lambda _: self.relay(self._chosen), names="value")
         for one in self.inputs.values():
             one.layout.width = _WIDTH
-            one.observe(lambda _: self.relay(self._changed), names="value")
+            one.observe(lambda _: self.relay(self._edited), names="value")
         self.choice.options = [NEW, *self._names()]
         self.load(name)
 
-    def _layout(self, *more: Any) -> Any:
-        """The tree of widgets: the choice, a row for each field, what is more, buttons, the picture."""
-        rows = [widgets.HBox([one, self.notes[name]]) for name, one in self.inputs.items()]
+    def _layout(self, *more: Any, below: Sequence[Any] = (), hints: Mapping[str, str] = MappingProxyType({})) -> Any:
+        """The tree of widgets: the choice, a row for each field, what is more, buttons, the picture, what is below."""
+        rows = [
+            widgets.HBox([one, widgets.HTML(html.text(hints.get(name, ""))), self.notes[name]])
+            for name, one in self.inputs.items()
+        ]
         buttons = [self.save_button, self.nearest_button, self.mine_button, self.theirs_button, self.again_button]
-        return widgets.VBox([self.choice, *rows, *more, widgets.HBox(buttons), self.picture])
+        return widgets.VBox([self.choice, *rows, *more, widgets.HBox(buttons), self.picture, *below])
 
     def _button(self, label: str, tooltip: str, work: Callable[[], object]) -> Any:
         def carefully() -> None:
@@ -176,6 +183,7 @@ class Editor(Panel, Generic[T]):
             self.choice.value = name
         finally:
             self._filling = False
+        self._blank = thing is None
         self._changed()
 
     def _chosen(self) -> None:
@@ -186,13 +194,18 @@ class Editor(Panel, Generic[T]):
                 self.error = error
                 self.refresh()
 
+    def _edited(self) -> None:
+        if not self._filling:
+            self._blank = False
+        self._changed()
+
     def _changed(self) -> None:
         """Check the form, and show what does not fit beside its field."""
         if self._filling:
             return
         self.saved = None
         if self.theirs is None:
-            self.error = self._misfit()
+            self.error = None if self._blank else self._misfit()
         self.refresh()
 
     def _misfit(self) -> SmhvLabError | None:
@@ -206,6 +219,7 @@ class Editor(Panel, Generic[T]):
 
     def save(self) -> T:
         """Save the form as the next version, now and in the calling thread. Raises what is wrong; the form stays."""
+        self._blank = False
         wanted = self._wanted()
         try:
             saved = self._store(wanted)
@@ -219,6 +233,7 @@ class Editor(Panel, Generic[T]):
         """Save it aside; ``await editor.settled()`` or ``editor.wait()`` for the end. What is wrong is shown."""
         if self.busy:
             return
+        self._blank = False
         try:
             self._pending = self._wanted()
         except SmhvLabError as error:
@@ -301,7 +316,7 @@ class Editor(Panel, Generic[T]):
             parts.append(
                 html.card("Another console was faster", html.table(["What is different"], rows), accent=html.WARN)
             )
-        elif self.error is None:
+        elif self.error is None and not self._blank:
             parts += [html.sign("!", remark, html.WARN) for remark in self._remarks()]
         if self.put_away:
             parts.append(html.details(html.text("What you had written"), html.code(self.put_away)))
@@ -311,12 +326,14 @@ class Editor(Panel, Generic[T]):
         """What is edited, from which version, and whether it fits."""
         name = self.inputs["name"].value or "a new one"
         made = f"from version {getattr(self.base, 'version', 0)}" if self.base is not None else "new"
-        state = "saved" if self.saved is not None else self.error.message if self.error is not None else "fits"
+        state = "saved" if self.saved is not None else "empty" if self._blank else "fits"
+        if self.error is not None:
+            state = self.error.message
         return f"{type(self).__name__}({name}, {made}; {state})"
 
     def render(self) -> str:
         """The form as a table, then what there is to say about it."""
         shown = (name for name, one in self.inputs.items() if one.layout.display != "none")
-        rows = [[html.text(name), html.text(self._shown(name) or "-")] for name in shown]
+        rows = [[html.text(self.inputs[name].description), html.text(self._shown(name) or "-")] for name in shown]
         title = f"{self.what} {self.inputs['name'].value or NEW}"
         return html.card(title, html.table(["Field", "Value"], rows), self._state(), accent=html.BUSY)

@@ -18,13 +18,21 @@ from smhvlab.protection.budget import LIMIT_KEY
 from smhvlab.protection.policy import Level, Policy, Tag, advice, differences, from_document, from_toml
 from smhvlab.protection.schedule import LAST, Repeat, Weekday
 
-_LABEL: Final = {"description_width": "12em"}
+_LABEL: Final = {"description_width": "14em"}
 _ON_DEMAND: Final = "on demand"
 _USUAL_TAG: Final = "(that of the schedule)"
 _OPTIONS: Final = {
-    "allow_saved_state": "take VMs that cannot be backed up online in their saved state",
-    "replicate": "update the mirrors afterwards",
-    "verify": "check the images afterwards",
+    "allow_saved_state": "Save VMs that cannot take part while they run",
+    "replicate": "Update the mirrors",
+    "verify": "Check the images",
+}
+_HINTS: Final = {
+    "options.allow_saved_state": "They stand still while the Snapshot copies are made; without it their backup fails.",
+    "options.replicate": "After each backup its volumes' SnapMirror relationships are updated: the other site has it.",
+    "options.verify": "After each backup its disks are mounted on the host and looked at, and taken away again.",
+    "options.distributed": "Of VMs on several nodes of a cluster: one set for all, or a backup of each node by itself.",
+    "retention.tag": "Backups of one dataset and tag are counted and deleted together.",
+    "consistency": "application: the guests take part through VSS. crash: as after a power failure, and much quicker.",
 }
 # What a policy says of distributed backups, None if it leaves that to the era of the hosts.
 _DISTRIBUTED: Final[Mapping[str, bool | None]] = {
@@ -61,61 +69,64 @@ class PolicyEditor(Editor[Policy]):
         self.text.layout.width, self.anyway.layout.width = "46em", "30em"
         super().__init__(site, name)
         self.text_button = self._button("Take the text", "Read the TOML into the form", self.take_text)
-        self.view = self._layout(self.anyway, self.text, self.text_button)
+        folded = widgets.Accordion([widgets.VBox([self.text, self.text_button])], titles=["The same as text (TOML)"])
+        self.view = self._layout(self.anyway, below=[folded], hints=_HINTS)
 
     def _names(self) -> Sequence[str]:
         tools = self.site.tools()
-        self.inputs["dataset"].options = ["", *(dataset.name for dataset in tools.snapinfo.datasets())]
+        self.inputs["dataset"].options = [dataset.name for dataset in tools.snapinfo.datasets()] or [""]
         return list(self.site.policies()["name"])
 
     def _make_inputs(self) -> dict[str, Any]:
-        def text(name: str, tooltip: str) -> Any:
-            return widgets.Text(description=name, tooltip=tooltip, style=_LABEL)
+        """A tooltip ends with the name that the field has in TOML, in scripts and in errors."""
 
-        def choice(name: str, options: Sequence[str], tooltip: str) -> Any:
-            return widgets.Dropdown(description=name, options=list(options), tooltip=tooltip, style=_LABEL)
+        def text(name: str, label: str, about: str) -> tuple[str, Any]:
+            return name, widgets.Text(description=label, tooltip=f"{about} ({name})", style=_LABEL)
+
+        def choice(name: str, label: str, options: Sequence[str], about: str) -> tuple[str, Any]:
+            about = f"{about} ({name})"
+            return name, widgets.Dropdown(description=label, options=list(options), tooltip=about, style=_LABEL)
+
+        def box(name: str, label: str, about: str, *, value: bool = False) -> tuple[str, Any]:
+            return name, widgets.Checkbox(description=label, tooltip=f"{about} ({name})", value=value)
 
         days = widgets.SelectMultiple(
-            description="schedule.days",
+            description="On these days",
             options=[day.value for day in Weekday],
             rows=7,
-            tooltip="Of the week",
+            tooltip="Of the week (schedule.days)",
             style=_LABEL,
         )
         zone = widgets.Combobox(
-            description="schedule.timezone", options=sorted(available_timezones()), tooltip="IANA name", style=_LABEL
+            description="In the time zone",
+            options=sorted(available_timezones()),
+            tooltip="IANA name (schedule.timezone)",
+            style=_LABEL,
         )
-        made = {
-            "name": text("name", "Letters, digits, _ and -"),
-            "dataset": choice("dataset", [""], "What is backed up"),
-            "consistency": choice(
-                "consistency", ["application", "crash"], "Application-consistent is the TR's default"
+        found: list[tuple[str, Any]] = [
+            text("name", "Name", "Letters, digits, _ and -"),
+            choice("dataset", "Dataset", [""], "What is backed up"),
+            choice(
+                "consistency", "Consistency", ["application", "crash"], "Application-consistent is the TR's default"
             ),
-            "description": text("description", "What it is for"),
-            "enabled": widgets.Checkbox(
-                description="enabled: its runs are due", value=True, tooltip="Its retention stays if not"
-            ),
-            "schedule.repeat": choice("schedule.repeat", [_ON_DEMAND, *(r.value for r in Repeat)], "When it runs"),
-            "schedule.every": text("schedule.every", "Hours between two runs"),
-            "schedule.at": text("schedule.at", "HH:MM on the wall of the time zone"),
-            "schedule.days": days,
-            "schedule.day": text("schedule.day", f"1 to 28, or {LAST}"),
-            "schedule.timezone": zone,
-            "retention.keep": text("retention.keep", "How many backups are kept"),
-            "retention.days": text("retention.days", "Or how many days each is kept"),
-            "retention.tag": choice("retention.tag", [_USUAL_TAG, *Tag], "Backups of a tag are counted together"),
-        }
-        for name, about in _OPTIONS.items():
-            made[f"options.{name}"] = widgets.Checkbox(description=name, tooltip=about, value=False)
-        made["options.distributed"] = choice(
-            "options.distributed", list(_DISTRIBUTED), "Of VMs on several nodes of a cluster (TR 12)"
-        )
-        made["notification.level"] = choice("notification.level", list(Level), "When mail is sent")
-        made["notification.to"] = text("notification.to", "Addresses, with commas between them")
-        made["notification.autosupport"] = widgets.Checkbox(
-            description="notification.autosupport", tooltip="Through the array's log", value=False
-        )
-        return made
+            text("description", "Description", "What it is for"),
+            box("enabled", "It is in force: its runs are due", "Its retention stays if not", value=True),
+            choice("schedule.repeat", "It runs", [_ON_DEMAND, *(r.value for r in Repeat)], "When it runs"),
+            text("schedule.every", "Hours between two runs", "A whole number"),
+            text("schedule.at", "At", "HH:MM on the wall of the time zone"),
+            ("schedule.days", days),
+            text("schedule.day", "On this day of the month", f"1 to 28, or {LAST}"),
+            ("schedule.timezone", zone),
+            text("retention.keep", "Keep this many backups", "How many backups are kept"),
+            text("retention.days", "Or keep each for days", "How many days each is kept"),
+            choice("retention.tag", "Retention tag", [_USUAL_TAG, *Tag], "Backups of a tag are counted together"),
+            *(box(f"options.{name}", label, _HINTS[f"options.{name}"]) for name, label in _OPTIONS.items()),
+            choice("options.distributed", "Nodes of a cluster", list(_DISTRIBUTED), "Distributed backup (TR 12)"),
+            choice("notification.level", "Mail from this level on", list(Level), "When mail is sent"),
+            text("notification.to", "Mail to", "Addresses, with commas between them"),
+            box("notification.autosupport", "Tell AutoSupport", "Through the array's log"),
+        ]
+        return dict(found)
 
     def _read(self, name: str) -> Policy:
         return self.site.policy(name)
@@ -140,6 +151,8 @@ class PolicyEditor(Editor[Policy]):
         usual |= {"retention.tag": _USUAL_TAG, "notification.level": Level.ERROR.value}
         for name, one in self.inputs.items():
             value = flat.get(name, usual.get(name))
+            if name == "dataset" and value is None:
+                value = next(iter(one.options), "")
             if name == "options.distributed":
                 value = next((text for text, meant in _DISTRIBUTED.items() if meant is value), value)
             if isinstance(one, widgets.Checkbox):
@@ -148,8 +161,8 @@ class PolicyEditor(Editor[Policy]):
                 one.value = tuple(day for day in one.options if day in (value or ()))
             elif isinstance(one, widgets.Dropdown):
                 if value not in one.options:
-                    one.options = [*one.options, value or ""]
-                one.value = value or ""
+                    one.options = [*one.options, value]
+                one.value = value
             else:
                 one.value = ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
         self._scripts = list(document.get("script", []))
@@ -181,6 +194,7 @@ class PolicyEditor(Editor[Policy]):
     def take_text(self) -> None:
         """Read the TOML of ``text`` into the form. Raises what does not fit; the form stays then."""
         policy = from_toml(self.text.value)
+        self._blank = False
         self._filling = True
         try:
             self._show(policy)

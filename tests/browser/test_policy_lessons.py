@@ -25,7 +25,7 @@ def test_a_policy_by_its_editor(workbench: Workbench, screen: Screen) -> None:
     editor = cell_with(workbench, "site.policy_editor", lesson=POLICIES)
     page.evaluate(RUN, [0, editor + 1])
     view = page.locator(".jp-CodeCell", has_text="site.policy_editor(")
-    keep = view.get_by_role("textbox", name="retention.keep")
+    keep = view.get_by_role("textbox", name="Keep this many backups")
     keep.fill("-3")
     keep.press("Tab")
     view.get_by_text("Use 1.").first.wait_for()

@@ -22,6 +22,25 @@ def editor(site: Site) -> PolicyEditor:
     return site.policy_editor()
 
 
+def test_a_blank_form_finds_no_fault_and_speaks_plainly(site: Site, editor: PolicyEditor) -> None:
+    """Nothing is red before something was written or Save was pressed; labels are words, names are in the tooltips."""
+    assert editor.error is None
+    assert not any(note.value for note in editor.notes.values())
+    assert repr(editor) == "PolicyEditor(a new one, new; empty)"
+    assert editor.inputs["dataset"].options == ("Apps",)
+    for name, one in editor.inputs.items():
+        assert one.description
+        assert not {".", "_"} & set(one.description)
+        assert one.tooltip.endswith(f"({name})")
+    editor.save_button.click()
+    assert isinstance(editor.error, Misfit)
+    assert editor.notes["name"].value
+    editor.load("")
+    assert editor.error is None
+    editor.fill({"description": "x"})
+    assert isinstance(editor.error, Misfit)
+
+
 @pytest.mark.tr("R-5.2-03")
 def test_a_policy_is_made_in_the_form(site: Site, editor: PolicyEditor) -> None:
     """What the form holds is what is stored, and what the text says; fields of other repetitions do not count."""
