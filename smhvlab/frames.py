@@ -14,6 +14,7 @@ SNAPSHOT_COLUMNS = {
     "create_time": "datetime64[us, UTC]",
     "size": "int64",
     "owners": "str",
+    "svm": "str",
 }
 """Columns of a table of Snapshot copies."""
 

@@ -163,7 +163,7 @@ class SiteTables:
         return frame(rows, types)
 
     def snapshots(self, volume: str | None = None) -> pd.DataFrame:
-        """Snapshot copies of one volume or of all. Columns: volume, snapshot, create_time, size, owners."""
+        """Snapshot copies of one volume or of all. Columns: volume, snapshot, create_time, size, owners, svm."""
         from netapp_ontap.resources.volume import Volume
 
         query = {"name": volume} if volume else {}
@@ -178,6 +178,7 @@ class SiteTables:
                 "create_time": copy["create_time"],
                 "size": copy.get("size", 0),
                 "owners": ", ".join(copy.get("owners", ())),
+                "svm": reference.svm,
             }
             for reference in volumes
             for copy in copies[reference.uuid]
@@ -262,7 +263,8 @@ class SiteTables:
         disks, shared = tools.nodes.disks(nodes), tools.nodes.shared_volumes()
         luns = {lun.unique_id: lun for lun in tools.storage.luns()}
         volumes = self.volumes()
-        aggregates = dict(zip(volumes["name"], volumes["aggregate"], strict=True))
+        places = zip(volumes["svm"], volumes["name"], strict=True)
+        aggregates = dict(zip(places, volumes["aggregate"], strict=True))
         rows = []
         for vm in tools.nodes.vms(nodes):
             for vhd in vm.disks:
@@ -276,7 +278,7 @@ class SiteTables:
                         "path": disk.access_paths[0] if disk and disk.access_paths else "",
                         "lun": lun.name if lun else "",
                         "volume": lun.volume.name if lun else "",
-                        "aggregate": aggregates.get(lun.volume.name, "") if lun else "",
+                        "aggregate": aggregates.get((lun.svm, lun.volume.name), "") if lun else "",
                         "state": vm.state,
                     }
                 )

@@ -321,6 +321,22 @@ def test_the_tables_agree_with_each_other(site: Site) -> None:
     assert volumes.loc["vm_sql01", "parent"] == "golden"
 
 
+def test_volumes_of_one_name_in_two_svms_are_told_apart(site: Site) -> None:
+    """A second SVM has a volume of the same name on another aggregate: maps and Snapshot copies stay with their own."""
+    before = site.storage_map()
+    new = {"svm": "svm9", "addresses": ["10.10.1.91"], "aggregate": "aggr9", "disks": 8}
+    flow = site.prepare_storage("vm_sql01", size="1GB", **new)
+    flow.run_sync(accept={question.key for question in flow.plan().confirmations})
+    storage = site.tools().storage
+    for svm in ("svm1", "svm9"):
+        volume = storage.volume("vm_sql01", svm=svm)
+        assert volume is not None
+        storage.ensure_snapshots([volume], f"of_{svm}")
+    pd.testing.assert_frame_equal(site.storage_map(), before)
+    copies = site.snapshots("vm_sql01").set_index("snapshot")["svm"]
+    assert (copies["of_svm1"], copies["of_svm9"]) == ("svm1", "svm9")
+
+
 @pytest.mark.tr("R-3-01")
 def test_a_backup_moves_less_than_a_stream(site: Site) -> None:
     """A Snapshot copy costs the hosts next to nothing, a file copy of a disk reads and writes all that it holds."""
