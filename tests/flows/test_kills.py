@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import smhvlab.site
@@ -53,6 +55,7 @@ class Case:
     lent: tuple[int, int] = (0, 0)
 
 
+_MARK = re.compile(r"(?<=\d\d[._]\d\d[._]\d\d)_[0-9a-f]{6}(?![0-9a-f])")
 NOT_RECOVERED = frozenset({"not-recovered"})
 CASES = {
     case.name: case
@@ -154,14 +157,14 @@ def kill_at(lab: labs.Lab, case: Case, wanted: int, phase: Phase) -> bool:
     """Kill the run before or after the effect of its request number ``wanted`` (from 0); False: there was none."""
     made_ready(lab, case)
     armed = False
-    seen = -1
+    seen: list[WireRequest] = []  # requests overlap: a wave is sent before the first of it is answered
 
-    def seam(_: WireRequest, now: Phase) -> None:
-        nonlocal seen
+    def seam(request: WireRequest, now: Phase) -> None:
         if not armed:
             return
-        seen += now is Phase.BEFORE
-        if seen == wanted and now is phase:
+        if now is Phase.BEFORE:
+            seen.append(request)
+        if now is phase and len(seen) > wanted and request is seen[wanted]:
             raise Killed
 
     with smhvlab.site.connect(lab.profile, seam=seam) as site:
@@ -202,8 +205,16 @@ def running(run: Course, *, done: bool) -> int:
     return [state for _, _, state in (run.after if done else run.before).vms].count("Running")
 
 
+def unmarked(seen: Picture) -> Picture:
+    """A picture without what each run's names have of their own; identities of mounted disks come from their names."""
+    found: Picture = msgspec.json.decode(_MARK.sub("", msgspec.json.encode(seen).decode()), type=Picture)
+    disks = [("" if "\\smhvlab\\" in paths else disk, offline, paths) for disk, offline, paths in found.disks]
+    return replace(found, disks=tuple(sorted(disks)))
+
+
 def neutral(seen: Picture, *, done: bool) -> Picture:
-    """A picture without what may differ between two good runs: names with a time stamp of another second."""
+    """A picture without what may differ between two good runs: marks, and time stamps of another second."""
+    seen = unmarked(seen)
     if not done:
         return seen
     return Picture(
