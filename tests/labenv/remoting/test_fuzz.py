@@ -7,13 +7,18 @@ import base64
 import random
 import re
 import struct
+import xml.etree.ElementTree as ET
+from dataclasses import fields
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labenv.clock import Clock
 from labenv.windows.remoting.outbox import Outbox
-from labenv.windows.remoting.wsman import received
+from labenv.windows.remoting.wsman import WsmanFault, parse, received
 
 from .asgi import Direct, direct, later_requests_of_a_client, requests_of_a_client
 from .conftest import START, parsed
@@ -110,6 +115,30 @@ def test_much_damage_to_every_kind_of_request(tmp_path: Path, seed: int) -> None
 def test_many_damaged_requests(tmp_path: Path, seed: int) -> None:
     """The same, for longer."""
     direct(tmp_path, lambda lab: attack(lab, 400, seed=seed))
+
+
+def read(data: bytes) -> tuple[object, ...]:
+    """What is read of an envelope, or the fault that it is answered with."""
+    try:
+        request = parse(data)
+    except WsmanFault as fault:
+        return (fault.kind, fault.message)
+    return (
+        *(getattr(request, each.name) for each in fields(request) if each.name != "body"),
+        ET.tostring(request.body),
+    )
+
+
+@given(st.integers(0, 1 << 32), st.sampled_from(later_requests_of_a_client()))
+def test_envelopes_with_a_known_head_are_read_like_others(seed: int, message: bytes) -> None:
+    """A request, with other ids or damaged, is read alike whether its head was seen before or all of it is read."""
+    generator = random.Random(seed)
+    other = re.sub(
+        rb"uuid:[0-9A-F-]+", lambda _: b"uuid:" + str(UUID(int=generator.getrandbits(128))).encode(), message
+    )
+    head, mark, rest = message.partition(b"<s:Body>")
+    for data in (message, other, damage(other, generator), damage(head, generator) + mark + rest):
+        assert read(data) == read(b" " + data), data  # with a space before it no head is a known one
 
 
 @pytest.mark.parametrize("sizes", [[10] * 3000, [70_000] * 5, [1, 200_000, 1], [0]])
