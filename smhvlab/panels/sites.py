@@ -121,7 +121,7 @@ class SitesPanel(Panel):
     def describe(self) -> str:
         """Both sites and their relationships, a line each."""
         lines = [f"{s.name}: {_alive(s)[1]}; runs {', '.join(s.running) or 'no VM'}" for s in self.seen]
-        lines += [f"  {m}: {m.state}, {_lag(m)}, {m.transferred:,} bytes in the last transfer" for m in self.mirrors]
+        lines += [f"  {m}: {_stands(m)}, {_lag(m)}, {m.transferred:,} bytes in the last transfer" for m in self.mirrors]
         return "\n".join(lines)
 
     def render(self) -> str:
@@ -175,8 +175,15 @@ def _state(mirror: Mirror) -> tuple[str, str, str]:
         return "✗", f"{mirror.state}, not healthy", html.BAD
     if mirror.transferring:
         return "▶", "transferring", html.BUSY
-    return ("✓", mirror.state, html.GOOD) if mirror.state == "snapmirrored" else ("■", mirror.state, html.WARN)
+    return ("✓", mirror.state, html.GOOD) if mirror.state == "snapmirrored" else ("■", _stands(mirror), html.WARN)
+
+
+def _stands(mirror: Mirror) -> str:
+    """The state, and what is not in its name: after a failover a mirror may be called uninitialized and hold data."""
+    if mirror.state in ("broken_off", "uninitialized"):
+        return f"{mirror.state}, {'in use there' if mirror.total else 'no data yet'}"
+    return mirror.state
 
 
 def _lag(mirror: Mirror) -> str:
-    return "no lag" if mirror.lag is None else f"{mirror.lag} s behind"
+    return "not updated" if mirror.lag is None else f"{mirror.lag} s behind"

@@ -46,6 +46,9 @@ def test_sites_and_a_runbook_are_shown_and_printed(pair: SitePair, lab: Lab, tmp
     assert page.count("☐") == len(plan.steps) + len(plan.confirmations) + len(parts[1].flow.steps()) + 1
     assert "no undo from here on" in page
     assert book.next() is not None
+    panel.look()
+    panel.wait()
+    assert "svm1:snapinfo -> svm2:snapinfo: uninitialized, in use there, not updated" in panel.describe()
     assert repr(book) == "Failover <to B>: 1 of 2 parts done"
     strict = RunbookPanel("Strict", [Part("nobody", there.dr.failover())])
     with pytest.raises(SmhvLabError):
