@@ -17,8 +17,8 @@ from smhvlab.flow import Flow
 from smhvlab.panels import html
 from smhvlab.panels.panel import Panel, button
 from smhvlab.panels.pictures import PIVOT_NOTE, heading, loss_lines, outcome_sign, skipped_lines, status_sign, touched
+from smhvlab.panels.requests import Request, requests_html
 
-_SHOWN: Final = 12  # requests listed per step; the wire log has them all
 _CANCEL: Final = "Stop before the next request and take back what was done; past the point of no return: only stop"
 _CANCELLED: Final = {
     None: "cancelled before the first step; nothing was changed",
@@ -29,21 +29,6 @@ _CANCELLED: Final = {
 }
 _OVER: Final = (r.Outcome.DONE, r.Outcome.UNDONE)
 _FINAL: Final = (r.StepStatus.DONE, r.StepStatus.SKIPPED, r.StepStatus.UNDONE)
-
-
-class Request(Protocol):
-    """What the stepper reads of a wire log's entry."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def reads(self) -> bool: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def code(self) -> str: ...
-    @property
-    def step(self) -> str: ...
 
 
 class RequestLog(Protocol):
@@ -381,7 +366,7 @@ class StepperPanel(Panel):
             box.disabled = self._busy
         self.progress.value = 100 * len(self.steps) if done else sum(map(_hundredths, self.steps.values()))
         self.status.value = html.text(self._status())
-        super().refresh()
+        self.picture.value = self._render(lines=True)
 
     def _status(self) -> str:
         if self.waiting:
@@ -405,7 +390,13 @@ class StepperPanel(Panel):
         return f"StepperPanel({where}: {self._status()}, {final} of {len(self.steps)} steps)"
 
     def render(self) -> str:
-        """Every step with its section, what it touches or did, its requests; then the outcome or the error."""
+        """Every step with its section, what it touches or did, its requests; then the outcome or the error.
+
+        The live view has the line of each request too, to be copied; the stored picture stays small.
+        """
+        return self._render(lines=False)
+
+    def _render(self, *, lines: bool) -> str:
         flow, rows, pivots = self.flow, [], 0
         skipped = [s.plan for s in self.steps.values() if s.plan is not None and s.is_skipped]
         for number, step in enumerate(self.steps.values(), 1):
@@ -424,7 +415,7 @@ class StepperPanel(Panel):
                     html.text(step.title),
                     html.text(step.tr),
                     status_sign(step.status),
-                    "<br>".join(part for part in about if part) + _requests(step.requests),
+                    "<br>".join(part for part in about if part) + requests_html(step.requests, lines=lines),
                 ]
             )
         questions = [
@@ -460,19 +451,3 @@ def _hundredths(step: StepView) -> int:
     if step.status in _FINAL:
         return 100
     return 100 * step.done // step.total if step.total else 0
-
-
-def _requests(requests: Sequence[Request]) -> str:
-    """The step's requests, folded; those that changed something are marked."""
-    if not requests:
-        return ""
-    changes = sum(not request.reads for request in requests)
-    lines = [
-        f"{request.number}. {'read' if request.reads else 'CHANGE'} {request.title}"
-        + (f" failed: {request.code}" if request.code else "")
-        for request in requests[:_SHOWN]
-    ]
-    if len(requests) > _SHOWN:
-        lines.append(f"... and {len(requests) - _SHOWN} more in the wire log")
-    summary = html.text(f"requests: {len(requests)}, changes: {changes}")
-    return html.details(summary, html.code("\n".join(lines)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LEVELS: Final = ("vm", "vhd", "disk", "lun", "volume", "aggregate")
 TITLES: Final = ("VM", "VHD", "Disk", "LUN", "Volume", "Aggregate")
 _EVERY: Final = "all VMs"
+_SWEEPS: Final = 8
 _BOX, _GAP, _ROW, _TOP, _LETTERS = 136, 26, 34, 26, 18
 
 
@@ -84,13 +85,51 @@ def _nodes(rows: Sequence[Mapping[str, str]], level: str) -> list[str]:
     return list(dict.fromkeys(row[level] for row in rows if row[level]))
 
 
+def _ordered(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    """The names of each column, so that few lines cross: each by the middle of what it is joined to.
+
+    From the aggregates to the VMs and back, until nothing moves; among equals the order of the names stays.
+    """
+    columns = [_nodes(rows, level) for level in LEVELS]
+    for _ in range(_SWEEPS):
+        before = [list(column) for column in columns]
+        for turn in (range(len(columns) - 2, -1, -1), range(1, len(columns))):
+            for column in turn:
+                other = column + 1 if turn.step < 0 else column - 1
+                columns[column].sort(key=_middles(rows, column, columns[other], LEVELS[other]).__getitem__)
+        if columns == before:
+            break
+    return columns
+
+
+def _middles(rows: Sequence[Mapping[str, str]], column: int, others: Sequence[str], level: str) -> dict[str, float]:
+    """Of each name of a column: the mean place of what it is joined to in another one."""
+    at = {name: place for place, name in enumerate(others)}
+    joined: dict[str, set[int]] = {}
+    for row in rows:
+        if row[LEVELS[column]]:
+            found = joined.setdefault(row[LEVELS[column]], set())
+            if row[level] in at:
+                found.add(at[row[level]])
+    return {name: sum(places) / len(places) if places else len(others) for name, places in joined.items()}
+
+
 def _short(value: str) -> str:
-    """The end of a long name: paths differ there."""
-    return value if len(value) <= _LETTERS else "…" + value[1 - _LETTERS :]
+    """A long name without its middle: drives differ at the beginning, paths at the end."""
+    if len(value) <= _LETTERS:
+        return value
+    drive = value[:3] if value[1:3] == ":\\" else ""
+    return f"{drive}…{value[1 + len(drive) - _LETTERS :]}"
+
+
+def _on_disk(name: str, path: str) -> str:
+    """A disk with its drive letter, or the last folder of its mount point."""
+    where = path.rstrip("\\")
+    return f"{name} {where}" if len(where) == 2 else f"{name} …{where[where.rfind(chr(92)) :]}" if where else name
 
 
 def _svg(rows: Sequence[Mapping[str, str]]) -> str:
-    columns = [_nodes(rows, level) for level in LEVELS]
+    columns = _ordered(rows)
     deepest = max(len(column) for column in columns)
     places: dict[tuple[int, str], tuple[int, float]] = {}
     for column, names in enumerate(columns):
@@ -102,7 +141,11 @@ def _svg(rows: Sequence[Mapping[str, str]]) -> str:
     notes = {0: states, 2: paths}
     headings = (html.tag("text", html.text(t), x=n * (_BOX + _GAP), y=14) for n, t in enumerate(TITLES))
     boxes = (_box(place, name, notes.get(column, {}).get(name, "")) for (column, name), place in places.items())
-    labels = (html.tag("text", html.text(_short(name)), x=x + 6, y=y + 17) for (_, name), (x, y) in places.items())
+    shown = {(2, name): _on_disk(name, paths.get(name, "")) for name in columns[2]}
+    labels = (
+        html.tag("text", html.text(_short(shown.get((column, name), name))), x=x + 6, y=y + 17)
+        for (column, name), (x, y) in places.items()
+    )
     return html.tag(
         "svg",
         html.tag("g", *headings, fill=html.PALE, font_size=12),

@@ -57,8 +57,9 @@ class SnapshotTimeline(Panel):
             key=lambda m: (m.volume, m.time, m.snapshot),
         )
         chosen = self.volume.value
-        self.volume.options = ["all volumes", *dict.fromkeys(m.volume for m in self._marks)]
-        self.volume.value = chosen if chosen in self.volume.options else "all volumes"
+        volumes = list(dict.fromkeys(m.volume for m in self._marks))
+        self.volume.options = volumes if len(volumes) == 1 else ["all volumes", *volumes]
+        self.volume.value = chosen if chosen in self.volume.options else self.volume.options[0]
         self.refresh()
 
     def refresh(self) -> None:

@@ -10,6 +10,7 @@ import ipywidgets as widgets
 
 from smhvlab.panels import html
 from smhvlab.panels.panel import Panel
+from smhvlab.panels.requests import found_nothing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,6 +140,8 @@ class WireLogPanel(Panel):
 def _cells(entry: Entry) -> list[str]:
     kind = html.sign("·", "read", html.PALE) if entry.reads else html.sign("●", "change", html.BUSY)
     answer = html.sign("✗", entry.code, html.BAD) if entry.code else html.sign("✓", entry.status, html.GOOD)
+    if found_nothing(entry):
+        answer = html.sign("✓", "nothing found", html.GOOD)
     body = [html.code(entry.request)]
     if entry.response:
         answer_text = entry.response if len(entry.response) <= _ANSWER else entry.response[:_ANSWER] + " ..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -258,6 +259,34 @@ def test_the_storage_map_draws_each_thing_once() -> None:
     assert picture.count("<path") == 9
     assert "<title>sql01 (Running)</title>" in picture
     assert "web&lt;1&gt;" in picture
+
+
+def test_lines_of_the_storage_map_do_not_cross_without_need() -> None:
+    """VMs that share a disk stand side by side, whatever they are called; a disk shows where the host has it."""
+    rows = [
+        (vm, f"{at}VMs\\of\\{vm}\\{vm}_vhd{n}.vhd", disk, at, f"/vol/{volume}/lun", volume, "aggr1", "Running")
+        for vm, disk, at, volume in (
+            ("a", "Disk 2", "V:\\", "shared"),
+            ("b", "Disk 3", "G:\\", "golden"),
+            ("c", "Disk 4", "C:\\VMs\\c\\", "own"),
+            ("d", "Disk 2", "V:\\", "shared"),
+        )
+        for n in range(2)
+    ]
+    frame = pd.DataFrame(rows, columns=["vm", "vhd", "disk", "path", "lun", "volume", "aggregate", "state"])
+    picture = StorageMap(frame).render()
+    check(picture)
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", picture)
+    assert [label for label in labels if label in {"a", "b", "c", "d"}] == ["a", "d", "b", "c"]
+    assert [label for label in labels if label.startswith("Disk ")] == ["Disk 2 V:", "Disk 3 G:", "Disk 4 …\\c"]
+    assert any(label.startswith("V:\\…") and label.endswith("\\d_vhd1.vhd") for label in labels)
+
+
+def test_a_timeline_of_one_volume_says_which() -> None:
+    """Its list names that volume, and no others are promised."""
+    one = SnapshotTimeline(SNAPSHOTS[SNAPSHOTS["volume"] == SNAPSHOTS["volume"].iloc[0]])
+    assert one.volume.options == (SNAPSHOTS["volume"].iloc[0],)
+    assert one.marks
 
 
 def test_the_storage_map_as_text() -> None:

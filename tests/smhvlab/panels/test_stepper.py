@@ -13,6 +13,7 @@ from smhvlab import record as r
 from smhvlab.doctor import reopen
 from smhvlab.errors import ConfirmationNeeded, NotAllowed, PlanChanged
 from smhvlab.panels.panel import VIEW
+from smhvlab.panels.requests import requests_html
 from smhvlab.panels.stepper import StepperPanel
 
 
@@ -23,6 +24,11 @@ class Entry:
     step: str
     reads: bool = False
     code: str = ""
+    endpoint: str = "array"
+
+    @property
+    def request(self) -> str:
+        return f"curl '{self.title}'"
 
 
 @dataclass
@@ -315,6 +321,27 @@ def test_requests_of_earlier_runs_are_not_shown(site: ToySite) -> None:
     assert panel.render().count("CHANGE") == 3
 
 
+def test_the_live_view_has_each_requests_line_to_copy(panel: StepperPanel) -> None:
+    """Below a comment that says what it is stands the line itself; the stored picture has the titles only."""
+    panel.run_all()
+    panel.wait()
+    assert "CHANGE make vol1/copy1 (array)\ncurl &#x27;make vol1/copy1&#x27;" in panel.picture.value
+    assert "curl" not in panel.render()
+
+
+def test_a_question_for_what_is_not_there_has_not_failed() -> None:
+    """No event, no file, no entry are answers; a change that does not find its object, and other errors, failed."""
+    absent = "NoMatchingEventsFound,Microsoft.PowerShell.Commands.GetWinEventCommand"
+    for code, reads, told in (
+        (absent, True, "read x: nothing found"),
+        ("4", True, "read x: nothing found"),
+        ("4", False, "CHANGE x failed: 4"),
+        ("AccessDenied,NotFoundCommand", True, "read x failed: AccessDenied"),
+        ("", True, "read x"),
+    ):
+        assert told in requests_html([Entry(1, "x", "s", reads, code)], lines=False)
+
+
 def test_long_lists_of_requests_are_cut(site: ToySite) -> None:
     """A cell's output stays small; the wire log has everything."""
     site.world.volumes = tuple(f"vol{n}" for n in range(40))
@@ -329,7 +356,7 @@ def test_one_object_is_text_picture_and_live_view(panel: StepperPanel) -> None:
     """Notebooks keep the picture, kernels show the widgets, and the text has no address in it."""
     bundle = panel._repr_mimebundle_()
     assert bundle["text/plain"] == repr(panel) == panel.describe()
-    assert bundle["text/html"] == panel.picture.value
+    assert bundle["text/html"] == panel.render()
     assert bundle[VIEW]["model_id"] == panel.view.model_id
 
 
