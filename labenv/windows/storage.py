@@ -314,14 +314,26 @@ class Disks:
         self.write_layout(record, table.initial_gpt(device, disk_guid=disk_guid, msr_guid=msr_guid))
 
     def add_partition(
-        self, record: DiskRecord, layout: Layout, *, size: int | None, attributes: int, kind: int = mbr.HUGE
+        self,
+        record: DiskRecord,
+        layout: Layout,
+        *,
+        size: int | None,
+        attributes: int,
+        kind: int = mbr.HUGE,
+        at: int | None = None,
+        align: int = table.MIB,
     ) -> AnyPartition | None:
-        """A partition in the largest free range (size None: all of it); None if it does not fit.
+        """A partition at an offset, or in the largest free range (size None: all of it); None if it does not fit.
 
-        ``kind`` is the type in an MBR; ``attributes`` are a GPT's.
+        ``kind`` is the type in an MBR; ``attributes`` are a GPT's; ``align`` in bytes is for offset and size.
         """
-        offset, length = layouts.free_range(self.device(record), layout)
-        wanted = length if size is None else -(-size // table.MIB) * table.MIB
+        if at is None:
+            offset, length = layouts.free_range(self.device(record), layout, align=align)
+        else:
+            offset, align = at, table.SECTOR
+            length = layouts.room_at(self.device(record), layout, at)
+        wanted = length if size is None else -(-size // align) * align
         if not 0 < wanted <= length:
             return None
         if isinstance(layout, Mbr):

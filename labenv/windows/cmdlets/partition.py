@@ -95,11 +95,16 @@ async def new_partition(host: Host, call: Call) -> Sequence[object]:
             _check_letter(host, str(call["DriveLetter"]))
         attributes = (0 if lettered else table.NO_DRIVE_LETTER) | (table.HIDDEN if call.get("IsHidden") else 0)
         kind = _kind(call, layout)
+        align = int(call.get("Alignment") or table.MIB)
+        if align % table.SECTOR or (call.get("Offset") or 0) % table.SECTOR:
+            raise storage(5, detail="Offset and Alignment are multiples of the sector size.")
         size = None if call.get("UseMaximumSize") else call.get("Size")
         if size is None and not call.get("UseMaximumSize"):
             raise storage(5, detail="Either Size or UseMaximumSize is needed.")
         try:
-            made = host.disks.add_partition(record, layout, size=size, attributes=attributes, kind=kind)
+            made = host.disks.add_partition(
+                record, layout, size=size, attributes=attributes, kind=kind, at=call.get("Offset"), align=align
+            )
         except DeviceError as error:
             raise io_failed(error) from error
         if made is None:

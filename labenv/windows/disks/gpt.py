@@ -177,8 +177,13 @@ def initial_gpt(device: BlockDevice, *, disk_guid: UUID, msr_guid: UUID) -> Gpt:
 
 def free_range(device: BlockDevice, gpt: Gpt, *, align: int = MIB) -> tuple[int, int]:
     """The largest unused range as (offset, length) in bytes, both multiples of ``align``; length 0 if none is left."""
-    last = device.size // SECTOR - 1 - ENTRY_SECTORS
-    return largest(gpt.partitions, start=FIRST_USABLE * SECTOR, last=last * SECTOR, align=align)
+    start, last = usable(device)
+    return largest(gpt.partitions, start=start, last=last, align=align)
+
+
+def usable(device: BlockDevice) -> tuple[int, int]:
+    """Where partitions may begin and have to end, in bytes."""
+    return FIRST_USABLE * SECTOR, (device.size // SECTOR - 1 - ENTRY_SECTORS) * SECTOR
 
 
 class _Extent(Protocol):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from labenv.devices import BlockDevice
 from labenv.windows.disks import gpt, mbr
-from labenv.windows.disks.gpt import Gpt, Partition
+from labenv.windows.disks.gpt import MIB, Gpt, Partition
 from labenv.windows.disks.mbr import Mbr, MbrPartition
 
 Layout = Gpt | Mbr
@@ -32,6 +32,15 @@ def write_layout(device: BlockDevice, layout: Layout | None) -> None:
         mbr.write_mbr(device, layout)
 
 
-def free_range(device: BlockDevice, layout: Layout) -> tuple[int, int]:
-    """The largest unused range as (offset, length) in bytes; length 0 if none is left."""
-    return gpt.free_range(device, layout) if isinstance(layout, Gpt) else mbr.free_range(device, layout)
+def free_range(device: BlockDevice, layout: Layout, *, align: int = MIB) -> tuple[int, int]:
+    """The largest unused range as (offset, length) in bytes, multiples of ``align``; length 0 if none is left."""
+    free = gpt.free_range if isinstance(layout, Gpt) else mbr.free_range
+    return free(device, layout, align=align)  # type: ignore[arg-type]  # each has its own style
+
+
+def room_at(device: BlockDevice, layout: Layout, offset: int) -> int:
+    """Bytes that are free from an offset to the next partition or to the end; 0 if the offset is taken or too low."""
+    first, last = gpt.usable(device) if isinstance(layout, Gpt) else mbr.usable(device)
+    if not first <= offset < last or any(p.offset <= offset < p.offset + p.length for p in layout.partitions):
+        return 0
+    return min([last, *(p.offset for p in layout.partitions if p.offset > offset)]) - offset

@@ -126,8 +126,13 @@ def next_number(mbr: Mbr) -> int | None:
 
 def free_range(device: BlockDevice, mbr: Mbr, *, align: int = MIB) -> tuple[int, int]:
     """The largest unused range as (offset, length) in bytes below 2 TiB, multiples of ``align``; length 0 if none."""
-    last = min(device.size // SECTOR, MOST_SECTORS) * SECTOR
-    return largest(mbr.partitions, start=_TRACK * SECTOR, last=last, align=align)
+    start, last = usable(device)
+    return largest(mbr.partitions, start=start, last=last, align=align)
+
+
+def usable(device: BlockDevice) -> tuple[int, int]:
+    """Where partitions may begin (behind the first track) and have to end, in bytes."""
+    return _TRACK * SECTOR, min(device.size // SECTOR, MOST_SECTORS) * SECTOR
 
 
 def read_mbr(device: BlockDevice) -> Mbr | None:

@@ -226,3 +226,28 @@ def test_partitions_hidden_or_read_only_are_so_with_all_others_of_the_disk(bench
         assert await bench.run("Get-Content", LiteralPath="T:\\a.txt") == ["yes"]
 
     asyncio.run(go())
+
+
+def test_a_partition_lies_where_it_was_asked_for(bench: Bench) -> None:
+    """At sector 63, as old systems began; beside another; never inside one, nor between two sectors."""
+
+    async def go() -> None:
+        await bench.connect()
+        unit, number = await initialised(bench, "old")
+        await bench.run("New-Partition", DiskNumber=number, Offset=63 * 512, Size=100 * MIB)
+        await bench.run("New-Partition", DiskNumber=number, Offset=200 * MIB, UseMaximumSize=True)
+        await bench.run("New-Partition", DiskNumber=number, Alignment=65536, UseMaximumSize=True)
+        first, second, third = entries(unit)[1]
+        assert first[2:] == (63, 100 * MIB // 512)
+        assert second[2:] == (200 * MIB // 512, (GIB - 200 * MIB) // 512)
+        assert third[2] * 512 % 65536 == 0
+        assert 63 + first[3] <= third[2] < 63 + first[3] + 128
+        for offset, code in ((50 * MIB, 40000), (0, 40000), (200 * MIB + 1, 5), (2 * GIB, 40000)):
+            parameters = {"DiskNumber": number, "Offset": offset, "Size": MIB}
+            assert (await bench.fails("New-Partition", **parameters)).error_id == f"StorageWMI {code}"
+        gpt = await bench.online(bench.lun("new"))
+        await bench.run("Initialize-Disk", Number=gpt)
+        (made,) = await bench.run("New-Partition", DiskNumber=gpt, Offset=500 * MIB, Size=MIB)
+        assert made.properties["Offset"] == 500 * MIB
+
+    asyncio.run(go())
