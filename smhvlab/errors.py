@@ -133,6 +133,10 @@ class SmhvLabError(Exception):
         # Keyword-only arguments defeat the default, which calls the class with ``args``.
         return _rebuild, (type(self), self.args, self.__dict__)
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows below a cell: the facts. The frames are for ``%debug`` and the log of a program."""
+        return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
+
     def _repr_html_(self) -> str:
         rows = "".join(
             f'<div style="color:var(--jp-ui-font-color2,#555)">{escape(label)}</div><div>{escape(text)}</div>'

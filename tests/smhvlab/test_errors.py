@@ -7,6 +7,7 @@ import pickle
 import re
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from smhvlab import errors
 from smhvlab.errors import ConfirmationNeeded, JobFailed, OntapError, PlanChanged, PowerShellError, SmhvLabError
@@ -75,3 +76,12 @@ def test_the_wires_codes_are_fields() -> None:
     assert "ObjectNotFound (vm)" in shell._repr_html_()
     assert PlanChanged("x", next_action="y", differences=["a", "b"]).why == "a; b"
     assert ConfirmationNeeded("x", next_action="y", needed=["restart"]).needed == ("restart",)
+
+
+def test_a_notebook_shows_the_facts_and_no_frames(capsys: pytest.CaptureFixture[str]) -> None:
+    """What failed, why and what to do next stand right below the cell, not under ninety lines of ours."""
+    code = "from smhvlab.errors import NotFound\nraise NotFound('There is no VM x', next_action='Look at site.vms().')"
+    InteractiveShell().run_cell(code)
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-2:] == ["NotFound: There is no VM x", "  Next: Look at site.vms()."]
+    assert "Traceback" not in shown
