@@ -243,12 +243,16 @@ def _number(path: Path) -> int:
 
 def is_closed(path: Path) -> bool:
     """Whether the last line of a journal says that its run has ended; only the end of the file is read."""
-    return _ends_closed(path, path.stat().st_size)
+    about = path.stat()
+    return _ends_closed(path, about.st_size, about.st_mtime_ns)
 
 
 @lru_cache(maxsize=10_000)
-def _ends_closed(path: Path, size: int) -> bool:
-    """As ``is_closed``, of a file of this size, which only grows: a scheduler asks before each of its runs."""
+def _ends_closed(path: Path, size: int, _written: int) -> bool:
+    """As ``is_closed``, of a file as it is since then: a scheduler asks before each of its runs.
+
+    A journal only grows; but after one was deleted another run can have its name, and by chance its length.
+    """
     with path.open("rb") as file:
         file.seek(max(0, size - _TAIL))
         _, _, last = file.read().rstrip(b"\n").rpartition(b"\n")

@@ -17,7 +17,7 @@ import pytest
 
 from smhvlab.doctor import unfinished
 from smhvlab.errors import JournalError, JournalLocked
-from smhvlab.journal import Header, Journal, Mark, journal_folder, read_journal
+from smhvlab.journal import Header, Journal, Mark, is_closed, journal_folder, read_journal
 from smhvlab.lockfile import try_lock
 
 
@@ -225,3 +225,15 @@ def test_states_survive_as_json() -> None:
     again = Journal.open("lab/one", journal.run)
     assert msgspec.convert(again.state, Some, str_keys=True) == state
     again.close()
+
+
+def test_a_journal_in_the_place_of_a_deleted_one_is_looked_at_anew(tmp_path: Path) -> None:
+    """Another run of the same name, and by chance of the same length, is not taken for the one that had ended."""
+    path = tmp_path / "0001-Flow.jsonl"
+    closed = b'{"mark":"close","at":"x"}\n'
+    path.write_bytes(closed)
+    assert is_closed(path)
+    path.unlink()
+    path.write_bytes(b'{"mark":"start","at":"x"}\n'.ljust(len(closed)))
+    os.utime(path, ns=(1, 1))
+    assert not is_closed(path)
