@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from smhvlab.dr.failover import FailedOver
 from smhvlab.dr.landing import SNAPINFO_GROUP, Ground, Landing, Spot, beside_snapinfo, landing_of
 from smhvlab.dr.replication import Mirror
-from smhvlab.dr.roles import Role, ensure_set, read_roles, roles_for, told_roles, with_owners
+from smhvlab.dr.roles import Role, read_roles, roles_for, set_or_tell, told_roles, with_owners
 from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, snapinfo_lun
 from smhvlab.dr.snapinfo import BACKUP_COPY, merge_catalogues
 from smhvlab.errors import NotAllowed, NotFound
@@ -87,6 +87,7 @@ class FailbackState:
     nodes: tuple[str, ...]
     info_spot: Spot = field(metadata=CHOSEN)
     stage: str = field(metadata=CHOSEN)
+    unset: str = field(default="", metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
     sent: int = field(default=0, metadata=CHOSEN)
 
@@ -378,9 +379,9 @@ class Failback(DrProcedure[FailbackState]):
         when=lambda s: bool(s.landing.cluster),
         otherwise="this is a stand-alone host",
     )
-    def add_roles(self, s: FailbackState) -> None:
+    def add_roles(self, s: FailbackState) -> FailbackState:
         Ground(self.site).ensure_roles([vm.id for vm in s.vms])
-        ensure_set(self.site, s.roles)
+        return replace(s, unset=set_or_tell(self.site, s.roles))
 
     @step(
         "Start the VMs",
@@ -405,6 +406,7 @@ class Failback(DrProcedure[FailbackState]):
             relationships=(
                 *(f"{m}: released" for m in state.mirrors),
                 *(f"{name} lies on the same LUNs and is off: start it if it should run" for name in state.idle),
+                *([state.unset] if state.unset else []),
             ),
             databases=state.found,
             transferred=state.sent,

@@ -23,7 +23,7 @@ from smhvlab.dr.images import (
     take_images,
 )
 from smhvlab.dr.landing import Ground, Landing, landing_of
-from smhvlab.dr.roles import Role, ensure_set, roles_for, told_roles
+from smhvlab.dr.roles import Role, roles_for, set_or_tell, told_roles
 from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, survey_fence
 from smhvlab.dr.snapinfo import cut_question, other_name, require_ready, transfers_cut
 from smhvlab.errors import NotAllowed
@@ -60,6 +60,7 @@ class FailoverState:
     roles: tuple[Role, ...] = ()
     nodes: tuple[str, ...] = ()
     cut: tuple[str, ...] = field(default=(), metadata=CHOSEN)
+    unset: str = field(default="", metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
 
     @property
@@ -304,9 +305,9 @@ class Failover(DrProcedure[FailoverState]):
         when=lambda s: bool(s.landing.cluster),
         otherwise="this is a stand-alone host",
     )
-    def add_roles(self, s: FailoverState) -> None:
+    def add_roles(self, s: FailoverState) -> FailoverState:
         Ground(self.site).ensure_roles([vm.id for vm in s.vms])
-        ensure_set(self.site, s.roles)
+        return replace(s, unset=set_or_tell(self.site, s.roles))
 
     @step(
         "Start the VMs",
@@ -336,6 +337,6 @@ class Failover(DrProcedure[FailoverState]):
             vms=tuple(vm.name for vm in state.vms),
             backups=tuple(name for name, _ in state.backups),
             recovery_point=min(datetime.fromisoformat(time) for _, time in state.backups).isoformat(),
-            relationships=tuple(told),
+            relationships=(*told, *([state.unset] if state.unset else [])),
             databases=state.found,
         )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from smhvlab.errors import PowerShellError
 from smhvlab.site import Site
 from smhvlab.wires.powershell import PowerShellWire, Record, Running
 from smhvlab.wires.wave import collect
@@ -116,6 +118,15 @@ def read_roles(site: Site, vms: Collection[str]) -> tuple[Role, ...]:
     return tuple(sorted(roles, key=lambda role: (role.name, role.vm)))
 
 
+def set_or_tell(site: Site, roles: Sequence[Role]) -> str:
+    """As ``ensure_set``; a host that refuses is told of, for a VM must start after a disaster whatever its priority."""
+    try:
+        ensure_set(site, roles)
+    except PowerShellError as error:
+        return f"what the roles were set to is left to do ({error.message}): see Roles in SnapInfo"
+    return ""
+
+
 def ensure_set(site: Site, roles: Sequence[Role]) -> None:
     """The roles of these VMs are set so, as far as the nodes that they name are nodes of this cluster."""
     nodes = site.tools().nodes
@@ -164,13 +175,13 @@ def record(site: Site, roles: Sequence[Role], snapinfo: SnapInfo, *, cluster: st
 
 
 def recorded(snapinfo: SnapInfo) -> dict[str, tuple[Role, ...]]:
-    """The last record of each cluster that a SnapInfo knows, the newest one last. Raises NotAllowed: it is damaged."""
-    newest: dict[str, str] = {}
-    for path in snapinfo.files(PART):
-        newest[path.split("\\")[-2]] = path
-    ordered = sorted(newest, key=lambda name: newest[name].rpartition("\\")[2])
-    texts = snapinfo.read_all([newest[name] for name in ordered], "//") if ordered else []
-    return {name: tuple(msgspec.json.decode(text, type=list[Role])) for name, text in zip(ordered, texts, strict=True)}
+    """The last record of each cluster that can be read in a SnapInfo, the newest one last."""
+    files = [path for path in snapinfo.files(PART) if path.endswith(".json") and path.split("\\")[-3] == PART]
+    read, _ = (
+        snapinfo.read_sound(files, "//", partial(msgspec.json.decode, type=tuple[Role, ...])) if files else ({}, {})
+    )
+    newest = {path.split("\\")[-2]: path for path in sorted(read)}
+    return {name: read[newest[name]] for name in sorted(newest, key=lambda name: newest[name].rpartition("\\")[2])}
 
 
 def told_roles(vms: Sequence[Named], roles: Sequence[Role], nodes: Collection[str], *, cluster: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import pytest
 from labenv import lab as labs
 from labenv.lab import Lab
 from smhvlab.dr.reverse import Way, drop_connection, find_connections
-from smhvlab.dr.roles import Role, ensure_set, read_roles
+from smhvlab.dr.roles import Role, ensure_set, read_roles, recorded
 from smhvlab.dr.sites import connect_pair, snapinfo_lun
 from smhvlab.errors import NotAllowed
 from smhvlab.site import Site
@@ -121,6 +121,31 @@ def test_what_a_disaster_would_cost_clusters(replicated: Lab) -> None:
         assert [name.partition("_")[0] for name in table["backup"]] == ["All", "All", "Files"]
         assert (table["rpo"] > 0).all()
         assert set(table["finding"]) == {""}
+
+
+@pytest.mark.long
+def test_a_refused_setting_stops_no_failover(clusters: Lab) -> None:
+    """A host that lets nobody set a role's properties still gets its VMs, and the result says what is left to do."""
+    clusters.faults.set("windows.cmdlet", "error", match={"cmdlet": "Set-CimInstance"}, code="Denied")
+    with connect_pair(clusters.profile) as pair:
+        there = pair.secondary
+        there.dr.connect_snapinfo().run_sync(accept=DOWN)
+        done = there.dr.failover().run_sync(accept=DOWN).result
+        assert done.sound
+        assert "what the roles were set to is left to do" in str(done)
+        assert roles(there) == dict.fromkeys(CLUSTERED, "hv3")
+
+
+def test_a_damaged_record_of_roles_costs_the_record_only(replicated: Lab) -> None:
+    """What cannot be read is passed over for what was recorded before; a failover does not need it."""
+    with connect_pair(replicated.profile) as pair:
+        snapinfo = pair.primary.tools().snapinfo
+        good = recorded(snapinfo)
+        assert {role.name for role in good["hvc1"]} == set(CLUSTERED)
+        for name in ("hvc1\\9999.json", "hvc1\\notes.txt", "stray.json"):
+            path = f"{snapinfo.folder()}\\Roles\\{name}"
+            snapinfo.host.run("Set-Content", {"LiteralPath": path, "Value": "[{}]"})
+        assert recorded(snapinfo) == good
 
 
 @pytest.mark.long
