@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from smhvlab.errors import NotAllowed, PowerShellError, SecretMissing
+from smhvlab.errors import NotAllowed, PowerShellError, SecretMissing, TimedOut
 from smhvlab.profile import HostEndpoint
 from smhvlab.secrets import Secrets
 from smhvlab.wires.powershell import PowerShellWire, Record, Running
@@ -79,6 +79,12 @@ INSERT_HELD = INSERT_ROWS.replace("COMMIT TRANSACTION", "WAITFOR DELAY '00:{minu
 _PATH = re.compile(r"[A-Za-z]:\\[^'\"*?<>|]+\Z")
 MAX_ROWS = 100_000
 _WAVE = 10  # VMs that are asked at the same time
+_CHECK_SECONDS = 65_535
+"""How long a check of a database may take: terabytes take hours, and Invoke-Sqlcmd takes no larger number."""
+_LONG, _MORE = 3_000, 600
+"""From how many seconds of a query on the wire waits longer than usual, and how much longer than the query it waits."""
+_OVERDUE = re.compile(r"time-?out", re.IGNORECASE)
+"""What the client says, and no engine, of a query that took too long."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ class DatabaseFound:
         database: empty if the engine could not be asked at all.
         rows: lines of its ledger; None if it has none, or could not be asked.
         ok: whether it was checked and is sound.
+        checked: whether a check has ended: one that took too long says nothing of the database.
     """
 
     vm: str
@@ -106,6 +113,7 @@ class DatabaseFound:
     rows: int | None
     ok: bool
     finding: str = ""
+    checked: bool = True
 
     @property
     def counted(self) -> str:
@@ -117,7 +125,7 @@ class DatabaseFound:
         """What is to be said of it."""
         if self.ok:
             return "sound"
-        return f"DAMAGED: {self.finding}" if self.database else f"not checked: {self.finding}"
+        return f"DAMAGED: {self.finding}" if self.database and self.checked else f"not checked: {self.finding}"
 
     def __str__(self) -> str:
         rows = f", {self.counted} rows" if self.counted else ""
@@ -143,7 +151,7 @@ class Sql:
     def attach(self, vm: str, database: str, *, data: str, log: str) -> Check:
         """Attach a database's files, which recovers it; tells what the engine says if they do not belong together."""
         text = _fill(ATTACH_DATABASE, database, data=_path(data), log=_path(log))
-        return self._checking(vm, database, text)
+        return self._checking(vm, database, self._parameters(vm, text, seconds=_CHECK_SECONDS))
 
     def detach(self, vm: str, database: str) -> None:
         """Forget a database; its files stay."""
@@ -180,8 +188,9 @@ class Sql:
         return int(self._host.wait(held)[0]["RowTotal"])
 
     def checkdb(self, vm: str, database: str) -> Check:
-        """DBCC CHECKDB of a database."""
-        return self._checking(vm, database, _fill(CHECKDB, database))
+        """DBCC CHECKDB of a database. Raises TimedOut: it did not end, and says nothing of the database."""
+        parameters = self._parameters(vm, _fill(CHECKDB, database), seconds=_CHECK_SECONDS)
+        return self._checking(vm, database, parameters)
 
     def look(self, vms: Sequence[str]) -> dict[str, list[DatabaseFound]]:
         """State, rows and DBCC CHECKDB of every database of running VMs, by VM, side by side; some have no engine.
@@ -204,30 +213,40 @@ class Sql:
                     found[vm].append(DatabaseFound(vm, "", "no answer", None, False, rows.why or rows.message))
                 else:
                     wanted += [(vm, str(row["name"]), str(row["state_desc"])) for row in rows]
-            checks = self._wave([(vm, _fill(CHECKDB, name)) for vm, name, _ in wanted])
+            checks = self._wave([(vm, _fill(CHECKDB, name)) for vm, name, _ in wanted], seconds=_CHECK_SECONDS)
             counts = self._wave([(vm, _fill(COUNT_ROWS, name)) for vm, name, _ in wanted])
             for (vm, name, state), check, count in zip(wanted, checks, counts, strict=True):
                 finding = (check.why or check.message) if isinstance(check, PowerShellError) else ""
                 number = None if isinstance(count, PowerShellError) else int(count[0]["RowTotal"])
-                found[vm].append(
-                    DatabaseFound(vm, name, state, number, not isinstance(check, PowerShellError), finding)
-                )
+                sound = not isinstance(check, PowerShellError)
+                checked = not _OVERDUE.search(finding)
+                found[vm].append(DatabaseFound(vm, name, state, number, sound, finding, checked))
         return found
 
-    def _wave(self, queries: Sequence[tuple[str, str]]) -> list[list[Record] | PowerShellError]:
+    def _wave(self, queries: Sequence[tuple[str, str]], *, seconds: int = 600) -> list[list[Record] | PowerShellError]:
         """What each query answers, or why it failed."""
-        wave = ended(self._host.begin("Invoke-Sqlcmd", self._parameters(vm, text)) for vm, text in queries)
+        asked = (self._parameters(vm, text, seconds=seconds) for vm, text in queries)
+        patience = seconds + _MORE if seconds > _LONG else None
+        wave = ended(self._host.begin("Invoke-Sqlcmd", each, timeout=patience) for each in asked)
         raise_worst(one.error for one in wave if not isinstance(one.error, PowerShellError))
         answers = (one.error if isinstance(one.error, PowerShellError) else one.output for one in wave)
         return [answer for answer in answers if answer is not None]
 
-    def _checking(self, vm: str, database: str, text: str) -> Check:
+    def _checking(self, vm: str, database: str, parameters: dict[str, object]) -> Check:
         try:
-            self._query(vm, text)
+            self._host.run("Invoke-Sqlcmd", parameters, timeout=_CHECK_SECONDS + _MORE)
         except PowerShellError as error:
             if error.error_id != "SqlError":
                 raise
-            return Check(database, ok=False, finding=error.why or error.message)
+            finding = error.why or error.message
+            if _OVERDUE.search(finding):
+                raise TimedOut(
+                    f"The check of {database} in {vm} did not end in time: it is not checked",
+                    why=finding,
+                    next_action="Try again when the host and the array have less to do.",
+                    tr="6.3",
+                ) from error
+            return Check(database, ok=False, finding=finding)
         return Check(database, ok=True)
 
     def _query(self, vm: str, text: str) -> list[Record]:

@@ -12,7 +12,7 @@ from smhvlab.errors import NameTaken, NotAllowed, NotFound, NotUnique
 from smhvlab.flow import CHOSEN
 from smhvlab.mount.guestdisks import GuestDisk, GuestDisks, guest_disks
 from smhvlab.mount.image import Image, Images
-from smhvlab.mount.vhdimage import VirtualDisks, disk_images, used_places
+from smhvlab.mount.vhdimage import VirtualDisks, copy_seconds, disk_images, used_places
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
@@ -254,7 +254,7 @@ class RestoreFile(Procedure[FileState]):
         self._need_room(s, size)
         what = {"LiteralPath": s.source, "Destination": s.partial, "Force": True}
         for _ in self.track([s.to], size=lambda _: size):
-            host.run("Copy-Item", what, on_percent=self.tell_percent)
+            host.run("Copy-Item", what, timeout=copy_seconds(size), on_percent=self.tell_percent)
         if virtual.length(s.partial) != size:
             raise NotFound(f"The copy {s.partial} is not complete", next_action="Look for space on its disk.", tr="6.8")
         host.run("Rename-Item", {"LiteralPath": s.partial, "NewName": s.to.rpartition("\\")[2]})

@@ -13,6 +13,8 @@ from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.wires.powershell import PowerShellWire
 
 _ATTEMPTS = 12
+_COPY_SECONDS = 3_600.0
+_SLOWEST = 4 << 20  # bytes a second: below that a copy counts as stuck
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ def used_places(backup: Backup, vms: Sequence[BackupVm]) -> list[BackupLun]:
     """The LUNs of a backup that hold virtual disks of these VMs."""
     used = [lun for vm in vms for disk in vm.disks if (lun := backup.lun_of(disk.path, vm.id)) is not None]
     return [lun for lun in backup.luns if lun in used]
+
+
+def copy_seconds(size: int) -> float:
+    """How long a host may take to copy so many bytes if it does not tell how far it is; in real seconds."""
+    return max(_COPY_SECONDS, size / _SLOWEST)
 
 
 class VirtualDisks:

@@ -14,7 +14,7 @@ from smhvlab.errors import NameTaken, NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm, VmDisk, one_named
 from smhvlab.mount.image import FOLDER, access_path
-from smhvlab.mount.vhdimage import VirtualDisks
+from smhvlab.mount.vhdimage import VirtualDisks, copy_seconds
 from smhvlab.nodes import Node, home_of
 from smhvlab.procedure import Procedure
 from smhvlab.provisioning.array import ArraySetup
@@ -257,7 +257,8 @@ class BuildGolden(Procedure[GoldenState]):
             if virtual.length(vhd.disk.path) is not None and virtual.length(partial) is None:
                 continue  # an earlier try got through
             virtual.discard_file(partial)
-            host.run("Copy-Item", {"LiteralPath": vhd.source, "Destination": partial})
+            what = {"LiteralPath": vhd.source, "Destination": partial}
+            host.run("Copy-Item", what, timeout=copy_seconds(vhd.size))
             if virtual.length(partial) != vhd.size:
                 raise NotFound(f"The copy {partial} is not complete", next_action="Look for space on its disk.")
             host.run("Rename-Item", {"LiteralPath": partial, "NewName": vhd.disk.path.rpartition("\\")[2]})

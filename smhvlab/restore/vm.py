@@ -10,7 +10,7 @@ from smhvlab.doctor import unfinished
 from smhvlab.errors import Cancelled, NotFound, PowerShellError, SmhvLabError
 from smhvlab.mount.clusterdisk import AVAILABLE_STORAGE, ClusterDisks
 from smhvlab.mount.image import Images
-from smhvlab.mount.vhdimage import VirtualDisks
+from smhvlab.mount.vhdimage import VirtualDisks, copy_seconds
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
@@ -196,7 +196,8 @@ class RestoreVm(Procedure[RestoreState]):
             folder = file.target.rpartition("\\")[0]
             node.host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
             what = {"LiteralPath": sources[file], "Destination": file.partial, "Force": True}
-            node.host.run("Copy-Item", what, on_percent=self.tell_percent)
+            patience = copy_seconds(sizes[file])
+            node.host.run("Copy-Item", what, timeout=patience, on_percent=self.tell_percent)
             if VirtualDisks(node.host).length(file.partial) != sizes[file]:
                 raise NotFound(
                     f"The copy of {file.target} is not complete",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -94,6 +95,7 @@ class Running:
         wire: the host's, which began it.
         title: e.g. ``Checkpoint-VM``.
         on_percent: told how far the command says that it is, if it says so.
+        patience: real seconds after which it is stopped, from the last time that it was seen to get on.
         began: when the host took it, by its own clock, in whole seconds.
         output: what it wrote, once collected and if it succeeded.
         error: why it failed, once collected.
@@ -105,20 +107,29 @@ class Running:
     number: int
     text: PipelineText
     stops_on_error: bool
-    deadline: float
+    patience: float
     polling: bool = False
     on_percent: Callable[[int], None] | None = None
     began: datetime | None = None
     output: Output | None = None
     error: SmhvLabError | None = None
     pipeline: Any = field(default=None, repr=False)
+    deadline: float = field(init=False)
+    _percent: int = field(default=-1, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.deadline = time.monotonic() + self.patience
 
     def tell_percent(self) -> None:
-        """Hand on the last of the progress records that have come since the last look."""
+        """Hand on the last of the progress records that have come since the last look; what moves is given time."""
         records = self.pipeline.streams.progress
         percent = records[-1].percent_complete if records else None
         records.clear()
-        if self.on_percent is not None and isinstance(percent, int) and percent >= 0:  # -1: it does not know
+        if not isinstance(percent, int) or percent < 0:  # -1: it does not know
+            return
+        if percent != self._percent:
+            self._percent, self.deadline = percent, time.monotonic() + self.patience
+        if self.on_percent is not None:
             self.on_percent(percent)
 
     @property

@@ -69,7 +69,7 @@ class PowerShellWire:
         read_only: refuse every change before it leaves.
         proxy: HTTP proxy, None to connect directly.
         max_runspaces: how many commands of a wave run side by side on the host.
-        timeout: real seconds after which a running command is stopped.
+        timeout: real seconds after which a running command is stopped; they begin anew when it tells that it gets on.
         recorder: given the line and the CLIXML of every output object; what it keeps of a real host can be replayed.
     """
 
@@ -362,7 +362,7 @@ class PowerShellWire:
             number=0 if self._polling else self.log.start(),
             text=text,
             stops_on_error=stops_on_error,
-            deadline=time.monotonic() + (self._timeout if timeout is None else timeout),
+            patience=self._timeout if timeout is None else timeout,
             polling=self._polling,
         )
         try:

@@ -9,9 +9,11 @@ import pytest
 
 import smhvlab.site
 from labenv.lab import Lab
+from smhvlab.errors import TimedOut
 from smhvlab.secrets import Secrets
 from smhvlab.site import Site
 from smhvlab.sql import CHECKDB, COUNT_ROWS, _fill
+from smhvlab.wires.control import Phase, WireRequest
 
 NAME = "SharePoint_Config-2010"
 
@@ -54,3 +56,24 @@ def test_without_a_password_databases_are_not_checked(lab: Lab) -> None:
     assert (found.ok, found.rows, found.state) == (False, None, "no password")
     assert found.verdict.startswith("not checked: No password for")
     assert "Set SMHVLAB_" in found.verdict
+
+
+def test_a_check_that_takes_too_long_finds_no_damage(site: Site, lab: Lab) -> None:
+    """What the client says of a query that did not end is no finding about the database: it is not checked."""
+    said = "Execution Timeout Expired.  The timeout period elapsed prior to completion of the operation"
+    name = lab.guest("sql01").databases()[0]
+    asked: list[str] = []
+
+    def overdue(request: WireRequest, phase: Phase) -> None:
+        if phase is Phase.BEFORE and request.title == "Invoke-Sqlcmd":
+            asked.append(request.title)
+            if len(asked) in (1, 3):  # the one check, and the first of those that follow the list of the databases
+                rule = {"match": {"cmdlet": "Invoke-Sqlcmd"}, "code": "SqlError", "message": said}
+                lab.faults.set("windows.cmdlet", "error", **rule)
+
+    site.control.seam = overdue
+    sql = site.tools().sql
+    with pytest.raises(TimedOut, match="it is not checked"):
+        sql.checkdb("sql01", name)
+    found = {entry.database: entry for entry in sql.look(["sql01"])["sql01"]}
+    assert sorted({entry.verdict.partition(":")[0] for entry in found.values()}) == ["not checked", "sound"]
