@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from xml.sax.saxutils import unescape
 
-from smhvlab.errors import NotAllowed, NotFound, NotUnique, PowerShellError
+from smhvlab.errors import NotAllowed, NotFound, PowerShellError
+from smhvlab.vmnames import is_pattern, one_named
 from smhvlab.wires.powershell import Output, PowerShellWire, Record, Running
 from smhvlab.wires.wave import collect
 
@@ -165,7 +166,8 @@ class HyperV:
 
     def with_checkpoints(self, vm: Vm) -> Vm:
         """The same VM, with its checkpoints and the files that its virtual disks are based on."""
-        found = self.host.run("Get-VMSnapshot", {"VMName": vm.name}, select=("Id", "VMId", "Name"))
+        name = "*" if is_pattern(vm.name) else vm.name  # as a pattern it might not even stand for itself
+        found = self.host.run("Get-VMSnapshot", {"VMName": name}, select=("Id", "VMId", "Name"))
         snapshots = [record for record in found if str(record["VMId"]) == vm.id]
         based = self.host.wait(self.begin_parents([vm])) if disk_files([vm]) else ()
         return replace(
@@ -352,16 +354,13 @@ class HyperV:
         """A virtual disk hangs on its controller position."""
         if disk.path.casefold() in {d.path.casefold() for d in vm.disks}:
             return
-        self.host.run(
-            "Add-VMHardDiskDrive",
-            {
-                "VMName": vm.name,
-                "ControllerType": disk.controller_type,
-                "ControllerNumber": disk.controller_number,
-                "ControllerLocation": disk.controller_location,
-                "Path": disk.path,
-            },
-        )
+        place: dict[str, object] = {
+            "ControllerType": disk.controller_type,
+            "ControllerNumber": disk.controller_number,
+            "ControllerLocation": disk.controller_location,
+            "Path": disk.path,
+        }
+        self.host.pair(("Get-VM", {"Id": vm.id}), ("Add-VMHardDiskDrive", place))
 
     def configuration_file(self, vm: Vm) -> str:
         """Path of the VM's configuration file. Raises NotFound."""
@@ -412,20 +411,6 @@ def told_by_guests(records: Iterable[Record]) -> dict[str, dict[str, str]]:
             values = {name: unescape(value, {"&quot;": '"', "&apos;": "'"}) for name, value in _ITEM.findall(str(text))}
             items[values.get("Name", "")] = values.get("Data", "")
     return found
-
-
-def one_named(name: str, vms: Iterable[Vm]) -> Vm:
-    """The VM of a name among these. Raises NotFound, NotUnique."""
-    matches = [vm for vm in vms if vm.name.casefold() == name.casefold()]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise NotUnique(
-            f"{len(matches)} VMs are named {name}",
-            next_action="Rename all but one of them: SMHV tells VMs apart by id, people do not.",
-            tr="5.2",
-        )
-    raise NotFound(f"There is no VM {name}", next_action="List the VMs with site.vms().", tr="5.2")
 
 
 def _parts(vm_ids: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,10 +10,10 @@ from smhvlab.errors import BackupFailed
 from smhvlab.hyperv import MOVING, Vm
 from smhvlab.nodes import Node, Nodes
 from smhvlab.snapinfo import BackupVm
+from smhvlab.vmnames import is_pattern
 from smhvlab.wires.powershell import Output, PowerShellWire, Running
 from smhvlab.wires.wave import collect, raise_worst
 
-_WILDCARD = re.compile(r"[*?\[\]]")
 _LOOKS = 720  # five seconds apart, until checkpoints are merged away
 Sender = Callable[[PowerShellWire, Sequence[Vm]], Iterator[Running]]
 
@@ -154,7 +153,7 @@ class Checkpoints:
 def _batch(host: PowerShellWire, vms: Sequence[Vm], name: str, parameters: Mapping[str, object]) -> Iterator[Running]:
     """One request for all VMs whose names name nobody else; one by id for each of the others."""
     everybody = [vm.name.casefold() for vm in vms]
-    plain = [vm for vm in vms if not _WILDCARD.search(vm.name) and everybody.count(vm.name.casefold()) == 1]
+    plain = [vm for vm in vms if not is_pattern(vm.name) and everybody.count(vm.name.casefold()) == 1]
     if plain:
         yield host.begin(name, {"Name": [vm.name for vm in plain], **parameters}, error_action="Continue")
     for vm in vms:

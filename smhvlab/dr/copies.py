@@ -25,6 +25,7 @@ from smhvlab.restore.vm import IN_USE
 from smhvlab.snapinfo import BackupVm, SnapInfo
 from smhvlab.sql import DatabaseFound
 from smhvlab.steps import step
+from smhvlab.vmnames import alone
 
 _ATTEMPTS = 60  # looks, ten seconds apart, at a file that a dead process still has copied
 
@@ -277,8 +278,8 @@ class CopyRehearsal(DrProcedure[CopyState]):
             copy = self._copies(s)[vm.id]
             if copy.name != s.name(vm):
                 node.host.pair(("Get-VM", {"Id": copy.id}), ("Set-VM", {"NewVMName": s.name(vm)}))
-            node.hyperv.vm(s.name(vm))  # the next command goes by name: it must be the only one
-            node.host.run("Connect-VMNetworkAdapter", {"VMName": s.name(vm), "SwitchName": s.mark})
+            name = alone(s.name(vm), node.hyperv.vms())
+            node.host.run("Connect-VMNetworkAdapter", {"VMName": name, "SwitchName": s.mark})
 
     @copy.undo
     def drop_copies(self, s: CopyState) -> None:

@@ -11,10 +11,10 @@ from smhvlab.dr.replication import Replication
 from smhvlab.dr.sites import SitePair
 from smhvlab.errors import NotAllowed, SmhvLabError
 from smhvlab.flow import Flow
-from smhvlab.hyperv import one_named
 from smhvlab.record import Event, StepStarted
 from smhvlab.site import Site
 from smhvlab.sql import Sql
+from smhvlab.vmnames import one_named
 
 LOADED = 20
 """Transactions per database before the first backup; half as many again before each later stage."""

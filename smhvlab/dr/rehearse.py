@@ -32,6 +32,7 @@ from smhvlab.snapinfo import BackupVm, SnapInfo
 from smhvlab.sql import DatabaseFound
 from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef
+from smhvlab.vmnames import alone
 
 
 @dataclass(frozen=True)
@@ -260,8 +261,8 @@ class Rehearsal(DrProcedure[RehearsalState]):
             node.host.run("New-VMSwitch", {"Name": s.switch, "SwitchType": "Internal"})
         node.hyperv.ensure_all_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
         for vm in s.vms:
-            node.hyperv.vm(vm.name)  # the next command goes by name: it must be the only one
-            node.host.run("Connect-VMNetworkAdapter", {"VMName": vm.name, "SwitchName": s.switch})
+            name = alone(vm.name, node.hyperv.vms())
+            node.host.run("Connect-VMNetworkAdapter", {"VMName": name, "SwitchName": s.switch})
 
     @register.undo
     def unregister(self, s: RehearsalState) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from smhvlab.exercises.first import Exercise, Goal
-from smhvlab.hyperv import one_named
 from smhvlab.mount.mounts import Mounts
 from smhvlab.site import Site
 from smhvlab.snapinfo import Backup
+from smhvlab.vmnames import one_named
 
 _SET: Final = re.compile(r"\{[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}")
 _ORPHAN: Final = "{0bad5e70-0000-4000-8000-00000000a11d}"

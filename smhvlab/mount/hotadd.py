@@ -8,13 +8,14 @@ from html import escape
 
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
-from smhvlab.hyperv import Vm, one_named
+from smhvlab.hyperv import Vm
 from smhvlab.mount.image import Placement
 from smhvlab.mount.mounts import Mount, Mounts
 from smhvlab.mount.vhdimage import DiskImage, VirtualDisks, disk_images
 from smhvlab.procedure import Procedure
 from smhvlab.site import own_stamp
 from smhvlab.steps import step
+from smhvlab.vmnames import one_named
 
 
 @dataclass(frozen=True)

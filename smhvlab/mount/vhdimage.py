@@ -10,6 +10,7 @@ from smhvlab.hyperv import HyperV, Vm
 from smhvlab.mount.image import Image
 from smhvlab.snapdrive import BASIC_DATA
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
+from smhvlab.vmnames import alone
 from smhvlab.wires.powershell import PowerShellWire
 
 _ATTEMPTS = 12
@@ -213,7 +214,7 @@ class VirtualDisks:
         roots = tuple(root.casefold() for root in below)
         vm = hyperv.by_id(vm_id)
         disks = [disk for disk in vm.disks if disk.path.casefold().startswith(roots)] if vm is not None else []
-        name = hyperv.vm(vm.name).name if vm is not None and disks else ""  # the cmdlet takes only names: one VM has it
+        name = alone(vm.name, hyperv.vms()) if vm is not None and disks else ""
         for disk in disks:
             where = {
                 "VMName": name,

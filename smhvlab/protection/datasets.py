@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from smhvlab.errors import NameTaken, NotAllowed
-from smhvlab.hyperv import Vm, one_named
+from smhvlab.hyperv import Vm
 from smhvlab.protection.policy import Policy
 from smhvlab.snapinfo import Dataset, DatasetMember
 from smhvlab.tables import Tools
+from smhvlab.vmnames import one_named
 
 
 def create(tools: Tools, name: str, vms: Sequence[str], *, description: str = "") -> Dataset:

@@ -12,7 +12,7 @@ from html import escape
 
 from smhvlab.errors import NameTaken, NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
-from smhvlab.hyperv import Vm, VmDisk, one_named
+from smhvlab.hyperv import Vm, VmDisk
 from smhvlab.mount.image import FOLDER, access_path
 from smhvlab.mount.vhdimage import VirtualDisks, copy_seconds
 from smhvlab.nodes import Node, home_of
@@ -23,6 +23,7 @@ from smhvlab.provisioning.vm import check_fixed, checked_name
 from smhvlab.site import own_stamp
 from smhvlab.steps import step
 from smhvlab.storage import VolumeRef
+from smhvlab.vmnames import one_named
 
 GENERALISED = "\\Windows\\System32\\Sysprep\\Sysprep_succeeded.tag"
 """The file that Sysprep leaves on the system disk."""

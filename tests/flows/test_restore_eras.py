@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import smhvlab.site
-from smhvlab.hyperv import one_named
 from smhvlab.restore.state import Method
 from smhvlab.site import Site
+from smhvlab.vmnames import one_named
 from tests.flows.checks import blocks_sound, sound
 from tests.flows.conftest import Start
 from tests.flows.test_restore_full import THEN, backed_up, rows

@@ -6,7 +6,6 @@ import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +35,6 @@ from smhvlab.wires.control import Phase, WireControl, WireRequest
 from smhvlab.wires.log import WireLog
 from smhvlab.wires.powershell import PowerShellWire
 from smhvlab.wires.records import decode
-from smhvlab.wires.session import Sent, Session
 from smhvlab.wires.values import Credential
 from smhvlab.wires.wave import collect
 
@@ -214,35 +212,6 @@ def test_a_command_that_never_ends_is_stopped(remote: RemoteHost) -> None:
             host.run("Get-Content", {"LiteralPath": "Forever"})
         assert [entry.code for entry in host.log.entries] == ["UnknownOutcome", "TimedOut"]
         assert host.run("Get-Content", {"LiteralPath": "x"}, timeout=30.0)
-
-
-@pytest.mark.parametrize("moves", [True, False])
-def test_a_command_that_gets_on_is_not_stopped(
-    remote: RemoteHost, monkeypatch: pytest.MonkeyPatch, moves: bool
-) -> None:
-    """Its time begins anew whenever its percentage moves; one that stands still is stopped."""
-    now, told = [0.0], [0]
-    real = Session.poll
-
-    def poll(self: Session, pipeline: Any, sent: Sent) -> bool:
-        if sent.title != "New-VMSwitch" or told[0] == 99:
-            return real(self, pipeline, sent)
-        now[0] += 60
-        told[0] += 1
-        pipeline.streams.progress.append(SimpleNamespace(percent_complete=told[0] if moves else 7))
-        return True
-
-    monkeypatch.setattr(Session, "poll", poll)
-    monkeypatch.setattr("smhvlab.wires.powershell.time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr("smhvlab.wires.pipeline.time", SimpleNamespace(monotonic=lambda: now[0]))
-    switch = {"Name": "lan", "SwitchType": "Private"}
-    with wire(remote, timeout=600.0) as host:
-        if moves:
-            host.run("New-VMSwitch", switch)
-        else:
-            with pytest.raises(UnknownOutcome, match="did not end in time"):
-                host.run("New-VMSwitch", switch)
-    assert told[0] == (99 if moves else 12)
 
 
 def test_read_only_refuses_before_anything_leaves(remote: RemoteHost) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from smhvlab.secrets import Secret
 from smhvlab.wires.control import Phase, WireControl, WireRequest
 from smhvlab.wires.log import WireLog
 from smhvlab.wires.powershell import PowerShellWire, Running
+from smhvlab.wires.session import Sent, Session
 from smhvlab.wires.wave import collect
 
 
@@ -106,3 +108,32 @@ def test_a_host_that_goes_during_a_change_leaves_it_unknown(
             cut.setattr("smhvlab.wires.kept.KeptAdapter.send", unreachable)
             with pytest.raises(UnknownOutcome):
                 collect(iter(wave))
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_command_that_gets_on_is_not_stopped(
+    remote: RemoteHost, monkeypatch: pytest.MonkeyPatch, moves: bool
+) -> None:
+    """Its time begins anew whenever its percentage moves; one that stands still is stopped."""
+    now, told = [0.0], [0]
+    real = Session.poll
+
+    def poll(self: Session, pipeline: Any, sent: Sent) -> bool:
+        if sent.title != "New-VMSwitch" or told[0] == 99:
+            return real(self, pipeline, sent)
+        now[0] += 60
+        told[0] += 1
+        pipeline.streams.progress.append(SimpleNamespace(percent_complete=told[0] if moves else 7))
+        return True
+
+    monkeypatch.setattr(Session, "poll", poll)
+    monkeypatch.setattr("smhvlab.wires.powershell.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("smhvlab.wires.pipeline.time", SimpleNamespace(monotonic=lambda: now[0]))
+    switch = {"Name": "lan", "SwitchType": "Private"}
+    with wire(remote, timeout=600.0) as host:
+        if moves:
+            host.run("New-VMSwitch", switch)
+        else:
+            with pytest.raises(UnknownOutcome, match="did not end in time"):
+                host.run("New-VMSwitch", switch)
+    assert told[0] == (99 if moves else 12)
