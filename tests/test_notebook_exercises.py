@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,32 @@ def test_the_solution_solves_it(path: Path) -> None:
     ).execute()
     assert [added[n].outputs[0].text.strip() for n in (0, 2)] == ["passed False", "passed True"]
     assert not [output for output in added[1].outputs if output.output_type == "error"]
+
+
+def test_what_hints_tell_to_call_is_there(site: Site) -> None:
+    """Each call that a hint names begins at the site, and there is such a thing: it runs as it stands."""
+    texts = [
+        "".join(part.value if isinstance(part, ast.Constant) else "x" for part in getattr(hint, "values", [hint]))
+        for path in sorted(Path(exercises.__file__).parent.glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Goal"
+        for hint in node.args[2:3]
+        if isinstance(hint, ast.Constant | ast.JoinedStr)
+    ]
+    assert len(texts) > 20
+    known = {"site": site, "tools": site.tools()}
+    called = 0
+    for text in texts:
+        for chain in re.findall(r"(?<![\w.)])([a-z_]+(?:\(\))?(?:\.\w+(?:\(\)(?=\.))?)+)\(", text):
+            first, *rest = re.sub(r"^pair\.(primary|secondary)\.", "site.", chain.replace("()", "")).split(".")
+            assert first in known, f"{chain}: nobody has {first}"
+            assert first == "site" or "tools = site.tools()" in text, f"{chain}: the lesson has no {first}"
+            thing: Any = known[first]
+            for name in rest:
+                thing = getattr(thing, name)
+                thing = thing() if name == "tools" else thing
+            called += 1
+    assert called > 20
 
 
 def test_the_sample_is_of_this_tree() -> None:

@@ -98,7 +98,8 @@ def orphaned_copy(site: Site, *, dataset: str = "Shared", vms: Sequence[str] = (
                 "No Snapshot copy has the name of a shadow copy set any more",
                 orphans,
                 "A backup renames its copies; one that still has a GUID in braces belongs to a backup that died. Look "
-                "at site.snapshots(), then tools.storage.discard_snapshots([volume], name).",
+                'at site.snapshots("vm_shared"). tools = site.tools(), then tools.storage.discard_snapshots([volume], '
+                'name) with volume = tools.storage.volume("vm_shared", svm="svm1").',
             ),
         ),
         prepare,

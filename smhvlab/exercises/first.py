@@ -132,7 +132,8 @@ def _provisioned(site: Site, vm: str, golden: str) -> tuple[Goal, ...]:
         Goal(
             f"There is a VM {vm}",
             lambda: "" if _vm(site, vm) else f"The host has no VM {vm}",
-            f'A flow does all of it: flow = site.provision("{vm}"). Look at flow.plan(), then await flow.run().',
+            "One verb of the site makes a VM from the golden image: the first lesson has used it for another name. It "
+            "gives a flow: look at its plan before you run it.",
         ),
         Goal(
             f"{vm} lies on a FlexClone volume of the golden image's volume",
@@ -174,7 +175,9 @@ def half_made_vm(site: Site, *, vm: str = "shop01", golden: str = "golden") -> E
                 "Nothing is left of the attempt by hand",
                 left,
                 "A Snapshot copy can be deleted when no FlexClone volume depends on it: look at its owners in "
-                "site.snapshots(), then tools.storage.discard_snapshots([volume], name).",
+                f"site.snapshots({golden!r}). tools = site.tools(), then "
+                "tools.storage.discard_snapshots([volume], name) with "
+                f'volume = tools.storage.volume({golden!r}, svm="svm1").',
             ),
         ),
         prepare,
@@ -234,7 +237,8 @@ def one_point_in_time(
                 point,
                 "The evidence of the result says what the volumes have in common. A volume can be in one consistency "
                 f"group only: does some group, say {_LEFTOVER_GROUP}, hold one of them? See "
-                "tools.storage.grouped_volumes() and discard_group(name). Then take another backup.",
+                "site.tools().storage.grouped_volumes() and site.tools().storage.discard_group(name). "
+                "Then take another backup.",
             ),
             Goal(
                 "Each volume has exactly one Snapshot copy of that name, taken at the same moment",
