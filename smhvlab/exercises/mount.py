@@ -54,8 +54,9 @@ def rescued_files(
             Goal(
                 f"{' and '.join(files)} as of a backup are in {folder} on the host",
                 copies,
-                f'The folder has to be there first: site.tools().host.run("New-Item", {{"Path": {folder!r}, "ItemType": '
-                '"Directory"}). Then site.restore_file(backup, vm, guest_path=..., to=...) once for each file.',
+                f'The folder has to be there first: site.tools().host.run("New-Item", {{"Path": {folder!r}, '
+                '"ItemType": "Directory"}). Then site.restore_file(backup, vm, guest_path=..., to=...) once '
+                "for each file.",
             ),
             Goal(
                 "Nothing is mounted, and nothing is left over",
