@@ -69,8 +69,6 @@ class Nodes(Collection):
         Field("model", read=lambda core, n: "SIMBOX"),
         Field("state", read=lambda core, n: n.state),
         Field("membership", read=lambda core, n: "member"),
-        Field("is_all_flash_optimized", Kind.BOOLEAN, read=lambda core, n: False, expensive=True),
-        Field("is_all_flash_select_optimized", Kind.BOOLEAN, read=lambda core, n: False, expensive=True),
         Field("date", Kind.TIME, read=lambda core, n: show_time(core.now)),
         *VERSION_FIELDS,
         Field("ha.enabled", Kind.BOOLEAN, read=lambda core, n: core.partner(n) is not None),

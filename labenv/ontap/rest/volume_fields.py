@@ -14,7 +14,7 @@ EXTRA = {
     "nas.export_policy.name": Kind.TEXT,
     "nas.uid": Kind.INTEGER,
     "nas.gid": Kind.INTEGER,
-    "nas.unix_permissions": Kind.TEXT,
+    "nas.unix_permissions": Kind.INTEGER,
     "tiering.policy": Kind.TEXT,
     "autosize.mode": Kind.TEXT,
     "autosize.maximum": Kind.SIZE,

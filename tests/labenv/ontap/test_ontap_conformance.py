@@ -68,3 +68,26 @@ def test_every_collection_has_a_published_schema() -> None:
     paths = {c.path for c in COLLECTIONS if not c.path.startswith("/private/cli")}
     assert paths <= set(RESOURCES)
     assert all(schema_of(path) is not None for path in paths)
+
+
+def test_every_field_that_is_shown_has_been_published() -> None:
+    """A field of a record, also one that is shown only when it is asked for, is one of the client's model."""
+    unknown: list[str] = []
+    for collection in COLLECTIONS:
+        schema = schema_of(collection.path) if "GET" in collection.methods else None
+        for field in collection.fields if schema is not None else ():
+            record: Any = None
+            for part in reversed(field.name.split(".")):
+                record = {part: record}
+            if schema is not None and field.read is not None:
+                unknown += strict(schema, record, collection.path)
+    assert unknown == []
+
+
+def test_permissions_of_files_are_a_number(bench: Bench) -> None:
+    """A volume's UNIX permissions, digits to be read as octal, are kept; text that is no number is refused."""
+    volume = f"/storage/volumes/{bench.volume()}"
+    bench.do("PATCH", volume, {"nas": {"unix_permissions": 755}})
+    assert bench.do("GET", volume, fields="nas.unix_permissions")["nas"]["unix_permissions"] == 755
+    status, answer = bench.call("PATCH", volume, {"nas": {"unix_permissions": "rwx"}})
+    assert (status, answer["error"]["code"]) == (400, "262197")
