@@ -29,6 +29,11 @@ VM, DATABASE = "sql01", "aa1"
 ARRAYS_OWN = re.compile(":(snapmirror|hourly|daily|weekly)[.]")
 """Snapshot copies that nobody but the array makes."""
 
+RUNS_OWN = re.compile(
+    r"(?<=\d\d_\d\d_\d\d)_[0-9a-f]{6}(?![0-9a-f])|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+)
+"""What is another in each run of a flow: the mark in its names, and identities of what has these names."""
+
 LEFT_OUT = 2
 """Points that two runs of one flow may not have in common: looks at what starts, and at transfers."""
 
@@ -201,6 +206,11 @@ def differences(before: Sequence[Picture | None], after: Sequence[Picture | None
     return found
 
 
+def kind(request: WireRequest) -> str:
+    """A request's title, as it is in every run."""
+    return RUNS_OWN.sub("", request.title)
+
+
 def course(lab: labs.Lab, case: Case) -> Course:
     """Run the flow to its end and take note of where it can be killed.
 
@@ -229,15 +239,15 @@ def course(lab: labs.Lab, case: Case) -> Course:
     begun: set[str] = set()
     points = []
     for step, request in seen:
-        nth = counts[step, request.title]
-        counts[step, request.title] += 1
+        nth = counts[step, kind(request)]
+        counts[step, kind(request)] += 1
         only_reads = all(other.reads for name, other in seen if name == step)
         if step not in steps or (request.reads and not only_reads):
             continue
         if step not in begun:
-            points.append(Point(step, request.title, nth, Phase.BEFORE))
+            points.append(Point(step, kind(request), nth, Phase.BEFORE))
         if not request.reads:
-            points.append(Point(step, request.title, nth, Phase.AFTER))
+            points.append(Point(step, kind(request), nth, Phase.AFTER))
         begun.add(step)
     return Course(tuple(points), frozenset(steps[:pivot]), before)
 
@@ -251,7 +261,7 @@ def kill_at(lab: labs.Lab, case: Case, point: Point) -> bool:
     seen: list[WireRequest] = []  # requests overlap: a wave is sent before the first of it is answered
 
     def seam(request: WireRequest, now: Phase) -> None:
-        if not armed or pairs[0].primary.control.step != point.step or request.title != point.title:
+        if not armed or pairs[0].primary.control.step != point.step or kind(request) != point.title:
             return
         if now is Phase.BEFORE:
             seen.append(request)
