@@ -22,12 +22,12 @@ _LABEL: Final = {"description_width": "14em"}
 _ON_DEMAND: Final = "on demand"
 _USUAL_TAG: Final = "(that of the schedule)"
 _OPTIONS: Final = {
-    "allow_saved_state": "Save VMs that cannot take part while they run",
+    "allow_saved_state": "Save VMs that cannot take part",
     "replicate": "Update the mirrors",
     "verify": "Check the images",
 }
 _HINTS: Final = {
-    "options.allow_saved_state": "They stand still while the Snapshot copies are made; without it their backup fails.",
+    "options.allow_saved_state": "VMs that cannot be backed up while they run stand still for it; else it fails.",
     "options.replicate": "After each backup its volumes' SnapMirror relationships are updated: the other site has it.",
     "options.verify": "After each backup its disks are mounted on the host and looked at, and taken away again.",
     "options.distributed": "Of VMs on several nodes of a cluster: one set for all, or a backup of each node by itself.",
