@@ -197,7 +197,7 @@ def test_a_plan_stays_good_while_time_passes_but_only_for_one_run(site: Site, la
     lab.clock.advance(600)
     name = flow.run_sync(plan=plan).result.backup.name
     assert name == plan.state.name
-    with pytest.raises(PlanChanged, match="carried out by run"):
+    with pytest.raises(PlanChanged, match="this plan is that of run"):
         site.backup("Apps", consistency="crash").run_sync(plan=plan)
     assert list(site.backups()["name"]) == [name]
 
