@@ -8,6 +8,7 @@ run again after a crash. A kill (a BaseException that is no Exception) is not ha
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -60,7 +61,7 @@ class FlowSite(Protocol):
         """Close the connections of the calling thread."""
 
 
-class Flow(Generic[S]):
+class Flow(ABC, Generic[S]):
     """A procedure. A subclass is a ``Flow[State]`` with ``survey`` and steps; State is a dataclass msgspec can encode.
 
     ``parameters`` (JSON values, no secrets) are journaled; a subclass's ``__init__(self, site, *, ...)`` hands all its
@@ -84,9 +85,9 @@ class Flow(Generic[S]):
             f"smhvlab: {self.title()}", ready=self._runner.ready, cancel=self.cancel, leave=site.release
         )
 
+    @abstractmethod
     def survey(self) -> S:
         """Read the site and choose every name that the run will create. Raises Refused if it must not run."""
-        raise NotImplementedError
 
     def confirmations(self, state: S) -> Sequence[Confirmation]:
         """What the user has to accept by key before the first change."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from smhvlab.frames import SNAPSHOT_COLUMNS, frame
@@ -57,12 +58,12 @@ class Tools:
         self.rest.close()
 
 
-class SiteTables:
+class SiteTables(ABC):
     """The reading side of a site; every table has its columns and types even when it is empty."""
 
+    @abstractmethod
     def tools(self) -> Tools:
         """The wires of the calling thread, opened when first used."""
-        raise NotImplementedError
 
     def vms(self) -> pd.DataFrame:
         """VMs of all hosts. Columns: name, id, state, generation, disks (number of VHDs), folder, host."""

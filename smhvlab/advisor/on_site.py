@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, cast
 
 from smhvlab.advisor.compatibility import resolve, stack_of
@@ -103,6 +104,6 @@ class Advised(Protection):
 
         return AdvisorPanel(self.findings, release=self.release, findings=self.findings(facts), limit=limit)
 
+    @abstractmethod
     def release(self) -> None:
         """Close the wires of the calling thread."""
-        raise NotImplementedError

@@ -6,6 +6,7 @@ the form keeps what is in it, shows what is different, and can be saved as the n
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -91,37 +92,37 @@ class Editor(Panel, Generic[T]):
 
     # --- what a subclass says
 
+    @abstractmethod
     def _names(self) -> Sequence[str]:
         """What there is to edit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _make_inputs(self) -> dict[str, Any]:
         """The widgets of the fields, by the fields' names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self, name: str) -> T:
         """The present version. Raises NotFound."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _show(self, thing: T | None) -> None:
         """Put a version into the widgets; None: an empty form."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _wanted(self) -> T:
         """What is in the form, as the version after ``base``. Raises what does not fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _store(self, thing: T) -> T:
         """Save it. Raises NameTaken, and what else saving raises."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _text(self) -> str:
         """What is in the form, as text to keep."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _different(self, theirs: T) -> list[str]:
         """What the form and theirs say differently."""
-        raise NotImplementedError
 
     def _shown(self, name: str) -> str:
         """A field's value as text."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ class Relay:
             self._loop.call_soon_threadsafe(call, *arguments)
 
 
-class Panel:
+class Panel(ABC):
     """A plain object with a picture. ``render`` is pure: it reads the panel's state, and gives escaped HTML.
 
     Subclasses set ``view``, their tree of widgets, in which ``picture`` shows the same HTML.
@@ -47,13 +48,13 @@ class Panel:
         self.relay = Relay()
         self.picture = widgets.HTML()
 
+    @abstractmethod
     def render(self) -> str:
         """The panel's state as HTML."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self) -> str:
         """The panel's state in a line."""
-        raise NotImplementedError
 
     def refresh(self) -> None:
         """Show the present state in the live view."""

@@ -5,6 +5,7 @@ What comes after the backup never takes the backup back: it is told as a warning
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -168,8 +169,9 @@ class After(_UnderPolicy[S]):
     def __init__(self, site: object, *, dataset: str, policy: str) -> None:
         _UnderPolicy.__init__(self, site, dataset=dataset, policy=policy)  # the backup between the two takes no policy
 
+    @abstractmethod
     def _record(self, s: S) -> Backup:
-        raise NotImplementedError
+        """What was backed up."""
 
     def _tried(self, s: Any, what: str, work: Callable[[Told], Told]) -> Any:
         """The state after something that must not take a good backup back."""
@@ -250,7 +252,7 @@ class _Registers(After[S]):
         """As the backup's; also reads the policy. Raises NotFound, NotAllowed."""
         self._found = None
         self._apply(self.rules)
-        state: Any = super().survey()
+        state: Any = super().survey()  # type: ignore[safe-super]  # the backup comes next among the bases
         return self.under(**{each.name: getattr(state, each.name) for each in fields(state)})
 
     def _apply(self, rules: Policy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -35,13 +36,13 @@ _TIME = "datetime64[us, UTC]"
 class Protection(SiteTables):
     """The part of a site that is about policies."""
 
+    @abstractmethod
     def now(self) -> datetime:
         """The site's time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def facts(self) -> Facts:
         """One look at the whole site, for the advisor's rules."""
-        raise NotImplementedError
 
     # --- hosts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import dropwhile, islice
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from labenv.ontap.rest.query import Filter, parse_filter, parse_order, put_in_or
 from labenv.ontap.rest.values import Kind, coerce, nest
 
 
-class Collection:
+class Collection(ABC):
     """One collection of the API. Subclasses describe fields and codes, and say how records change.
 
     ``polls``: whoever reads an unfinished record waits a lab second. ``named_by_client``: a POST goes to the path of
@@ -47,9 +48,9 @@ class Collection:
 
     # what subclasses give ---------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def records(self, call: Call) -> Iterable[Any]:
         """Every record, in the order in which they are listed."""
-        raise NotImplementedError
 
     def create(self, call: Call, body: Body) -> Work:
         """Check a POST body; nothing is changed yet."""

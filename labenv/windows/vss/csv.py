@@ -46,6 +46,10 @@ class CsvProvider(Provider):
         """It makes none."""
         return False
 
+    async def delete(self, record: ShadowRecord) -> None:
+        """It makes none."""
+        raise VssError(codes.OBJECT_NOT_FOUND, f"{self.name} has no shadow copy {{{record.id}}}")
+
 
 PROVIDERS: tuple[Provider, ...] = (
     CsvProvider(UUID("26d02976-b909-43ad-af7e-62a4f625e372"), "Microsoft CSV Shadow Copy Helper Provider"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -25,7 +26,7 @@ SUFFIX = "{3808876b-c176-4e48-b7ae-04046e6cc752}"
 LEAST_FREE = 32 << 20
 
 
-class Provider:
+class Provider(ABC):
     """A VSS provider. Steps come in the order of the methods; each acts on the targets that are its own.
 
     Every failure is a ``VssError``. A provider without anything to do in a step does nothing in it.
@@ -40,9 +41,9 @@ class Provider:
     def reset(self) -> None:
         """The host has started: nothing is under way."""
 
+    @abstractmethod
     async def supports(self, volume: Volume) -> bool:
         """Whether it can make shadow copies of a volume (of all LUNs behind it)."""
-        raise NotImplementedError
 
     async def begin_prepare(self, work: SnapshotSet, target: Target) -> None:
         """A volume is part of the set: get everything ready that takes time."""
@@ -80,13 +81,13 @@ class Provider:
         """The Snapshot copies of a finished hardware shadow copy."""
         return ()
 
+    @abstractmethod
     async def exists(self, record: ShadowRecord) -> bool:
         """Whether a shadow copy is still there."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def delete(self, record: ShadowRecord) -> None:
         """Delete a shadow copy."""
-        raise NotImplementedError
 
 
 class SystemProvider(Provider):
