@@ -28,6 +28,7 @@ NAA_PREFIX = "600A0980"
 """Registered identifier of ONTAP's LUNs: a host's UniqueId is this and the hexadecimal form of the serial number."""
 
 GONE = "4"  # ONTAP: entry doesn't exist
+_GROUP_GONE = "53411843"  # as above, for a consistency group
 _VOLUMES_AT_ONCE = 50
 """Volumes asked for in one GET; more would make the address too long."""
 _PATIENCE = 10
@@ -360,7 +361,7 @@ class Storage:
         try:
             self.wire.wait([self.wire.remove(ConsistencyGroup, {"uuid": known}, return_timeout=_PATIENCE)])
         except OntapError as error:
-            if error.code != GONE:
+            if error.code != _GROUP_GONE:
                 raise
 
     # --- volumes

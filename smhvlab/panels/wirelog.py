@@ -10,7 +10,7 @@ import ipywidgets as widgets
 
 from smhvlab.panels import html
 from smhvlab.panels.panel import Panel
-from smhvlab.panels.requests import found_nothing
+from smhvlab.panels.requests import Request, found_nothing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,29 +27,15 @@ class Named(Protocol):
     def value(self) -> str: ...
 
 
-class Entry(Protocol):
+class Entry(Request, Protocol):
     """What the panel reads of an entry (``wires.log.WireEntry``)."""
 
     @property
-    def number(self) -> int: ...
-    @property
     def wire(self) -> Named: ...
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def reads(self) -> bool: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def request(self) -> str: ...
     @property
     def response(self) -> str: ...
     @property
     def status(self) -> str: ...
-    @property
-    def code(self) -> str: ...
-    @property
-    def step(self) -> str: ...
 
 
 class Log(Protocol):

@@ -53,6 +53,17 @@ def test_a_volume_that_is_in_another_group_has_no_common_point(site: Site) -> No
     assert any("no common point" in sentence for sentence in done.backup.evidence)
 
 
+def test_a_group_can_be_dissolved_twice(site: Site) -> None:
+    """A run that was killed after the group's end dissolves it once more when it is resumed, and is not refused."""
+    storage = site.tools().storage
+    volume = storage.volume("vm_sql01", svm="svm1")
+    assert volume is not None
+    group = storage.ensure_group("ours", [volume])
+    for _ in range(2):
+        storage.discard_group("ours", uuid=group)
+        assert storage.grouped_volumes() == set()
+
+
 def test_an_existing_group_over_exactly_these_volumes_is_used(site: Site) -> None:
     """A consistency group that holds just the dataset's volumes is used and stays."""
     storage = site.tools().storage
