@@ -230,6 +230,13 @@ class Failover(DrProcedure[FailoverState]):
             found.append(Confirmation(key="snapinfo-older", text=text, tr="8"))
         return found
 
+    def losses(self, state: FailoverState) -> Sequence[str]:
+        """What did not come here: all that was written after the backups."""
+        return [
+            f"What the VMs of {name} have written after {time[:19].replace('T', ' ')} is not on this site."
+            for name, time in state.backups
+        ]
+
     @step(
         "Keep the other site from running the VMs",
         tr="8",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smhvlab.errors import NotAllowed
@@ -55,6 +56,10 @@ class UnmountBackup(Procedure[UnmountState]):
                 tr="6.8",
             )
         return UnmountState(mount)
+
+    def losses(self, state: UnmountState) -> Sequence[str]:
+        """What was written to the copy."""
+        return (f"What was written to {state.mount.image.access_path} since it was mounted goes with it.",)
 
     def _images(self, mount: Mount) -> Images:
         """What shows images on the host that has the disk now: a cluster group may have moved with it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape
@@ -151,6 +152,11 @@ class DetachDisks(Procedure[DetachState]):
             )
         files = tuple(d.path for vm in users for d in vm.disks if d.path.casefold().startswith(path))
         return DetachState(mount, users, files)
+
+    def losses(self, state: DetachState) -> Sequence[str]:
+        """What was written to the disks."""
+        names = ", ".join(vm.name for vm in state.vms)
+        return (f"What {names} has written to the disks of {state.mount.name} goes with them.",)
 
     @step("Remove the disks from the VMs", tr="6.8/5", items=lambda s: s.vms, pivot=True)
     def remove(self, s: DetachState) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
+from typing import Final
 
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.procedure import Procedure
@@ -30,6 +31,8 @@ from smhvlab.protection.store import PolicyStore
 from smhvlab.record import Confirmation
 from smhvlab.steps import step
 from smhvlab.tables import Tools
+
+_NAMED: Final = 5  # lost backups that are told by name; the first step lists them all
 
 
 def preview(tools: Tools, policies: Sequence[Policy], *, now: datetime, dataset: str | None = None) -> list[Judged]:
@@ -66,6 +69,14 @@ class _Deletion(Procedure[RetentionState]):
     """The steps by which backups are deleted, whoever has chosen them."""
 
     tr = "6.3"
+
+    def losses(self, state: RetentionState) -> Sequence[str]:
+        """The backups from which nothing can be restored afterwards."""
+        names = [backup.name for backup in state.doomed.backups]
+        if not names:
+            return ()
+        rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return (f"Nothing can be restored afterwards from {', '.join(names[:_NAMED])}{rest}.",)
 
     @step(
         "Take the backups out of the list",

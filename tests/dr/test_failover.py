@@ -112,14 +112,17 @@ def test_an_active_second_site_keeps_its_own_catalogue(pair: SitePair, lab: Lab)
 def test_both_sites_alive_is_refused_and_a_dead_one_has_to_be_confirmed(pair: SitePair, lab: Lab) -> None:
     """A split brain is refused with what to check; a site that does not answer is asked about, by name."""
     prepare(pair)
-    backup(pair)
+    taken = backup(pair)
     with pytest.raises(NotAllowed, match="Both sites are alive") as caught:
         pair.secondary.dr.connect_snapinfo().plan()
     assert "migration" in caught.value.next_action
     kill_primary(lab)
     pair.secondary.dr.connect_snapinfo().run_sync(accept=DOWN)
+    failover = pair.secondary.dr.failover()
+    [loss] = failover.plan().losses
+    assert loss.startswith(f"What the VMs of {taken.name} have written after ")
     with pytest.raises(ConfirmationNeeded) as asked:
-        pair.secondary.dr.failover().run_sync()
+        failover.run_sync()
     assert list(asked.value.needed) == ["primary-down"]
     revive_primary(lab)
     for vm in pair.primary.tools().hyperv.vms():

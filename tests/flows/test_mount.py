@@ -27,7 +27,9 @@ def test_a_mounted_backup_is_browsed_at_its_letter_and_keeps_its_snapshot_copy_b
     with pytest.raises(OntapError) as caught:
         site.tools().storage.discard_snapshots([volume], name)
     assert caught.value.code == "1638555"
-    site.unmount("M:").run_sync()
+    end = site.unmount("M:")
+    assert end.plan().losses == ("What was written to M:\\ since it was mounted goes with it.",)
+    end.run_sync()
     assert picture(site) == before
     assert "vm_shared" not in set(site.busy()["volume"])
     site.tools().storage.discard_snapshots([volume], name)

@@ -195,7 +195,9 @@ def test_a_backup_on_demand_is_deleted_by_hand(apps: Site) -> None:
     first = apps.backup("Apps", consistency="crash").run_sync().result.backup
     apps.sleep(60)
     second = apps.backup("Apps", consistency="crash").run_sync().result.backup
-    done = apps.delete_backup(first).run_sync().result
+    deletion = apps.delete_backup(first)
+    assert deletion.plan().losses == (f"Nothing can be restored afterwards from {first.name}.",)
+    done = deletion.run_sync().result
     assert str(done) == f"{first.name} is deleted, with 1 Snapshot copies"
     assert list(apps.backups()["name"]) == [second.name]
     assert list(apps.snapshots("vm_shared")["snapshot"]) == [second.name]
