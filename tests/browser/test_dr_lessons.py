@@ -22,7 +22,7 @@ from tests.browser.pages import Screen, Workbench, assert_readable, open_lesson
 def test_a_lesson_can_be_read_before_it_is_run(workbench: Workbench, screen: Screen, lesson: str) -> None:
     """Sites, plans and runbooks stand in the page in both themes, with nothing fetched from elsewhere."""
     page = open_lesson(screen, workbench.document(f"dr/{lesson}.ipynb"))
-    page.get_by_text("Two sites").first.wait_for(timeout=30_000)
+    page.locator(".jp-OutputArea").get_by_text("Two sites").first.wait_for(timeout=30_000)
     screen.shoot(f"dr-{lesson}")
     assert_readable(screen, lesson)
     assert screen.outside == set()
