@@ -20,8 +20,8 @@ from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
 from smhvlab.mount.image import FOLDER, Image, Images, clone_name, disk_guid
 from smhvlab.nodes import Node
-from smhvlab.provisioning.sizes import shown
 from smhvlab.restore.vm import IN_USE
+from smhvlab.sizes import shown
 from smhvlab.snapinfo import BackupVm, SnapInfo
 from smhvlab.sql import DatabaseFound
 from smhvlab.steps import step

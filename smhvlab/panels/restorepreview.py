@@ -12,7 +12,7 @@ import ipywidgets as widgets
 from smhvlab.panels import html
 from smhvlab.panels.panel import Panel
 from smhvlab.panels.pictures import loss_lines
-from smhvlab.sizes import readable
+from smhvlab.sizes import shown
 
 if TYPE_CHECKING:
     from smhvlab.record import Plan
@@ -116,7 +116,7 @@ class RestorePreview(Panel):
                 [
                     [
                         html.text(file.path),
-                        html.text("not there now: it comes back" if file.size is None else readable(file.size)),
+                        html.text("not there now: it comes back" if file.size is None else shown(file.size)),
                     ]
                     for file in self.found.replaced
                 ],

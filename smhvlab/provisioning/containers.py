@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from smhvlab.provisioning.sizes import shown
+from smhvlab.sizes import shown
 
 VHD_LIMIT = 2040 << 30
 """Bytes that a VHD of the TR's time can have at most."""

@@ -15,9 +15,9 @@ from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.provisioning.array import ArraySetup
 from smhvlab.provisioning.sessions import Sessions
-from smhvlab.provisioning.sizes import shown, size_of
 from smhvlab.record import Confirmation
 from smhvlab.site import own_stamp
+from smhvlab.sizes import shown, size_of
 from smhvlab.snapdrive import HostDisk, SnapDrive
 from smhvlab.steps import step
 from smhvlab.storage import LunRef, VolumeRef

@@ -18,9 +18,9 @@ from smhvlab.mount.vhdimage import VirtualDisks, copy_seconds
 from smhvlab.nodes import Node, home_of
 from smhvlab.procedure import Procedure
 from smhvlab.provisioning.array import ArraySetup
-from smhvlab.provisioning.sizes import shown
 from smhvlab.provisioning.vm import check_fixed, checked_name
 from smhvlab.site import own_stamp
+from smhvlab.sizes import shown
 from smhvlab.steps import step
 from smhvlab.storage import VolumeRef
 from smhvlab.vmnames import one_named

@@ -76,7 +76,7 @@ class SiteProvisioning(SiteTables):
         """
         from smhvlab.mount.image import access_path
         from smhvlab.provisioning.containers import PROS, weigh
-        from smhvlab.provisioning.sizes import size_of
+        from smhvlab.sizes import size_of
 
         wanted = size_of(size, what="a virtual disk")
         place = {"FilePath": access_path(at)}

@@ -15,9 +15,9 @@ from smhvlab.mount.image import Images
 from smhvlab.procedure import Procedure
 from smhvlab.provisioning.array import DATA, MANAGEMENT, AggregateFacts, ArraySetup, Lif, NewVolume
 from smhvlab.provisioning.sessions import Logins, Sessions
-from smhvlab.provisioning.sizes import shown, size_of
 from smhvlab.record import Confirmation
 from smhvlab.site import own_stamp
+from smhvlab.sizes import shown, size_of
 from smhvlab.steps import step
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
