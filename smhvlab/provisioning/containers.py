@@ -59,7 +59,7 @@ def weigh(size: int, *, room: int, backup: bool, checkpoints: bool, golden: bool
             reasons += ["a VM with such a disk has no checkpoints"] if checkpoints else []
             reasons += ["an image is copied as files"] if golden else []
         else:
-            reasons += [f"a VHD has at most {shown(VHD_LIMIT)}"] if size > VHD_LIMIT else []
+            reasons += [f"a VHD has at most {VHD_LIMIT >> 30:,} GB"] if size > VHD_LIMIT else []
         if container is Container.FIXED and size > room:
             reasons.append(f"only {shown(room)} are free, and it takes all of its space at once")
         if golden and container in (Container.DYNAMIC, Container.DIFFERENCING):
