@@ -10,8 +10,7 @@ import ipywidgets as widgets
 
 from smhvlab.advisor.rule import Finding, Severity
 from smhvlab.panels import html
-from smhvlab.panels.background import Background
-from smhvlab.panels.panel import Panel, button
+from smhvlab.panels.looking import LookingPanel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +36,7 @@ def counted(findings: Sequence[Finding]) -> str:
     return ", ".join(parts) or "nothing found"
 
 
-class AdvisorPanel(Panel):
+class AdvisorPanel(LookingPanel[list[Finding]]):
     """Shows findings; each unfolds into why it matters, how to mend it and what was looked at.
 
     Args:
@@ -55,11 +54,9 @@ class AdvisorPanel(Panel):
         findings: Sequence[Finding] = (),
         limit: int = 40,
     ) -> None:
-        super().__init__()
+        super().__init__(look, release=release)
         self.findings = list(findings)
         self.limit = limit
-        self.error: BaseException | None = None
-        self._work = Background(look, release=release, done=self._found, relay=self.relay)
         self.severity = widgets.Dropdown(
             description="Severity", tooltip="Show one severity or all", options=[ALL, *map(str, Severity)]
         )
@@ -67,24 +64,10 @@ class AdvisorPanel(Panel):
         self.text = widgets.Text(description="Filter", tooltip="Part of a rule's name, an object or a sentence")
         for control in (self.severity, self.section, self.text):
             control.observe(lambda _: self.relay(self.refresh), names="value")
-        self.again = button("Look again", "Look at the site anew; nothing is changed", self.look, relay=self.relay)
         filters = widgets.HBox([self.severity, self.section, self.text, self.again])
         self.view = widgets.VBox([filters, self.picture])
         self._sections()
         self.refresh()
-
-    def look(self) -> None:
-        """Look at the site in the background; ``await panel.settled()`` or ``panel.wait()`` for the end."""
-        self._work.start()
-        self.refresh()
-
-    def wait(self, seconds: float = 60) -> None:
-        """Block until a look has ended. Raises TimeoutError."""
-        self._work.wait(seconds)
-
-    async def settled(self, seconds: float = 60) -> None:
-        """Wait until a look has ended. Raises TimeoutError."""
-        await self._work.settled(seconds)
 
     def rows(self) -> list[Finding]:
         """The findings that pass the filters."""
@@ -114,22 +97,12 @@ class AdvisorPanel(Panel):
         more = f", the first {len(shown)} are shown" if len(shown) < len(rows) else ""
         title = f"Advisor: {counted(self.findings)}; {len(rows)} pass the filters{more}"
         body = html.table(["", "TR", "Object", "Finding"], (_cells(finding) for finding in shown)) if shown else ""
-        state = html.text("Looking at the site ...") if self._work.busy else ""
-        failed = html.sign("✗", str(self.error), html.BAD) if self.error is not None else ""
         worst = next((s for s in Severity if any(f.rule.severity is s for f in self.findings)), None)
-        return html.card(title, state, failed, body, accent=SIGNS[worst][1] if worst is not None else html.GOOD)
+        return html.card(title, *self._state(), body, accent=SIGNS[worst][1] if worst is not None else html.GOOD)
 
-    def refresh(self) -> None:
-        """Show the present state in the live view."""
-        self.again.disabled = self._work.busy
-        super().refresh()
-
-    def _found(self, found: list[Finding] | None, error: BaseException | None) -> None:
-        self.error = error
-        if found is not None:
-            self.findings = found
-            self._sections()
-        self.refresh()
+    def _adopt(self, found: list[Finding]) -> None:
+        self.findings = found
+        self._sections()
 
     def _sections(self) -> None:
         chosen = self.section.value

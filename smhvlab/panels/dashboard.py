@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,8 +12,7 @@ import ipywidgets as widgets
 from smhvlab.advisor.overview import Job, Overview, State, VmProtection, VolumeBudget
 from smhvlab.panels import html
 from smhvlab.panels.advisor import counted, severity_sign
-from smhvlab.panels.background import Background
-from smhvlab.panels.panel import Panel, button
+from smhvlab.panels.looking import WatchingPanel
 
 SIGNS: Final = {
     State.PROTECTED: ("✓", html.GOOD),
@@ -28,7 +26,7 @@ _SHOWN: Final = 12  # findings and jobs; the advisor's panel has them all
 _ALL: Final = "all"
 
 
-class Dashboard(Panel):
+class Dashboard(WatchingPanel[Overview]):
     """Shows an overview: VMs, jobs, Snapshot budgets, findings.
 
     Args:
@@ -48,42 +46,15 @@ class Dashboard(Panel):
         every: float = 60,
         limit: int = 40,
     ) -> None:
-        super().__init__()
+        super().__init__(look, release=release, every=every)
         self.overview = overview
-        self.every = every
         self.limit = limit
-        self.error: BaseException | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._work = Background(look, release=release, done=self._found, relay=self.relay)
-        self.again = button("Look again", "Look at the site anew; nothing is changed", self.look, relay=self.relay)
-        self.keep = widgets.ToggleButton(
-            description="Keep looking", tooltip=f"Look again every {every:g} seconds", value=False
-        )
-        self.keep.observe(lambda _: self.relay(self._rewind), names="value")
         self.state = widgets.Dropdown(
             description="VMs", tooltip="Show VMs in one state, or all", options=[_ALL, *map(str, State)]
         )
         self.state.observe(lambda _: self.relay(self.refresh), names="value")
         self.view = widgets.VBox([widgets.HBox([self.again, self.keep, self.state]), self.picture])
         self.refresh()
-
-    def look(self) -> None:
-        """Look in the background; ``await panel.settled()`` or ``panel.wait()`` for the end."""
-        self._work.start()
-        self.refresh()
-
-    def wait(self, seconds: float = 60) -> None:
-        """Block until a look has ended. Raises TimeoutError."""
-        self._work.wait(seconds)
-
-    async def settled(self, seconds: float = 60) -> None:
-        """Wait until a look has ended. Raises TimeoutError."""
-        await self._work.settled(seconds)
-
-    def close(self) -> None:
-        """Look no more."""
-        self.keep.value = False
-        self._stop()
 
     def rows(self) -> list[VmProtection]:
         """The VMs in the chosen state, the worst first."""
@@ -101,8 +72,7 @@ class Dashboard(Panel):
     def render(self) -> str:
         """Four tables: VMs, jobs, budgets, findings."""
         over = self.overview
-        state = html.text("Looking at the site ...") if self._work.busy else ""
-        failed = html.sign("✗", str(self.error), html.BAD) if self.error is not None else ""
+        state, failed = self._state()
         if over is None:
             return html.card("Dashboard", state or html.text("Nothing has been looked at yet."), failed)
         parts = [_vms(over, self.rows(), self.limit), _jobs(over), _budgets(over), _findings(over)]
@@ -110,33 +80,8 @@ class Dashboard(Panel):
         title = f"{over.site} at {over.now:%Y-%m-%d %H:%M} UTC"
         return html.card(title, state, failed, *parts, accent=SIGNS[_WORST[worst]][1])
 
-    def refresh(self) -> None:
-        """Show the present state in the live view."""
-        self.again.disabled = self._work.busy
-        super().refresh()
-
-    def _found(self, found: Overview | None, error: BaseException | None) -> None:
-        self.error = error
-        if found is not None:
-            self.overview = found
-        self.refresh()
-        self._rewind()
-
-    def _rewind(self) -> None:
-        """Set the clock for the next look, or stop it."""
-        self._stop()
-        if not self.keep.value:
-            return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return  # in a script nobody sees the live view
-        self._timer = loop.call_later(self.every, self.look)
-
-    def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _adopt(self, found: Overview) -> None:
+        self.overview = found
 
 
 def age(span: timedelta) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from smhvlab.panels import html
-from smhvlab.panels.background import Background
-from smhvlab.panels.panel import Panel, button
+from smhvlab.panels.looking import WatchingPanel
 
 if TYPE_CHECKING:
     from smhvlab.dr.replication import Mirror
@@ -34,7 +32,7 @@ class SiteSeen:
     mirrors: tuple[Mirror, ...]
 
 
-class SitesPanel(Panel):
+class SitesPanel(WatchingPanel[tuple[SiteSeen, ...]]):
     """A picture of a pair of sites; ``look`` reads both again in the background, and nothing is changed.
 
     Args:
@@ -42,46 +40,11 @@ class SitesPanel(Panel):
     """
 
     def __init__(self, pair: SitePair, *, every: float = 10) -> None:
-        super().__init__()
+        super().__init__(self._read, release=self._release, every=every)
         self._pair = pair
-        self.every = every
-        self.error: BaseException | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._work = Background(self._read, release=self._release, done=self._found, relay=self.relay)
-        self.look_button = button("Look again", "Read both sites", self.look, relay=self.relay)
-        self.keep = widgets.ToggleButton(
-            description="Keep looking", tooltip=f"Read both sites every {every:g} seconds", value=False
-        )
-        self.keep.observe(lambda _: self.relay(self._rewind), names="value")
-        self.view = widgets.VBox([widgets.HBox([self.look_button, self.keep]), self.picture])
+        self.view = widgets.VBox([widgets.HBox([self.again, self.keep]), self.picture])
         self.seen: tuple[SiteSeen, ...] = self._read()
         self.refresh()
-
-    def look(self) -> None:
-        """Read both sites in the background; ``await panel.settled()`` or ``panel.wait()`` for the end.
-
-        A site that does not answer is shown as such.
-        """
-        self._work.start()
-        self.refresh()
-
-    def wait(self, seconds: float = 60) -> None:
-        """Block until a look has ended. Raises TimeoutError."""
-        self._work.wait(seconds)
-
-    async def settled(self, seconds: float = 60) -> None:
-        """Wait until a look has ended. Raises TimeoutError."""
-        await self._work.settled(seconds)
-
-    def close(self) -> None:
-        """Look no more."""
-        self.keep.value = False
-        self._stop()
-
-    def refresh(self) -> None:
-        """Show the present state in the live view."""
-        self.look_button.disabled = self._work.busy
-        super().refresh()
 
     def _read(self) -> tuple[SiteSeen, ...]:
         return tuple(_seen(site) for site in (self._pair.primary, self._pair.secondary))
@@ -90,28 +53,8 @@ class SitesPanel(Panel):
         for site in (self._pair.primary, self._pair.secondary):
             site.release()
 
-    def _found(self, found: tuple[SiteSeen, ...] | None, error: BaseException | None) -> None:
-        self.error = error
-        if found is not None:
-            self.seen = found
-        self.refresh()
-        self._rewind()
-
-    def _rewind(self) -> None:
-        """Set the clock for the next look, or stop it."""
-        self._stop()
-        if not self.keep.value or self._work.busy:
-            return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return  # in a script nobody sees the live view
-        self._timer = loop.call_later(self.every, self.look)
-
-    def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _adopt(self, found: tuple[SiteSeen, ...]) -> None:
+        self.seen = found
 
     @property
     def mirrors(self) -> Sequence[Mirror]:
@@ -141,9 +84,7 @@ class SitesPanel(Panel):
         ]
         header = ["from", "", "to", "state", "lag", "bytes of the last transfer"]
         table = html.table(header, rows) if rows else html.text("No relationship is known to a site that answers.")
-        state = html.text("Reading both sites ...") if self._work.busy else ""
-        failed = html.sign("✗", str(self.error), html.BAD) if self.error is not None else ""
-        return html.card("Two sites", state, failed, sites, table)
+        return html.card("Two sites", *self._state(), sites, table)
 
 
 def _seen(site: Site) -> SiteSeen:

@@ -82,7 +82,7 @@ def test_the_sites_are_read_again_and_again_until_somebody_stops(
         panel.picture.observe(lambda change: pictures.append(change["new"]), names="value")
         panel.keep.value = True
         async with asyncio.timeout(60):
-            while len(looks) < 8 or panel.look_button.disabled:  # noqa: ASYNC110 # other threads append to it
+            while len(looks) < 8 or panel.again.disabled:  # noqa: ASYNC110 # other threads append to it
                 await asyncio.sleep(0.01)
         kill_primary(lab)
         async with asyncio.timeout(60):
