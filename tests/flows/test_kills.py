@@ -56,6 +56,7 @@ class Case:
 
 
 _MARK = re.compile(r"(?<=\d\d[._]\d\d[._]\d\d)_[0-9a-f]{6}(?![0-9a-f])")
+_MOUNTED = re.compile(r"\\smhvlab\\|\bX:")  # where backups are mounted, by choice and by default
 NOT_RECOVERED = frozenset({"not-recovered"})
 CASES = {
     case.name: case
@@ -208,7 +209,7 @@ def running(run: Course, *, done: bool) -> int:
 def unmarked(seen: Picture) -> Picture:
     """A picture without what each run's names have of their own; identities of mounted disks come from their names."""
     found: Picture = msgspec.json.decode(_MARK.sub("", msgspec.json.encode(seen).decode()), type=Picture)
-    disks = [("" if "\\smhvlab\\" in paths else disk, offline, paths) for disk, offline, paths in found.disks]
+    disks = [("" if _MOUNTED.search(paths) else disk, offline, paths) for disk, offline, paths in found.disks]
     return replace(found, disks=tuple(sorted(disks)))
 
 

@@ -26,13 +26,13 @@ from tests.flows.test_kills import (
 
 def mounted(site: Site) -> None:
     """The backup of app01 at M:."""
-    site.mount(newest(site), lun="app01", at="M:").run_sync()
+    site.mount(newest(site), lun="app01", at="X:").run_sync()
 
 
 def lent(site: Site) -> None:
     """A disk of it in web01."""
     mounted(site)
-    site.hot_add("M:", "app01", to="web01", disk=1).run_sync()
+    site.hot_add("X:", "app01", to="web01", disk=1).run_sync()
 
 
 CASES = {
@@ -42,13 +42,13 @@ CASES = {
         Case("copy", lambda site: restore(site, "app01"), "app01", (100, 600)),
         Case(
             "hot-add",
-            lambda site: site.hot_add("M:", "app01", to="web01", disk=1),  # type: ignore[arg-type, return-value]
+            lambda site: site.hot_add("X:", "app01", to="web01", disk=1),  # type: ignore[arg-type, return-value]
             "web01",
             (0, 0),
             prepare=mounted,
             lent=(1, 0),
         ),
-        Case("detach", lambda site: site.detach("M:"), "web01", (0, 0), prepare=lent, lent=(0, 1)),  # type: ignore[arg-type, return-value]
+        Case("detach", lambda site: site.detach("X:"), "web01", (0, 0), prepare=lent, lent=(0, 1)),  # type: ignore[arg-type, return-value]
     )
 }
 ERAS = ("2012", "2022")
