@@ -342,7 +342,14 @@ class CopyRehearsal(DrProcedure[CopyState]):
         ends = {state.info.uuid, *(volume.mirror.uuid for volume in state.volumes)}
         mirrors = tuple(f"{m}: {m.state}" for m in self.replication.mirrors() if m.uuid in ends)
         vms = tuple(vm.name for vm in state.vms)
-        return Rehearsed(state.backups, vms, state.found, state.seconds, mirrors, sum(state.sizes.values()))
+        return Rehearsed(
+            vms=vms,
+            backups=state.backups,
+            databases=state.found,
+            seconds=state.seconds,
+            mirrors=mirrors,
+            copied=sum(state.sizes.values()),
+        )
 
 
 def _source(images: Mapping[str, Image], path: str) -> str:

@@ -97,7 +97,7 @@ class FailbackState:
         return tuple(dict.fromkeys(lun.mirror for lun in self.luns))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class FailedBack(FailedOver):
     """VMs that run at home again.
 
@@ -106,9 +106,6 @@ class FailedBack(FailedOver):
     """
 
     transferred: int = 0
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def __str__(self) -> str:
         return super().__str__() + f"\n  {self.transferred:,} bytes in the last update"

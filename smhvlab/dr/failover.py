@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
 
+from smhvlab.dr.checked import Checked
 from smhvlab.dr.images import (
     Image,
     Manner,
@@ -80,29 +81,17 @@ class FailoverState:
         return tuple(vm for vm in self.vms if vm.state == "Running")
 
 
-@dataclass(frozen=True, repr=False)
-class FailedOver:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class FailedOver(Checked):
     """VMs that run on this site now.
 
     Attributes:
-        backups: what they are as of.
         recovery_point: lab or site time of the oldest of these backups; what was written later is lost.
-        databases: what was found in the VMs that run.
+        relationships: what has become of each, and what else is to be known.
     """
 
-    vms: tuple[str, ...]
-    backups: tuple[str, ...]
     recovery_point: str
     relationships: tuple[str, ...]
-    databases: tuple[DatabaseFound, ...]
-
-    @property
-    def sound(self) -> bool:
-        """Whether every database that was looked at is sound."""
-        return all(found.ok for found in self.databases)
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def __str__(self) -> str:
         lines = [f"{', '.join(self.vms)} as of {', '.join(self.backups)}"]
@@ -110,16 +99,10 @@ class FailedOver:
         return "\n".join([*lines, *(f"  {found}" for found in self.databases)])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(f.vm)}</td><td>{escape(f.database)}</td><td>{escape(f.state)}</td><td>{f.counted}</td>"
-            f"<td>{escape(f.verdict)}</td></tr>"
-            for f in self.databases
-        )
         mirrors = "".join(f"<li>{escape(text)}</li>" for text in self.relationships)
         return (
             f"<p><b>{escape(', '.join(self.vms))}</b> as of <code>{escape(', '.join(self.backups))}</code></p>"
-            f"<ul>{mirrors}</ul><table><tr><th>VM</th><th>database</th><th>state</th><th>rows</th><th>CHECKDB</th></tr>"
-            f"{rows}</table>"
+            f"<ul>{mirrors}</ul>{self._table()}"
         )
 
 

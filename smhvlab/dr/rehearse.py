@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
 
+from smhvlab.dr.checked import Checked
 from smhvlab.dr.images import (
     Image,
     MirroredVolume,
@@ -84,8 +85,8 @@ class RehearsalState:
         return tuple((volume, image) for volume in self.volumes for image in volume.images)
 
 
-@dataclass(frozen=True, repr=False)
-class Rehearsed:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Rehearsed(Checked):
     """What a rehearsal has shown.
 
     Attributes:
@@ -94,20 +95,9 @@ class Rehearsed:
         copied: bytes that were copied for it; 0: the VMs ran from the clones.
     """
 
-    backups: tuple[str, ...]
-    vms: tuple[str, ...]
-    databases: tuple[DatabaseFound, ...]
     seconds: float
     mirrors: tuple[str, ...]
     copied: int = 0
-
-    @property
-    def sound(self) -> bool:
-        """Whether every database that was looked at is sound."""
-        return all(found.ok for found in self.databases)
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def __str__(self) -> str:
         lines = [f"{', '.join(self.vms)} ran as of {', '.join(self.backups)}; {self.seconds:.0f} s until checked"]
@@ -115,15 +105,9 @@ class Rehearsed:
         return "\n".join([*lines, *(f"  {text}" for text in self.mirrors)])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(f.vm)}</td><td>{escape(f.database)}</td><td>{f.counted}</td>"
-            f"<td>{escape(f.verdict)}</td></tr>"
-            for f in self.databases
-        )
         return (
             f"<p><b>{escape(', '.join(self.vms))}</b> ran as of <code>{escape(', '.join(self.backups))}</code>; "
-            f"{self.seconds:.0f} s until checked</p>"
-            f"<table><tr><th>VM</th><th>database</th><th>rows</th><th>CHECKDB</th></tr>{rows}</table>"
+            f"{self.seconds:.0f} s until checked</p>{self._table()}"
         )
 
 
@@ -318,7 +302,13 @@ class Rehearsal(DrProcedure[RehearsalState]):
         """What ran, and that the mirrors are what they were."""
         ends = {state.info.uuid, *(volume.mirror.uuid for volume in state.volumes)}
         mirrors = [f"{m}: {m.state}" for m in self.replication.mirrors() if m.uuid in ends]
-        return Rehearsed(state.backups, tuple(vm.name for vm in state.vms), state.found, state.seconds, tuple(mirrors))
+        return Rehearsed(
+            vms=tuple(vm.name for vm in state.vms),
+            backups=state.backups,
+            databases=state.found,
+            seconds=state.seconds,
+            mirrors=tuple(mirrors),
+        )
 
 
 def find_catalogue(replication: Replication, source: str) -> tuple[Mirror, VolumeRef, str, str]:
