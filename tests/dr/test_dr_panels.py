@@ -97,7 +97,7 @@ def test_the_sites_are_read_again_and_again_until_somebody_stops(
         assert torn
         assert all("sql01" in text for text in torn)
         assert panel.error is None
-        assert any("Reading both sites" in text for text in pictures)
+        assert any("Looking at the site" in text for text in pictures)
 
     asyncio.run(scene())
     here = threading.current_thread().name
