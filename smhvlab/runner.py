@@ -41,7 +41,8 @@ class Runner(Generic[S]):
     def __init__(self, flow: Flow[S]) -> None:
         self.brake = Brake()
         self._flow = flow
-        self._lock = threading.Lock()  # of the brake and of what decides whether it may be pulled
+        # Of the brake and of what decides whether it may be pulled; Ctrl-C comes when its thread has it.
+        self._lock = threading.RLock()
         self._undoing = False
         self._step = ""
         self._under_way = 0, r.StepProgress("", 0, 0, "")  # the weight of what a step is at, and what was told of it
@@ -75,12 +76,7 @@ class Runner(Generic[S]):
                     needed=keys,
                     tr=flow.tr or None,
                 )
-            if flow.site.read_only and any(step.changes for step in flow.steps()):
-                raise ReadOnlyRefused(
-                    f"{now.title} would change {flow.site.name}, which was opened read-only",
-                    next_action="Look at its plan, or connect without read_only.",
-                    tr=flow.tr or None,
-                )
+            self._need_writable()
             self._look()
             header = Header(
                 site=flow.site.name,
@@ -253,7 +249,17 @@ class Runner(Generic[S]):
         with suppress(JournalError):
             journal.write(Mark.FAIL, step, text=text, lost=lost)
 
+    def _need_writable(self) -> None:
+        flow = self._flow
+        if flow.site.read_only and any(step.changes for step in flow.steps()):
+            raise ReadOnlyRefused(
+                f"{flow.title()} would change {flow.site.name}, which was opened read-only",
+                next_action="Look at its plan, or connect without read_only.",
+                tr=flow.tr or None,
+            )
+
     def _take_over(self, run: str, action: str) -> Journal:
+        self._need_writable()
         flow = self._flow
         journal = Journal.open(flow.site.name, run, folder=flow.state_folder)
         try:

@@ -203,7 +203,8 @@ class StepperPanel(Panel):
         if not self._busy:
             self._begin()
         with self._gate_state:
-            self._granted += 1
+            # A second click on a step that was granted already must not grant the next one, which nobody has read.
+            self._granted = max(self._asked, self._heard, 1)
             self._all_granted |= everything
             self._settled.clear()
             self._gate_state.notify_all()

@@ -197,10 +197,11 @@ def selecting(names: Sequence[str] | None) -> tuple[Part, ...]:
     return (Part("Select-Object", (("Property", list(names), "Bare[]"),)),)
 
 
-def summary(values: Sequence[object], errors: Sequence[PowerShellError]) -> str:
+def summary(values: Sequence[object], errors: Sequence[PowerShellError], redact: Callable[[str], str]) -> str:
+    """One line about what came back, cut where no secret is left."""
     parts = [f"{len(values)} objects" if len(values) != 1 else "1 object"]
     if len(values) == 1 and not isinstance(values[0], Record):
-        parts = [str(values[0])[:200]]
+        parts = [redact(str(values[0]))[:200]]
     if errors:
-        parts.append(f"{len(errors)} error{'s' if len(errors) > 1 else ''}: {errors[0].message}"[:400])
+        parts.append(redact(f"{len(errors)} error{'s' if len(errors) > 1 else ''}: {errors[0].message}")[:400])
     return ", ".join(parts)

@@ -440,7 +440,7 @@ class PowerShellWire:
         self._record(
             running,
             status=status,
-            response=summary(values, errors),
+            response=summary(values, errors, self.log.redact),
             code=(errors[-1 if status != "Completed" else 0].code or "error") if errors and failed else "",
         )
         if failed:

@@ -114,7 +114,7 @@ class RestAdapter(KeptAdapter):
             with self._control.waiting(title):
                 response = self._exchange(request, options, sent)
             ended = date_of(response)
-            status, summary = str(response.status_code), _summary(response)
+            status, summary = str(response.status_code), _summary(response, self._log.redact)
             response = self._judge(response, title, reads)
         except SmhvLabError as error:
             summary, code = error.message, error.code or type(error).__name__
@@ -322,14 +322,14 @@ def _error_of(response: requests.Response) -> Mapping[str, object] | None:
     return error if isinstance(error, dict) else None
 
 
-def _summary(response: requests.Response) -> str:
-    """One line about an answer: how many records, which job, or the start of it."""
+def _summary(response: requests.Response, redact: Callable[[str], str]) -> str:
+    """One line about an answer: how many records, which job, or the start of it, cut where no secret is left."""
     try:
         body = response.json()
     except ValueError:
         return f"{len(response.content)} bytes"
     if not isinstance(body, dict):
-        return response.text[:200]
+        return redact(response.text)[:200]
     jobs = jobs_of(body)
     if jobs:
         return f"job {', '.join(jobs)}"
@@ -337,4 +337,4 @@ def _summary(response: requests.Response) -> str:
         return f"{body['num_records']} records"
     if not body:
         return "done"
-    return json.dumps({name: value for name, value in body.items() if name != "_links"})[:500]
+    return redact(json.dumps({name: value for name, value in body.items() if name != "_links"}))[:500]

@@ -15,6 +15,7 @@ from smhvlab.errors import (
     JournalError,
     NotAllowed,
     PlanChanged,
+    ReadOnlyRefused,
     UnknownOutcome,
 )
 from smhvlab.flow import Flow
@@ -401,6 +402,22 @@ def test_failure_after_the_pivot_stops_and_can_only_be_resumed(site: ToySite) ->
         flow.undo_sync()
     assert flow.resume_sync().outcome is r.Outcome.DONE
     assert site.world.things == goal(PivotFlow)
+
+
+@pytest.mark.parametrize("action", ["resume", "undo"])
+def test_a_read_only_site_leaves_an_unfinished_run_its_choice(site: ToySite, action: str) -> None:
+    """Neither is begun there, so that both are still allowed where changes are."""
+    flow = ToyFlow(site)
+    site.seam = fail_at("before make vol2/copy1", Kill())
+    with pytest.raises(Kill):
+        flow.run_sync()
+    site.seam, site.read_only = quiet, True
+    again = ToyFlow(site)
+    with pytest.raises(ReadOnlyRefused):
+        getattr(again, f"{action}_sync")(flow.run_id)
+    assert [u.allowed for u in unfinished("toy")] == [("resume", "undo")]
+    site.read_only = False
+    assert getattr(again, f"{action}_sync")(flow.run_id).outcome in (r.Outcome.DONE, r.Outcome.UNDONE)
 
 
 def test_failure_before_the_pivot_undoes_a_flow_with_a_pivot(site: ToySite) -> None:

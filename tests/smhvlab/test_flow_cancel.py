@@ -163,6 +163,22 @@ def test_ctrl_c_cancels_and_the_handler_is_put_back(site: ToySite) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_ctrl_c_comes_at_any_line(site: ToySite) -> None:
+    """Also while the thread that it interrupts holds what guards the brake: then too it is a cancel, and no hang."""
+    flow = ToyFlow(site)
+    lock = flow._runner._lock
+
+    def seam(where: str) -> None:
+        if where == "before make vol2/copy1":
+            with lock:
+                signal.raise_signal(signal.SIGINT)
+
+    site.seam = seam
+    with pytest.raises(Cancelled):
+        flow.run_sync()
+    assert site.world.things == set()
+
+
 def test_a_second_ctrl_c_leaves_the_run_to_the_doctor(site: ToySite) -> None:
     """Twice means now: KeyboardInterrupt is not handled and the journal stays open."""
     flow = ToyFlow(site)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from labenv.ontap import records as r
 from labenv.ontap.core import Core
+from labenv.ontap.fence import hidden_name
 from labenv.ontap.rest.api import COLLECTIONS
 from labenv.ontap.spec import LifSpec, SvmSpec
 
@@ -154,7 +155,8 @@ def check_records(core: Core) -> None:
     for volume in core.volumes.values():
         assert volume.svm in core.svms
         blocks = core.pool(volume.uuid)
-        assert [s.name for s in core.snapshots_of(volume.uuid)] == list(blocks.snapshots)
+        started = [hidden_name(fence) for fence in core.fences[True] if volume.uuid in fence.fenced_volumes]
+        assert [*(s.name for s in core.snapshots_of(volume.uuid)), *started] == list(blocks.snapshots)
         for lun in core.luns_of(volume.uuid):
             assert blocks.files[lun.path].size >= lun.size
         for copy in core.snapshots_of(volume.uuid):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -142,6 +143,28 @@ def test_next_takes_one_step_at_a_time(panel: StepperPanel, site: ToySite) -> No
     panel.wait()
     assert site.world.things == goal(ToyFlow)
     assert panel.status.value == "done"
+
+
+def test_a_second_click_does_not_grant_the_step_after(panel: StepperPanel, site: ToySite) -> None:
+    """Who clicks twice has read one step; the run waits before the next, which may be the point of no return."""
+    panel.next()
+    panel.wait()
+    going, clicked = threading.Event(), threading.Event()
+
+    def seam(where: str) -> None:
+        going.set()
+        clicked.wait(30)
+
+    site.seam = seam
+    panel.next()
+    assert going.wait(30)
+    panel.next()
+    clicked.set()
+    panel.wait()
+    assert states(panel) == ["done", "done", "skipped", "pending"]
+    assert panel.waiting.startswith("your approval")
+    panel.cancel()
+    panel.wait()
 
 
 def test_cancel_of_a_waiting_run_undoes_it(panel: StepperPanel, site: ToySite) -> None:

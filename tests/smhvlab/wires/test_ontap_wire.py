@@ -362,6 +362,18 @@ def test_the_log_can_be_pasted_and_holds_no_secret(canned: Canned) -> None:
         rest.log.entries[0].powershell()
 
 
+@pytest.mark.parametrize("room", range(400, 500, 7))
+def test_a_secret_is_blanked_before_a_long_answer_is_cut(canned: Canned, room: int) -> None:
+    """Wherever the cut falls, no half of a secret is left: neither of a field's value nor of a known one."""
+    body = {"pad": "x" * room, "authentication": {"passphrase": "hush hush, nobody knows"}, "comment": SECRET}
+    canned.route = lambda seen: Answer(200, body)
+    with wire(canned) as rest:
+        rest.read(Volume(uuid="u"), fields="uuid")
+        whole = repr(rest.log.entries)
+    assert "hush" not in whole
+    assert SECRET[:4] not in whole
+
+
 def test_lun_data_are_bytes(canned: Canned) -> None:
     """Binary data are read and written as they are, in steps of at most 1 MiB."""
     disk = bytes(range(256)) * 6144  # 1.5 MiB
