@@ -130,14 +130,20 @@ class ClusterDisks:
         return str(self.host.run(getter, {"Name": resource}, select=("State",))[0]["State"])
 
     def discard(self, guid: str, *, group: str = "") -> None:
-        """The cluster does not have the disk; ``group``: one that was made for it goes too."""
+        """The cluster does not have the disk; ``group``: one that was made for it goes too, unless others are in it."""
         name = self.resource(guid)
         if name is not None:
             if name in self._shared_names():
                 self.host.run("Remove-ClusterSharedVolume", {"Name": name})
             self.host.run("Remove-ClusterResource", {"Name": name, "Force": True})
-        if group and group in self.groups():
-            self.host.run("Remove-ClusterGroup", {"Name": group, "RemoveResources": True, "Force": True})
+        if group and group in self.groups() and not self._holds(group):
+            # Without RemoveResources: the cluster refuses what came into the group in this moment.
+            self.host.run("Remove-ClusterGroup", {"Name": group, "Force": True})
+
+    def _holds(self, group: str) -> bool:
+        """Whether a group has resources, which may be a VM's role or another disk."""
+        found = self.host.run("Get-ClusterResource", select=("OwnerGroup",))
+        return any(_name(record["OwnerGroup"]) == group for record in found)
 
 
 def _name(value: object) -> str:

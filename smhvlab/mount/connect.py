@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 
-from smhvlab.errors import NotAllowed, NotFound, NotUnique
+from smhvlab.errors import NameTaken, NotAllowed, NotFound, NotUnique
 from smhvlab.flow import CHOSEN
 from smhvlab.mount.guestdisks import GuestDisk, GuestDisks, guest_disks
 from smhvlab.mount.image import FOLDER, SHARED_FOLDER, Image, Images, Placement, access_path, clone_name, disk_guid
@@ -135,7 +135,7 @@ class MountBackup(Procedure[MountState]):
         Raises:
             NotFound: no such backup, LUN, Snapshot copy, initiator, initiator group or cluster group.
             NotUnique: the backup has several LUNs and none was named.
-            NameTaken: the drive letter or folder is in use.
+            NameTaken: the drive letter or folder is in use, or the cluster group that shall be made exists.
             NotAllowed: a place that this host cannot offer.
         """
         backup = self.snapinfo.backup(self.backup)
@@ -167,7 +167,7 @@ class MountBackup(Procedure[MountState]):
             made_for=made_for,
             placement=placement,
             group=group,
-            new_group=self.new_group and placement is Placement.GROUP,
+            new_group=placement is Placement.GROUP and (self.new_group or group in self._made_groups()),
         )
         virtual = disk_images(backup, backup.vms, [image], [chosen]) if self.guests else []
         return MountState(
@@ -285,6 +285,13 @@ class MountBackup(Procedure[MountState]):
                 next_action=f"It has {', '.join(sorted(groups))}; new_group=True makes one.",
                 tr="6.8/4",
             )
+        if self.new_group and (not group or group in groups):
+            raise NameTaken(
+                f"No cluster group {group!r} can be made: it exists" if group else "The new cluster group has no name",
+                next_action="Give group= a new name, or leave new_group out.",
+                why="a group that was made for a mount is removed with it" if group else None,
+                tr="6.8/4",
+            )
         here = images.host.endpoint.name
         if group in groups and groups[group].casefold() != here.casefold():
             raise NotAllowed(
@@ -293,6 +300,10 @@ class MountBackup(Procedure[MountState]):
                 tr="6.8/4",
             )
         return group
+
+    def _made_groups(self) -> set[str]:
+        """Cluster groups that were made for mounts of now: the last disk that leaves one takes it along."""
+        return {mount.image.group for mount in Mounts(self.snapinfo).all() if mount.image.new_group}
 
     def _initiators(self, images: Images, placement: Placement) -> list[str]:
         """The initiators that shall see the disk (TR 6.8/6)."""

@@ -53,7 +53,8 @@ class Image:
         made_for: initiators of that group if it is made for this image, empty if it exists.
         access_path: drive letter or folder, with a final backslash.
         disk_guid: GPT GUID (or signature of an MBR) that the clone's disk gets, to stand beside its parent.
-        group: cluster group of the disk, "" for none; ``new_group`` says whether it is made for it.
+        group: cluster group of the disk, "" for none; ``new_group`` says whether it is made for it, or for
+            another mount in it, and goes with the last of them.
     """
 
     parent: VolumeRef

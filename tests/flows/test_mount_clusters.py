@@ -11,7 +11,9 @@ import smhvlab.site
 from labenv import lab as labs
 from smhvlab.errors import NameTaken, NotAllowed, NotFound
 from smhvlab.leftovers import leftovers
+from smhvlab.mount.clusterdisk import ClusterDisks
 from smhvlab.mount.image import Placement
+from smhvlab.mount.mounts import Mounts
 from smhvlab.site import Site
 from tests.flows.checks import Picture, blocks_sound, picture
 from tests.flows.conftest import Start
@@ -148,3 +150,24 @@ def test_groups_that_do_not_go_with_a_place_are_refused(backed: Callable[[str], 
             site.mount(one.shared, group="nothing", at="M:").plan()
         with pytest.raises(NotAllowed, match="smhv_snapinfo"):
             site.mount(one.shared, group="sql01", at="S:\\inside").plan()
+
+
+@pytest.mark.tr("R-6.8-04")
+def test_a_group_that_a_mount_has_made_goes_with_the_last_disk_in_it(backed: Callable[[str], Backed]) -> None:
+    """Another mount's disk stays in it; one that exists, such as a VM's role, is never taken for a new one."""
+    one = backed("2008r2")
+    with smhvlab.site.connect(one.lab.profile) as site:
+        before = clustered(site)
+        for place in ({"group": "file01", "at": "M:"}, {"at": "S:\\inside"}, {"at": "M:"}):
+            with pytest.raises(NameTaken) as caught:
+                site.mount(one.dedicated, new_group=True, **place).plan()
+            assert "leave new_group out" in caught.value.next_action
+        first = site.mount(one.dedicated, group="extra", new_group=True, at="M:").run_sync().result
+        second = site.mount(one.shared, group="extra", at="N:").run_sync().result
+        between = site.tools().snapdrive.files("N:\\")
+        site.unmount(first.name).run_sync()
+        (guid,) = [mount.image.disk_guid for mount in Mounts(site.tools().snapinfo).all()]
+        assert ClusterDisks(site.tools().host).group_of(guid) == "extra"
+        assert site.tools().snapdrive.files("N:\\") == between
+        site.unmount(second.name).run_sync()
+        assert clustered(site) == before
