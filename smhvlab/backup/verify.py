@@ -13,6 +13,7 @@ from smhvlab.errors import NotAllowed, NotFound, NotVerified, PowerShellError
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
 from smhvlab.mount.image import FOLDER, Image, Images, clone_name, disk_guid
+from smhvlab.mount.mounts import Mounts
 from smhvlab.mount.vhdimage import DiskImage, GuestFile, VirtualDisks, disk_images, used_places
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
@@ -22,7 +23,6 @@ from smhvlab.sql import Sql
 from smhvlab.steps import step
 
 _SYSTEM = frozenset({"master", "model", "modeldev", "msdbdata", "mssqlsystemresource", "tempdb", "distmdl"})
-_BORROWED = "smhvlab_verify_"
 _ATTEMPTS = 12
 
 
@@ -55,6 +55,7 @@ class VerifyState:
 
     Attributes:
         server: name and id of the VM that lends its database engine, both "" if databases are not checked.
+        mark: part of this run's own in the names under which databases are attached there.
     """
 
     backup: str
@@ -69,6 +70,12 @@ class VerifyState:
     databases: tuple[FoundDatabase, ...] = ()
     findings: tuple[Finding, ...] = ()
     dataset: str = ""
+    mark: str = field(default="", metadata=CHOSEN)
+
+    @property
+    def borrowed(self) -> str:
+        """How the names begin under which the run attaches databases: another run may do so in the same VM."""
+        return f"smhvlab_verify_{self.mark}_"
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -112,7 +119,7 @@ class VerifyBackup(Procedure[VerifyState]):
 
         Raises:
             NotFound: no such backup or VM, or a Snapshot copy of the backup is gone.
-            NotAllowed: no running VM of the host offers a database engine.
+            NotAllowed: no running VM of the host offers a database engine, or it is lent to another verification.
         """
         backup = self.snapinfo.backup(self.backup)
         node = self.nodes[self.on] if self.on else self.nodes.own()
@@ -131,6 +138,7 @@ class VerifyBackup(Procedure[VerifyState]):
             images=shown,
             disks=tuple(disk_images(backup, backup.vms, shown, places)),
             dataset=backup.dataset,
+            mark=mark.rpartition("_")[2],
         )
 
     def _server(self, node: Node, backup: Backup) -> Vm:
@@ -143,17 +151,40 @@ class VerifyBackup(Procedure[VerifyState]):
                     next_action="Start it, or name another VM with server=.",
                     tr="6.3",
                 )
+            self._need_alone(vm)
             node.sql.databases(vm.name)
             return vm
         own = {vm.id for vm in backup.vms}
+        busy: NotAllowed | None = None
         for vm in sorted(node.hyperv.vms(), key=lambda vm: (vm.id in own, vm.name)):
-            if vm.running and _answers(node.sql, vm.name):
-                return vm
+            if not vm.running or not _answers(node.sql, vm.name):
+                continue
+            try:
+                self._need_alone(vm)
+            except NotAllowed as error:
+                busy = busy or error
+                continue
+            return vm
+        if busy is not None:
+            raise busy
         raise NotAllowed(
             f"No running VM of {node.name} offers a database engine to check the backup's databases with",
             next_action="Start one and name it with server=, or read the disks only with databases=False.",
             tr="6.3",
         )
+
+    def _need_alone(self, vm: Vm) -> None:
+        """A VM has no disk of any image: drives that come and go with it could be taken for those of this backup."""
+        roots = (FOLDER, *(mount.image.access_path for mount in Mounts(self.snapinfo).all()))
+        if others := [disk.path for disk in vm.disks if _below(disk.path, roots)]:
+            raise NotAllowed(
+                f"The VM {vm.name} cannot lend its database engine: it has {others[0]}",
+                why="that is a disk of another verification, or of a mounted backup, and a database on it could be "
+                "taken for one of this backup",
+                next_action="Wait until that verification has ended, take the disk away with site.detach(MOUNT), "
+                "or name another VM with server=.",
+                tr="6.3",
+            )
 
     def _node(self, s: VerifyState) -> Node:
         return self.nodes[s.host]
@@ -213,10 +244,12 @@ class VerifyBackup(Procedure[VerifyState]):
         for vm in s.vms:
             mine = [database for database in s.databases if database.vm == vm]
             wanted = sorted({n for database in mine for n in (database.data_disk, database.log_disk) if n >= 0})
+            if wanted:
+                self._need_alone(self._lender(s))
             letters = {disk: self._lend(s, disk) for disk in wanted}
             for database in self.track(mine):
                 number += 1
-                findings.append(Finding(str(database), self._sound(s, database, letters, f"{_BORROWED}{number}")))
+                findings.append(Finding(str(database), self._sound(s, database, letters, f"{s.borrowed}{number}")))
             self._give_back(s)
         return replace(s, findings=tuple(findings))
 
@@ -228,14 +261,43 @@ class VerifyBackup(Procedure[VerifyState]):
         """Hot-add a virtual disk; returns the letter that its volume has in the guest, "" if it gets none."""
         node, virtual = self._node(s), self._virtual(s)
         child = s.disks[number].child(number)
+        known = self._places(s)
         before = node.sql.drives(s.server)
         virtual.ensure_child(s.disks[number], child)
         virtual.ensure_added(node.hyperv, s.server_id, child)
         for _ in range(_ATTEMPTS):
-            if new := sorted(node.sql.drives(s.server) - before):
-                return new[0]
+            new = node.sql.drives(s.server) - before
+            if new:
+                self._need_only(s, child, known)
+                if node.sql.drives(s.server) - before == new:  # there before and after that look: the disk's own
+                    return min(new)
             node.host.sleep(5)
         return ""
+
+    def _need_only(self, s: VerifyState, child: str, known: frozenset[tuple[str, int, int]]) -> None:
+        """The VM has got no other disk than this since. Raises NotAllowed."""
+        if len(self._places(s) - known) > 1:
+            raise NotAllowed(
+                f"The VM {s.server} got another disk while it was lent {child}",
+                why="nobody can tell which of the new drives is whose",
+                next_action="Verify the backup again when nobody adds disks to it, or name another VM with server=.",
+                tr="6.3",
+            )
+
+    def _lender(self, s: VerifyState) -> Vm:
+        vm = self._node(s).hyperv.by_id(s.server_id)
+        if vm is None:
+            raise NotFound(
+                f"The VM {s.server} is no longer on {s.host}",
+                next_action="Verify the backup again, on the host that has it now, or name another VM with server=.",
+                tr="6.3",
+            )
+        return vm
+
+    def _places(self, s: VerifyState) -> frozenset[tuple[str, int, int]]:
+        """Where the VM has disks: unlike a path, a place stays the same while somebody takes a checkpoint."""
+        disks = self._lender(s).disks
+        return frozenset((d.controller_type, d.controller_number, d.controller_location) for d in disks)
 
     def _sound(self, s: VerifyState, database: FoundDatabase, letters: dict[int, str], name: str) -> str:
         """What the engine has against a database, "" if nothing."""
@@ -260,7 +322,7 @@ class VerifyBackup(Procedure[VerifyState]):
         server = node.hyperv.by_id(s.server_id)
         if server is not None and server.running and any(_below(disk.path, s.roots) for disk in server.disks):
             for name in node.sql.databases(s.server):
-                if name.casefold().startswith(_BORROWED):
+                if name.casefold().startswith(s.borrowed):
                     node.sql.detach(s.server, name)
         virtual.discard_added(node.hyperv, s.server_id, s.roots)
         for number, disk in enumerate(s.disks):

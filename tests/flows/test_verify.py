@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+import smhvlab.site
 from smhvlab.errors import NotAllowed, NotVerified, SmhvLabError
 from smhvlab.leftovers import leftovers
 from smhvlab.site import Site
+from smhvlab.sql import Sql
 from tests.flows.checks import blocks_sound, picture
 from tests.flows.conftest import Stock
 
@@ -72,6 +77,40 @@ def test_a_disk_beside_one_with_its_signature_is_named(stock: Stock) -> None:
     host.run("Dismount-VHD", {"Path": other})
     assert picture(site) == before
     assert site.verify(stock.backup).run_sync().result.marked
+
+
+def test_a_drive_that_another_station_brings_is_not_taken_for_the_backup_s(
+    stock: Stock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A disk that goes into the lending VM meanwhile stops the check; that disk and its database stay as they are."""
+    site = stock.site
+    site.mount(stock.backup, lun="app01", at="M:").run_sync(accept={"not-recovered"})
+    flow = site.verify(stock.backup, server="web01")
+    plan = flow.plan()
+    drives, sql = Sql.drives, site.tools().sql
+    own = {"aa1", "bb1", "bb2", "bb3"}
+
+    def meanwhile(self: Sql, vm: str) -> set[str]:
+        before = drives(self, vm)
+        monkeypatch.setattr(Sql, "drives", drives)
+        with smhvlab.site.connect(replace(site.profile, journals=tmp_path)) as other:
+            other.hot_add("M:", "app01", to="web01").run_sync()
+        letter = min(drives(self, vm) - before)
+        assert sql.attach(
+            "web01", "smhvlab_verify_1", data=f"{letter}:\\SQL\\aa1.mdf", log=f"{letter}:\\SQL\\aa1.ldf"
+        ).ok
+        return before
+
+    monkeypatch.setattr(Sql, "drives", meanwhile)
+    with pytest.raises(NotAllowed, match="got another disk"):
+        flow.run_sync(plan=plan)
+    assert set(sql.databases("web01")) == own | {"smhvlab_verify_1"}
+    assert [disk.path[:7] for disk in site.tools().hyperv.vm("web01").disks][3:] == ["M:\\app0"]
+    assert site.tools().snapinfo.catalogue().verified == frozenset()
+    with pytest.raises(NotAllowed, match=r"web01 cannot lend its database engine: it has M:") as caught:
+        site.verify(stock.backup, server="web01").plan()
+    assert "site.detach(MOUNT)" in caught.value.next_action
+    assert site.verify(stock.backup).plan().state.server == "app01"
 
 
 @pytest.mark.long
