@@ -12,6 +12,7 @@ from smhvlab.dr.images import (
     Image,
     Manner,
     MirroredVolume,
+    backups_for,
     check_places,
     choose_backups,
     choose_machines,
@@ -21,6 +22,7 @@ from smhvlab.dr.images import (
     manner_of,
     mirrored_backups,
     recover_luns,
+    refuse_in_use,
     take_images,
 )
 from smhvlab.dr.landing import Ground, Landing, landing_of
@@ -47,6 +49,7 @@ class FailoverState:
         roles: what the VMs' roles are set to, as SnapInfo has recorded it; ``nodes``: those of the cluster here.
         cut: mirrors with a transfer under way whose source is gone.
         unknown: backups whose data arrived and that SnapInfo does not know.
+        kept: uuids of the mirrors that the break found broken off.
     """
 
     backups: tuple[tuple[str, str], ...]
@@ -61,6 +64,7 @@ class FailoverState:
     roles: tuple[Role, ...] = ()
     nodes: tuple[str, ...] = ()
     cut: tuple[str, ...] = field(default=(), metadata=CHOSEN)
+    kept: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     unset: str = field(default="", metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
 
@@ -132,19 +136,22 @@ class Failover(DrProcedure[FailoverState]):
         Raises:
             NotFound: SnapInfo holds no backup of mirrored volumes, or a VM is in none of them.
             NotAllowed: both sites are alive, a named backup's data did not arrive, a VM is here already, a mount point
-                is taken, a transfer is under way, the node does not own the cluster group, or a disk cannot be of the
-                type that it was.
+                is taken, a transfer is under way, the node does not own the cluster group, a disk cannot be of the
+                type that it was, or a mirror was broken off before and hosts use what it brought.
         """
         landing = landing_of(self.site, node=self.node)
         replication = self.replication
         known = mirrored_backups(replication, self.snapinfo.backups())
         chosen = choose_backups(known, self.backups)
-        volumes = find_volumes(replication, chosen)
+        machines = choose_machines(chosen, self.vms)
+        # volumes of other VMs stay mirrored, or as an earlier failover has left them
+        wanted = backups_for(chosen, machines) if self.vms else chosen
+        volumes = find_volumes(replication, wanted)
         fence = survey_fence(self.site.partner, [(v.mirror.source.svm, v.mirror.source.volume) for v in volumes])
         for volume in volumes:
             require_ready(volume.mirror, fence)
-        machines = choose_machines(chosen, self.vms)
         self._refuse_present(machines)
+        refuse_in_use(self.site, [volume for volume in volumes if volume.mirror.broken])
         disks = self.nodes.disks()
         places = {image.access_path: lun_of(replication, v, image).unique_id for v in volumes for image in v.images}
         check_places(disks, volumes, places)
@@ -157,10 +164,10 @@ class Failover(DrProcedure[FailoverState]):
                     next_action="Replicate into the SVM whose LIFs and igroup the host uses.",
                     tr="8",
                 )
-        oldest = min(backup.time for backup in chosen)
+        oldest = min(backup.time for backup in wanted)
         return FailoverState(
-            backups=tuple((backup.name, backup.time) for backup in chosen),
-            consistency=tuple(sorted({backup.registered_as for backup in chosen})),
+            backups=tuple((backup.name, backup.time) for backup in wanted),
+            consistency=tuple(sorted({backup.registered_as for backup in wanted})),
             volumes=volumes,
             vms=machines,
             landing=landing,
@@ -211,6 +218,9 @@ class Failover(DrProcedure[FailoverState]):
         if state.unknown:
             text = f"SnapInfo is older than the data: it does not know {', '.join(state.unknown)}"
             found.append(Confirmation(key="snapinfo-older", text=text, tr="8"))
+        if broken := [str(volume.mirror) for volume in state.volumes if volume.mirror.broken]:
+            text = f"mirrors were broken off before: what was written to their LUNs since is lost: {', '.join(broken)}"
+            found.append(Confirmation(key="broken-before", text=text, tr="8"))
         return found
 
     def losses(self, state: FailoverState) -> Sequence[str]:
@@ -244,8 +254,9 @@ class Failover(DrProcedure[FailoverState]):
         counts=lambda s: {"ontap.snapmirror.break": len(s.volumes)} | s.restores,
         pivot=True,
     )
-    def break_mirrors(self, s: FailoverState) -> None:
-        take_images(self.replication, s.volumes, s.manner)
+    def break_mirrors(self, s: FailoverState) -> FailoverState:
+        kept = take_images(self.replication, s.volumes, s.manner, check=lambda some: refuse_in_use(self.site, some))
+        return replace(s, kept=tuple(mirror.uuid for mirror in kept))
 
     @step(
         "Take the consistent image of each LUN",
@@ -254,7 +265,7 @@ class Failover(DrProcedure[FailoverState]):
         counts=lambda s: {"ontap.lun.clone": len(s.images)},
     )
     def recover(self, s: FailoverState) -> None:
-        recover_luns(self.replication, s.volumes, s.manner)
+        recover_luns(self.replication, s.volumes, s.manner, kept=s.kept)
 
     @step(
         "Connect the LUNs at their mount points",

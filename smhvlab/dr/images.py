@@ -7,17 +7,19 @@ GUID is a part of the bytes, so it says whether the right disk has arrived.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import UUID
 
 from smhvlab.backup.sets import CHECKPOINT_BUILD
 from smhvlab.dr.landing import Landing, Spot
 from smhvlab.dr.replication import Mirror, Replication
+from smhvlab.dr.sites import homes_by_vm
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.mount.mbr import signature_of
 from smhvlab.nodes import Nodes
+from smhvlab.site import Site
 from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.storage import LunRef, VolumeRef
@@ -108,7 +110,10 @@ class MirroredVolume:
 
     def plan(self, manner: Manner) -> str:
         """What a break does, as a plan tells it."""
-        return f"{self} ({self.end_state(manner)})"
+        if not self.mirror.broken:
+            return f"{self} ({self.end_state(manner)})"
+        what = "its volume" if manner is Manner.TR and self.luns == 1 else "each of its LUNs"
+        return f"{self} (broken off before: {what} goes back to that Snapshot copy)"
 
 
 def end_state(manner: Manner, *, luns: int) -> str:
@@ -213,6 +218,27 @@ def choose_machines(chosen: Sequence[Backup], names: Sequence[str]) -> tuple[Bac
     return tuple(found)
 
 
+def backups_for(chosen: Sequence[Backup], vms: Collection[BackupVm]) -> list[Backup]:
+    """The backups with only those LUNs on which these VMs have files: what else they hold is not touched."""
+    ids = {vm.id for vm in vms}
+    found = []
+    for backup in chosen:
+        wanted = {lun for vm in backup.vms if vm.id in ids for lun in _luns_of(backup, vm)}
+        if wanted:
+            found.append(replace(backup, luns=tuple(lun for lun in backup.luns if lun in wanted)))
+    return found
+
+
+def _luns_of(backup: Backup, vm: BackupVm) -> Iterator[BackupLun]:
+    mine = [lun for lun in backup.luns if not lun.vms or vm.id in lun.vms]
+    checkpoints = (vm.checkpoints + "\\",) if vm.checkpoints else ()
+    files = (vm.configuration_file, *(disk.path for disk in vm.disks), *vm.parents, *vm.leaves.values(), *checkpoints)
+    for file in files:
+        homes = [lun for lun in mine if file.casefold().startswith(lun.access_path.casefold())]
+        if homes:
+            yield max(homes, key=lambda lun: len(lun.access_path))
+
+
 def _by_volume(replication: Replication) -> dict[tuple[str, str], Mirror]:
     """Relationships by the volume that a backup may name: the source, or the destination itself (an older backup)."""
     mirrors = replication.mirrors()
@@ -294,25 +320,43 @@ def disk_guid(replication: Replication, lun: LunRef) -> str:
     return f"{{{UUID(bytes_le=start[_GPT_HEADER:][_DISK_GUID])}}}"
 
 
-def take_images(replication: Replication, volumes: Sequence[MirroredVolume], manner: Manner) -> None:
-    """Break the mirrors so that each volume is what its backup was; newer Snapshot copies may be lost with it."""
-    if manner is Manner.TODAY:
-        replication.break_off({volume.mirror: volume.snapshot for volume in volumes})
-        return
-    replication.break_off({volume.mirror: "" for volume in volumes})
+def take_images(
+    replication: Replication,
+    volumes: Sequence[MirroredVolume],
+    manner: Manner,
+    *,
+    check: Callable[[Sequence[MirroredVolume]], None],
+) -> list[Mirror]:
+    """Break the mirrors so that each volume is what its backup was; newer Snapshot copies may be lost with it.
+
+    Args:
+        check: called with the volumes that were writable before, ahead of any restore; it refuses.
+
+    Returns:
+        The mirrors that were broken off before: ``recover_luns`` has to take all images of their volumes.
+    """
+    today = manner is Manner.TODAY
+    kept = replication.break_off({volume.mirror: volume.snapshot if today else "" for volume in volumes})
+    check([volume for volume in volumes if volume.mirror in kept])
     for volume in volumes:
-        if volume.luns == 1:
+        if not today and volume.luns == 1:
             replication.restore_volume(volume.volume, volume.snapshot)
+    return kept
 
 
-def recover_luns(replication: Replication, volumes: Sequence[MirroredVolume], manner: Manner) -> None:
+def recover_luns(
+    replication: Replication, volumes: Sequence[MirroredVolume], manner: Manner, *, kept: Collection[str]
+) -> None:
     """Put the consistent image into each LUN whose own contents in the Snapshot copy are something else.
 
     The clones in which the guests were recovered came back with the volume; they are removed once they are taken.
+
+    Args:
+        kept: uuids of the mirrors that were broken off before: no break has brought their volumes to the backup.
     """
     storage = replication.storage
     for volume in volumes:
-        whole = manner is Manner.TODAY or volume.luns == 1
+        whole = volume.mirror.uuid not in kept if manner is Manner.TODAY else volume.luns == 1
         for image in volume.images:
             if whole and image.snapshot == volume.snapshot and image.path == image.lun:
                 continue
@@ -321,6 +365,58 @@ def recover_luns(replication: Replication, volumes: Sequence[MirroredVolume], ma
         for image in volume.images:
             if image.path != image.lun:
                 storage.discard_lun(f"/vol/{volume.volume.name}{image.path}", svm=volume.volume.svm)
+
+
+def refuse_in_use(site: Site, volumes: Sequence[MirroredVolume]) -> None:
+    """See that no host here has a LUN online that goes back to a backup though its mirror was broken off before.
+
+    Raises:
+        NotAllowed: one has; VMs may live on it.
+    """
+    if not volumes:
+        return
+    wanted = {(volume.volume.uuid, image.lun) for volume in volumes for image in volume.images}
+    luns = [lun for lun in site.tools().storage.luns() if (lun.volume.uuid, lun.path) in wanted]
+    refuse_online(
+        site,
+        luns,
+        mirrors=[volume.mirror for volume in volumes],
+        next_action="Another VM that came with such a disk is registered from its configuration file there "
+        "(Import-VM), and goes to another backup by site.restore. If nothing there is needed any more, remove the "
+        "VMs and disconnect the disk, then plan again.",
+    )
+
+
+def refuse_online(site: Site, luns: Sequence[LunRef], *, mirrors: Sequence[Mirror], next_action: str) -> None:
+    """See that no host of a site has one of the LUNs of broken mirrors online.
+
+    Raises:
+        NotAllowed: one has; the VMs that have files there are named.
+    """
+    nodes = site.tools().nodes
+    held = {disk.unique_id: disk for disk in nodes.disks() if not disk.offline}
+    taken = [lun for lun in luns if lun.unique_id in held]
+    if not taken:
+        return
+    machines = nodes.vms()
+    places = homes_by_vm(site, machines)
+    raw = {vm.id: {(vm.host.casefold(), disk.disk_number) for disk in vm.disks} for vm in machines}
+    told = []
+    for lun in taken:
+        disk = held[lun.unique_id]
+        living = [
+            vm.name
+            for vm in machines
+            if lun.unique_id in places[vm.id] or (disk.host.casefold(), disk.number) in raw[vm.id]
+        ]
+        told.append(f"{lun} is disk {disk.number} of {disk.host}" + (f" with {', '.join(living)}" if living else ""))
+    raise NotAllowed(
+        f"LUNs that would go back to a backup are in use here: {'; '.join(told)}",
+        why="what has been written there since the mirrors were broken off would be lost under its users: "
+        + ", ".join(str(mirror) for mirror in mirrors),
+        next_action=next_action,
+        tr="8",
+    )
 
 
 def lun_of(replication: Replication, volume: MirroredVolume, image: Image) -> LunRef:

@@ -80,7 +80,7 @@ class ReturnToNormal(DrProcedure[NormalState]):
     def _links(self, pairs: dict[VolumeRef, VolumeRef]) -> Iterator[tuple[End, End, str]]:
         """Relationships of the first direction: those that are broken off, and those that were given up."""
         near, far = self.site.profile.storage.name, self.other.profile.storage.name
-        broken = [m for m in self.replication.mirrors() if m.state in ("broken_off", "uninitialized")]
+        broken = [m for m in self.replication.mirrors() if m.broken]
         if broken:
             ours = volume_names(self.site, broken[0].destination.svm)
             theirs = volume_names(self.other, broken[0].source.svm)

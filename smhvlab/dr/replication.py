@@ -77,6 +77,11 @@ class Mirror:
     total: int = field(default=0, compare=False)
     here: bool = True
 
+    @property
+    def broken(self) -> bool:
+        """Whether its destination may be written to: broken off, or uninitialized by a volume-based SnapRestore."""
+        return self.state in ("broken_off", "uninitialized")
+
     def __str__(self) -> str:
         return f"{self.source} -> {self.destination}"
 
@@ -231,15 +236,19 @@ class Replication:
                 )
         return now
 
-    def break_off(self, mirrors: Mapping[Mirror, str]) -> None:
+    def break_off(self, mirrors: Mapping[Mirror, str]) -> list[Mirror]:
         """Make destinations writable, as a Snapshot copy has them or (``""``) as the last transfer left them.
 
-        Those that are broken off stay as they are. A transfer under way is ended: its source may be gone.
+        A transfer under way is ended: its source may be gone.
+
+        Returns:
+            Those that were broken off before: they stay as they are, whatever their volumes hold.
         """
         now = {m.uuid: m for m in self._present(tuple(mirrors))}
-        pending = []
+        pending, kept = [], []
         for mirror, snapshot in mirrors.items():
-            if now[mirror.uuid].state in ("broken_off", "uninitialized") and self._writable(mirror):
+            if now[mirror.uuid].broken and self._writable(mirror):
+                kept.append(mirror)
                 continue
             if now[mirror.uuid].transferring:
                 self._abort(mirror)
@@ -247,6 +256,7 @@ class Replication:
             change = {"state": "broken_off"}
             pending.append(self.wire.modify(SnapmirrorRelationship(uuid=mirror.uuid), change, **query))
         self.wire.wait(pending)
+        return kept
 
     def _writable(self, mirror: Mirror) -> bool:
         volume = self.storage.volume(mirror.destination.volume, svm=mirror.destination.svm)
@@ -290,11 +300,7 @@ def update_after_backup(replications: Iterable[Callable[[], Replication]], volum
     for replication in replications:
         try:
             there = replication()
-            mine = [
-                m
-                for m in there.mirrors()
-                if (m.source.svm, m.source.volume) in names and m.state not in ("broken_off", "uninitialized")
-            ]
+            mine = [m for m in there.mirrors() if (m.source.svm, m.source.volume) in names and not m.broken]
             told += [f"{m}: {m.transferred:,} bytes" for m in there.update(mine)]
         except Cancelled:
             raise

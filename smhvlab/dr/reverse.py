@@ -189,7 +189,7 @@ class ReverseReplication(DrProcedure[ReverseState]):
         )
 
     def _returns(self, near: str, far: str) -> Iterator[Return]:
-        mirrors = [m for m in self.replication.mirrors() if m.state in ("broken_off", "uninitialized")]
+        mirrors = [m for m in self.replication.mirrors() if m.broken]
         info, _ = snapinfo_lun(self.site)
         far_svm = mirrors[0].source.svm if mirrors else landing_of(self.other).svm
         theirs, ours = volume_names(self.other, far_svm), volume_names(self.site, info.svm)
@@ -215,7 +215,7 @@ class ReverseReplication(DrProcedure[ReverseState]):
         known: dict[str, dict[str, VolumeRef]] = {}
         for mirror in (m for m in self.replication.mirrors() if m.source.cluster == far):
             there = known.setdefault(mirror.source.svm, volume_names(self.other, mirror.source.svm))
-            if mirror.state in ("broken_off", "uninitialized") and mirror.source.volume not in there:
+            if mirror.broken and mirror.source.volume not in there:
                 yield mirror
 
     def _return(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
-from smhvlab.dr.images import Manner, end_state, manner_named, manner_of
+from smhvlab.dr.images import Manner, end_state, manner_named, manner_of, refuse_online
 from smhvlab.dr.landing import SNAPINFO_GROUP, Ground, Landing, Spot, beside_snapinfo, landing_of
 from smhvlab.dr.replication import Mirror
 from smhvlab.dr.roles import PART
@@ -39,6 +39,7 @@ class SnapInfoState:
         cut: the mirror, if a transfer from a dead source is under way.
         merged: what the copy found, once it was made.
         manner: as of a failover.
+        kept: whether the break found the mirror broken off.
     """
 
     mirror: Mirror
@@ -54,13 +55,15 @@ class SnapInfoState:
     spot: Spot = field(metadata=CHOSEN)
     stage: str = field(metadata=CHOSEN)
     manner: Manner = Manner.TODAY
+    kept: bool = field(default=False, metadata=CHOSEN)
     cut: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     merged: tuple[str, ...] = field(default=(), metadata=CHOSEN)
 
     @property
     def breaking(self) -> str:
         """What the break does, as the plan tells it."""
-        return f"{self.mirror} to {self.snapshot} ({end_state(self.manner, luns=self.luns)})"
+        how = "broken off before" if self.mirror.broken else end_state(self.manner, luns=self.luns)
+        return f"{self.mirror} to {self.snapshot} ({how})"
 
     @property
     def mount(self) -> str:
@@ -121,7 +124,8 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
         Raises:
             NotFound: no such mirror, or it holds no Snapshot copy of SMHV.
             NotAllowed: both sites are alive, the mirror was never initialised, a transfer is under way, the mount
-                point is another disk's, or the node does not own the cluster group.
+                point is another disk's, the node does not own the cluster group, or the mirror was broken off before
+                and a host has its LUN.
         """
         landing = landing_of(self.site, node=self.node)
         replication = self.replication
@@ -136,6 +140,8 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
         luns = [lun for lun in self.storage.luns() if volume is not None and lun.volume.uuid == volume.uuid]
         if volume is None or not luns:
             raise NotFound(f"The mirror {mirror} holds no LUN", next_action="Look at site.luns().", tr="8")
+        if mirror.broken:
+            self._refuse_online(luns[0], mirror)
         taken = [name for name in replication.copies(volume).values() if BACKUP_COPY.match(name)]
         if not taken:
             raise NotFound(
@@ -174,6 +180,12 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
             stage=f"{own}\\Import_{mark}" if merge else "",
         )
 
+    def _refuse_online(self, lun: LunRef, mirror: Mirror) -> None:
+        advice = (
+            "If it is this site's SnapInfo by now nothing is left to do; else disconnect the disk, then plan again."
+        )
+        refuse_online(self.site, [lun], mirrors=[mirror], next_action=advice)
+
     def _refuse_taken(self, mount: str) -> None:
         for disk in self.nodes.disks():
             if mount.casefold() in {path.casefold() for path in disk.access_paths}:
@@ -202,14 +214,17 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
         lift_fence(self.other, s.fence)
 
     @step("Break the mirror of SnapInfo", tr="8/FO1", items=lambda s: (s.breaking,), pivot=True)
-    def break_mirror(self, s: SnapInfoState) -> None:
-        self.replication.break_off({s.mirror: s.snapshot if s.manner is Manner.TODAY else ""})
+    def break_mirror(self, s: SnapInfoState) -> SnapInfoState:
+        kept = self.replication.break_off({s.mirror: s.snapshot if s.manner is Manner.TODAY else ""})
+        if kept:
+            self._refuse_online(s.lun, s.mirror)
+        return replace(s, kept=bool(kept))
 
     @step("Restore SnapInfo from the last Snapshot copy that SMHV took", tr="8/FO2", items=lambda s: (s.snapshot,))
     def restore(self, s: SnapInfoState) -> None:
-        if s.manner is Manner.TODAY:
+        if s.manner is Manner.TODAY and not s.kept:
             return  # the break went back to it
-        if s.luns == 1:
+        if s.manner is Manner.TR and s.luns == 1:
             self.replication.restore_volume(s.volume, s.snapshot)
         else:
             self.storage.restore_lun(s.lun, snapshot=s.snapshot)

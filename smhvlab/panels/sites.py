@@ -121,7 +121,7 @@ def _state(mirror: Mirror) -> tuple[str, str, str]:
 
 def _stands(mirror: Mirror) -> str:
     """The state, and what is not in its name: after a failover a mirror may be called uninitialized and hold data."""
-    if mirror.state in ("broken_off", "uninitialized"):
+    if mirror.broken:
         return f"{mirror.state}, {'in use there' if mirror.total else 'no data yet'}"
     return mirror.state
 

@@ -149,6 +149,58 @@ def test_half_dead_sites_are_fenced(pair: SitePair, lab: Lab) -> None:
     assert rows(lab) == each(10)
 
 
+@pytest.mark.tr("R-8-06")
+def test_a_mirror_that_was_broken_by_hand_goes_back_to_the_chosen_backup(pair: SitePair, lab: Lab) -> None:
+    """Data and SnapInfo are those of the Snapshot copies, not of the last transfer; a LUN in use is refused."""
+    prepare(pair)
+    load(pair, 10)
+    taken = backup(pair)
+    load(pair, 20)
+    pair.primary.create_dataset("Late", ["web01"])
+    tools = pair.secondary.tools()
+    here = Replication(tools.storage)
+    here.update(here.mirrors())
+    kill_primary(lab)
+    here.break_off(dict.fromkeys(here.mirrors(), ""))
+    info = pair.secondary.dr.connect_snapinfo(manner="today")
+    assert "(broken off before)" in str(info.plan())
+    info.run_sync(accept=DOWN)
+    assert list(pair.secondary.datasets()["name"]) == ["All"]
+    lun = tools.storage.lun("/vol/vm_shared/shared", svm="svm2")
+    tools.snapdrive.ensure_connected(lun, igroup="hv2", access_path="V:\\")
+    flow = pair.secondary.dr.failover(manner="today")
+    with pytest.raises(NotAllowed, match=r"/vol/vm_shared/shared is disk . of hv2") as caught:
+        flow.plan()
+    assert "disconnect the disk" in caught.value.next_action
+    tools.snapdrive.discard_connection(lun, igroup="hv2", access_path="V:\\")
+    plan = flow.plan()
+    assert [question.key for question in plan.confirmations] == ["primary-down", "broken-before"]
+    done = flow.run_sync(plan=plan, accept=DOWN | {"broken-before"}).result
+    assert (done.backups, done.sound) == ((taken.name,), True)
+    assert rows(lab) == each(10)
+
+
+@pytest.mark.tr("R-8-06")
+def test_a_second_failover_leaves_the_vms_of_the_first_alone(pair: SitePair, lab: Lab) -> None:
+    """Other volumes are failed over beside them; a VM on their own volume is refused, and they lose no row."""
+    pair.primary.create_dataset("All", ["app01", "sql01", "web01"])
+    pair.primary.dr.protect().run_sync()
+    load(pair, 10)
+    backup(pair)
+    kill_primary(lab)
+    there = pair.secondary
+    there.dr.connect_snapinfo().run_sync(accept=DOWN)
+    there.dr.failover(vms=["app01"]).run_sync(accept=DOWN)
+    load(pair, 7, at="secondary", vms=["app01"])
+    states = there.mirrors().set_index("source")["state"]
+    assert (states["svm1:vm_shared"], states["svm1:vm_sql01"]) == ("uninitialized", "snapmirrored")
+    assert there.dr.failover(vms=["sql01"]).run_sync(accept=DOWN).result.vms == ("sql01",)
+    with pytest.raises(NotAllowed, match=r"/vol/vm_shared/shared is disk . of hv2 with app01") as caught:
+        there.dr.failover(vms=["web01"]).plan()
+    assert "Import-VM" in caught.value.next_action
+    assert rows(lab) == each(17, vms=["app01"]) | each(10, vms=["sql01"])
+
+
 @pytest.mark.long
 def test_hosts_whose_storage_is_gone_are_switched_off(pair: SitePair, lab: Lab) -> None:
     """The VMs of the first site whose disks are gone are off afterwards, so that they cannot come back beside ours."""
