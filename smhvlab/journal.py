@@ -149,11 +149,15 @@ class Journal:
         return {line.step for line in self.lines if line.mark in (Mark.END, Mark.SKIP)}
 
     @property
+    def started(self) -> dict[str, None]:
+        """Steps that have ever started, in their order."""
+        return dict.fromkeys(line.step for line in self.lines if line.mark is Mark.START)
+
+    @property
     def to_undo(self) -> list[str]:
         """Steps that started and are not undone yet, the latest first."""
-        started = dict.fromkeys(line.step for line in self.lines if line.mark is Mark.START)
         undone = {line.step for line in self.lines if line.mark is Mark.UNDONE}
-        return [name for name in reversed(started) if name not in undone]
+        return [name for name in reversed(self.started) if name not in undone]
 
     @property
     def interrupted(self) -> bool:

@@ -187,6 +187,10 @@ class Runner(Generic[S]):
             self._look()
             if not approved:
                 raise Cancelled(f"{step.title} was not approved")
+        if step.ready is not None and step.name not in journal.started:
+            with self._at(step.name, "before "):
+                step.ready(self._flow, state)
+            self._look()
         journal.write(Mark.START, step.name, pivot=step.pivot)
         self._tell(r.StepStarted(step.name))
         with self._at(step.name):

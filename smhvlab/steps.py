@@ -26,10 +26,20 @@ class Step(Generic[S]):
     pivot: bool
     changes: bool
     revert: Callable[[Any, S], S | None] | None = None
+    ready: Callable[[Any, S], None] | None = None
 
     def undo(self, function: Callable[[Any, S], S | None]) -> Callable[[Any, S], S | None]:
         """Decorator for the method that takes the step back, however far it got. Returns the new state or None."""
         self.revert = function
+        return function
+
+    def before(self, function: Callable[[Any, S], None]) -> Callable[[Any, S], None]:
+        """Decorator for the method that looks whether the step may begin, after approval; it reads only, or raises.
+
+        Before the first pivot its refusal undoes the run: the step does not count as started. A step that was
+        interrupted is not asked again: what it has left half done is no reason to stop.
+        """
+        self.ready = function
         return function
 
     def planned(self, number: int, state: S) -> PlannedStep:

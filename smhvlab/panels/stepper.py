@@ -355,7 +355,7 @@ class StepperPanel(Panel):
         """Show the present state in the live view."""
         entries = [e for e in self.log.entries if e.number > self._first] if self.log is not None else []
         for name in self.steps:
-            self._set(name, requests=tuple(e for e in entries if e.step in (name, f"undo {name}")))
+            self._set(name, requests=tuple(e for e in entries if e.step in (name, f"before {name}", f"undo {name}")))
         free, done = not self._busy or self.waiting.startswith("your"), self.outcome is r.Outcome.DONE
         barred = self._stale or self._cancelling or bool(self._allowed and "resume" not in self._allowed)
         self.plan_button.disabled = self._busy or bool(self._allowed)  # a run that is unfinished comes first

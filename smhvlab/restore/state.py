@@ -47,6 +47,7 @@ class RestoreLun:
         files: what is copied back.
         image: path of the consistent image inside the Snapshot copy.
         resource: name of its disk among the cluster's resources, "" for a disk of one host.
+        present: the files that were on a LUN that is restored as a whole when that was decided.
     """
 
     lun: LunRef
@@ -58,6 +59,7 @@ class RestoreLun:
     files: tuple[FileCopy, ...] = ()
     image: str = ""
     resource: str = ""
+    present: tuple[str, ...] = field(default=(), compare=False)
 
     def source(self, file: FileCopy) -> str:
         """Where a file that is copied is read: in the image that is mounted beside the LUN."""

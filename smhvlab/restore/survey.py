@@ -276,14 +276,23 @@ class RestoreSurvey:
         files = tuple(FileCopy(path[len(access) :], path) for path in wanted)
         known = owned(then, now) | folded(file.partial for file in files)
         starts = tuple(i.casefold() for i in (then.id, then.checkpoint, *(now.checkpoint_ids if now else ())) if i)
+        present = self.nodes[disk.host].snapdrive.files(access)
         others = [
             path
-            for path in self.nodes[disk.host].snapdrive.files(access)
+            for path in present
             if path.casefold() not in known and not path.casefold().rpartition("\\")[2].startswith(starts)
         ]
         if not others:
             resource = images.cluster.resource(disk.guid) or "" if self.nodes.cluster is not None else ""
-            return RestoreLun(lun, place.snapshot, Method.LUN_CLONE, access, image=place.path, resource=resource)
+            return RestoreLun(
+                lun,
+                place.snapshot,
+                Method.LUN_CLONE,
+                access,
+                image=place.path,
+                resource=resource,
+                present=tuple(present),
+            )
         if any(differencing(path) for path in wanted):
             raise NotAllowed(
                 f"{then.name} had checkpoints when {place.snapshot} was taken, and {lun} holds files of others",

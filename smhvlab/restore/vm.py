@@ -16,6 +16,7 @@ from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
 from smhvlab.restore.announced import Announced, Announcements, seat_of, this_station
 from smhvlab.restore.changes import need_room
+from smhvlab.restore.lastlook import need_in_place, need_no_strangers, need_off, need_unregistered
 from smhvlab.restore.state import FileCopy, Restored, RestoreLun, RestoreState
 from smhvlab.restore.survey import Request, RestoreSurvey
 from smhvlab.snapinfo import Backup
@@ -234,10 +235,14 @@ class RestoreVm(Procedure[RestoreState]):
     def power_off(self, s: RestoreState) -> None:
         self.nodes[s.was_on].hyperv.ensure_off(s.vm.id)
 
+    @power_off.before
+    def look_before_it_goes_off(self, s: RestoreState) -> None:
+        need_in_place(self.nodes, s)
+
     @power_off.undo
     def power_on(self, s: RestoreState) -> None:
-        if s.was_running:
-            self.nodes[s.was_on].hyperv.ensure_running(s.vm.id)
+        if s.was_running and (node := self.nodes.of_vm(s.vm.id)) is not None:  # it may have moved
+            node.hyperv.ensure_running(s.vm.id)
 
     # --- from here on there is no undo
 
@@ -255,11 +260,25 @@ class RestoreVm(Procedure[RestoreState]):
         if s.role in {str(record["Name"]) for record in present}:
             host.run("Remove-ClusterGroup", {"VMId": s.vm.id, "RemoveResources": True, "Force": True})
 
+    @remove_role.before
+    def look_before_the_role_goes(self, s: RestoreState) -> None:
+        self._need_as_planned(s)
+
+    def _need_as_planned(self, s: RestoreState) -> None:
+        """What the survey has decided holds still: the last look before there is no undo any more."""
+        need_off(self.nodes, s)
+        need_no_strangers(self.nodes, s)
+
     @step("Remove the VM's registration", tr="6.7/1", items=lambda s: (s.vm.name,), pivot=True)
     def remove(self, s: RestoreState) -> None:
         for name in dict.fromkeys((s.was_on, s.host)):
             if name:
                 self.nodes[name].hyperv.ensure_removed(s.vm.id)
+        need_unregistered(self.nodes, s)
+
+    @remove.before
+    def look_before_the_vm_goes(self, s: RestoreState) -> None:
+        self._need_as_planned(s)
 
     @step(
         "Restore the LUNs from the Snapshot copy",
@@ -270,6 +289,7 @@ class RestoreVm(Procedure[RestoreState]):
         otherwise="every LUN holds files of others",
     )
     def restore_luns(self, s: RestoreState) -> None:
+        need_unregistered(self.nodes, s)
         node = self._node(s)
         for lun in self.track(s.cloned):
             if lun.resource:
@@ -279,6 +299,10 @@ class RestoreVm(Procedure[RestoreState]):
             self.storage.restore_lun(lun.lun, snapshot=lun.snapshot, path=lun.image)
             disk = node.snapdrive.ensure_online(node.snapdrive.arrived(lun.lun))
             node.snapdrive.ensure_mounted(disk, lun.access_path)
+
+    @restore_luns.before
+    def look_before_the_luns_go_back(self, s: RestoreState) -> None:
+        need_no_strangers(self.nodes, s)
 
     def _restore_clustered(self, node: Node, lun: RestoreLun) -> None:
         """A disk of the cluster goes offline as a resource: in maintenance it would stay in use."""
@@ -301,6 +325,7 @@ class RestoreVm(Procedure[RestoreState]):
         otherwise="no file was copied",
     )
     def swap(self, s: RestoreState) -> None:
+        need_unregistered(self.nodes, s)
         host = self._node(s).host
         files = VirtualDisks(host)
         for file in self.track([file for _, file in s.files]):
@@ -312,6 +337,7 @@ class RestoreVm(Procedure[RestoreState]):
 
     @step("Register the VM", tr="6.7/3", items=lambda s: (s.vm.configuration_file,))
     def register(self, s: RestoreState) -> None:
+        need_unregistered(self.nodes, s, but=s.host)
         self._node(s).hyperv.ensure_registered(s.vm.id, s.vm.configuration_file)
 
     @step(

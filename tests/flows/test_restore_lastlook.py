@@ -1,0 +1,119 @@
+"""What changes between the survey of a restore and its point of no return is seen before anything is lost (TR 6.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from labenv.lab import Lab
+from smhvlab.errors import NotAllowed
+from smhvlab.record import Outcome, PlannedStep
+from smhvlab.site import Site
+from tests.flows.checks import picture, sound
+from tests.flows.conftest import Stock
+
+
+def interfering(flow: Any, at: str, what: Callable[[], object]) -> Any:
+    """The flow, with something that somebody else does once while it waits for the approval of a step."""
+    waiting = [what]
+
+    def gate(step: PlannedStep) -> bool:
+        if step.name == at and waiting:
+            waiting.pop()()
+        return True
+
+    flow.gate = gate
+    return flow
+
+
+def where(site: Site, vm: str) -> list[tuple[str, str]]:
+    """Host and state of a VM, once for each host on which it is registered."""
+    vms = site.vms()
+    found = vms[vms["name"] == vm]
+    return list(zip(found["host"], found["state"], strict=True))
+
+
+def test_a_vm_that_has_moved_is_not_restored_under_itself(cluster_site: Site, cluster_lab: Lab) -> None:
+    """Moved to another node before it is switched off or before it is removed: refused, undone, and it runs once."""
+    site, tools = cluster_site, cluster_site.tools()
+    site.create_dataset("Set", ["file01"])
+    name = site.backup("Set", consistency="crash").run_sync().result.backup.name
+    before = picture(site)
+    for at in ("power_off", "remove_role"):
+        (home, _) = where(site, "file01")[0]
+        other = next(node for node in tools.nodes.names if node != home)
+
+        def move(other: str = other, at: str = at) -> None:
+            live = at == "power_off"  # one that is off is moved with its group
+            tools.host.run(
+                "Move-ClusterVirtualMachineRole" if live else "Move-ClusterGroup", {"Name": "file01", "Node": other}
+            )
+
+        flow = interfering(site.restore(name, "file01"), at, move)
+        with pytest.raises(NotAllowed, match=f"file01 is on {other} now, and was on {home}") as caught:
+            flow.run_sync()
+        assert caught.value.next_action.startswith("Plan the restore again")
+        assert flow.record.outcome is Outcome.UNDONE
+        assert where(site, "file01") == [(other, "Running")]
+        assert picture(site) == before
+    sound(cluster_lab, "file01")
+
+
+def test_a_vm_that_somebody_registers_elsewhere_meanwhile_never_runs_twice(cluster_site: Site) -> None:
+    """Between removal and registration: the run stops, says where the VM is, and goes on when it is gone there."""
+    site, tools = cluster_site, cluster_site.tools()
+    site.create_dataset("Set", ["sql01"])
+    backup = site.backup("Set", consistency="crash").run_sync().result.backup
+    vm = backup.vms[0]
+    other = next(node for node in tools.nodes.names if node != vm.host)
+    there = tools.nodes[other].hyperv
+    flow = interfering(
+        site.restore(backup.name, "sql01"), "register", lambda: there.ensure_registered(vm.id, vm.configuration_file)
+    )
+    with pytest.raises(NotAllowed, match=f"sql01 is registered on {other}, and is being restored on {vm.host}"):
+        flow.run_sync()
+    assert flow.record.outcome is Outcome.STOPPED
+    with pytest.raises(NotAllowed, match=f"sql01 is registered on {other}"):
+        flow.resume_sync()
+    there.host.run("Copy-Item", {"LiteralPath": vm.configuration_file, "Destination": "C:\\kept.xml"})
+    there.ensure_removed(vm.id)
+    there.host.run("Copy-Item", {"LiteralPath": "C:\\kept.xml", "Destination": vm.configuration_file})
+    assert flow.resume_sync().outcome is Outcome.DONE
+    assert where(site, "sql01") == [(vm.host, "Running")]
+
+
+def test_a_vm_that_was_started_again_is_not_removed(site: Site) -> None:
+    """Somebody switches it on while the removal waits for its approval: refused, and it runs on."""
+    site.create_dataset("Set", ["sql01"])
+    backup = site.backup("Set", consistency="crash").run_sync().result.backup
+    hyperv = site.tools().hyperv
+    flow = interfering(site.restore(backup.name, "sql01"), "remove", lambda: hyperv.ensure_running(backup.vms[0].id))
+    with pytest.raises(NotAllowed, match="sql01 is Running on hv1 again"):
+        flow.run_sync()
+    assert flow.record.outcome is Outcome.UNDONE
+    assert where(site, "sql01") == [("hv1", "Running")]
+
+
+def test_files_that_came_to_a_lun_meanwhile_are_not_wiped_with_it(stock: Stock) -> None:
+    """Before the VM is removed the restore is undone; after that it stops, and goes on when they are moved away."""
+    site, host = stock.site, stock.site.tools().host
+    folder, kept = "C:\\VMs\\sql01\\new02", "C:\\new02"
+
+    def arrive() -> None:
+        host.run("New-Item", {"Path": folder, "ItemType": "Directory", "Force": True})
+        host.run("Set-Content", {"LiteralPath": f"{folder}\\new02.vhd", "Value": "another VM's disk"})
+
+    for at, outcome in (("remove", Outcome.UNDONE), ("restore_luns", Outcome.STOPPED)):
+        flow = interfering(site.restore(stock.backup, "sql01"), at, arrive)
+        with pytest.raises(NotAllowed, match=r"1 file\(s\) have come to /vol/vm_sql01/golden") as caught:
+            flow.run_sync()
+        assert f"{folder}\\new02.vhd" in (caught.value.why or "")
+        assert flow.record.outcome is outcome
+        host.run("Remove-Item", {"LiteralPath": kept, "Recurse": True, "Force": True}, error_action="Continue")
+        host.run("Copy-Item", {"LiteralPath": folder, "Destination": kept, "Recurse": True})
+        host.run("Remove-Item", {"LiteralPath": folder, "Recurse": True, "Force": True})
+    assert flow.resume_sync().outcome is Outcome.DONE
+    assert host.run("Get-Content", {"LiteralPath": f"{kept}\\new02.vhd"}) == ["another VM's disk"]
+    sound(stock.lab, "sql01")
