@@ -172,7 +172,7 @@ class CopyRehearsal(DrProcedure[CopyState]):
         catalogue = SnapInfo(self.nodes, folder=s.catalogue.access_path + self.folder)
         chosen = choose_backups(mirrored_backups(self.replication, catalogue.backups()), self.backups)
         machines = choose_machines(chosen, self.vms)
-        volumes = find_volumes(self.replication, chosen)
+        volumes = find_volumes(self.replication, chosen, machines)
         images: dict[str, Image] = {}
         for number, (volume, found) in enumerate(((v, i) for v in volumes for i in v.images), start=1):
             clone = volume.clones(clone_name(s.mark, 1 + volumes.index(volume)))[found.snapshot]

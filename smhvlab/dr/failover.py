@@ -146,7 +146,7 @@ class Failover(DrProcedure[FailoverState]):
         machines = choose_machines(chosen, self.vms)
         # volumes of other VMs stay mirrored, or as an earlier failover has left them
         wanted = backups_for(chosen, machines) if self.vms else chosen
-        volumes = find_volumes(replication, wanted)
+        volumes = find_volumes(replication, wanted, machines)
         fence = survey_fence(self.site.partner, [(v.mirror.source.svm, v.mirror.source.volume) for v in volumes])
         for volume in volumes:
             require_ready(volume.mirror, fence)
@@ -198,7 +198,8 @@ class Failover(DrProcedure[FailoverState]):
         """Backups' Snapshot copies that are newer than the ones chosen and that SnapInfo knows nothing of."""
         from smhvlab.dr.snapinfo import BACKUP_COPY
 
-        known = {name for b in self.snapinfo.backups() for name in (b.name, *(lun.snapshot for lun in b.luns))}
+        taken = {name for b in self.snapinfo.backups() for name in (b.name, *(lun.snapshot for lun in b.luns))}
+        known = taken | {name.removesuffix("_backup") for name in taken}
         found: dict[str, None] = {}
         for volume in volumes:
             names = list(self.replication.copies(volume.volume).values())

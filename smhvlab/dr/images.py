@@ -247,18 +247,47 @@ def _by_volume(replication: Replication) -> dict[tuple[str, str], Mirror]:
     }
 
 
-def find_volumes(replication: Replication, backups: Sequence[Backup]) -> tuple[MirroredVolume, ...]:
-    """The destination volumes of backups, each with its images.
+def images_for(backup: Backup, vms: Iterable[BackupVm]) -> Iterator[BackupLun]:
+    """One image of each LUN of a backup: where every node made a set of its own, that in which these VMs recovered.
 
     Raises:
-        NotAllowed: two of the backups hold the same LUN; a LUN can be at one point in time only.
+        NotAllowed: VMs on one LUN recovered in different images of it (TR 12).
+    """
+    wanted = {vm.id: vm.name for vm in vms}
+    by_lun: dict[str, list[BackupLun]] = {}
+    for lun in backup.luns:
+        by_lun.setdefault(lun.unique_id, []).append(lun)
+    for images in by_lun.values():
+        needed = {image: [wanted[one] for one in image.vms if one in wanted] for image in images}
+        used = [image for image, names in needed.items() if names]
+        if len(used) > 1:
+            raise NotAllowed(
+                f"The LUN of {images[0].access_path} would need {len(used)} images of {backup.name}: "
+                + "; ".join(f"one for {', '.join(needed[image])}" for image in used),
+                why="each node made a set of its own: in one image the VMs of the other are as after a crash, and a "
+                "LUN can be connected at one point in time only",
+                next_action="Name the VMs of one image only (vms=..., --vm), or a crash-consistent backup, which has "
+                "one image for all VMs (backups=..., --backup).",
+                tr="8",
+            )
+        yield (used or images)[0]
+
+
+def find_volumes(
+    replication: Replication, backups: Sequence[Backup], vms: Sequence[BackupVm]
+) -> tuple[MirroredVolume, ...]:
+    """The destination volumes of backups, each with the images that are right for these VMs.
+
+    Raises:
+        NotAllowed: two of the backups hold the same LUN, or VMs recovered in two images of it; a LUN can be at one
+            point in time only.
         NotFound: a LUN of a backup is not in the destination.
     """
     mirrors = _by_volume(replication)
     wanted: dict[str, list[tuple[Backup, BackupLun]]] = {}
     by_end: dict[str, Mirror] = {}
     for backup in backups:
-        for lun in backup.luns:
+        for lun in images_for(backup, vms):
             mirror = mirrors[lun.svm, lun.volume]
             by_end[str(mirror.destination)] = mirror
             entries = wanted.setdefault(str(mirror.destination), [])

@@ -185,7 +185,7 @@ class Rehearsal(DrProcedure[RehearsalState]):
                 next_action="Rehearse with copies that have new ids (copies=True, --copies), or name other VMs.",
                 tr="8",
             )
-        volumes = find_volumes(self.replication, chosen)
+        volumes = find_volumes(self.replication, chosen, machines)
         taken = {path.casefold() for disk in self.nodes.disks() for path in disk.access_paths}
         if busy := [i.access_path for v in volumes for i in v.images if i.access_path.casefold() in taken]:
             raise NotAllowed(

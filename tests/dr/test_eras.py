@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,10 +31,10 @@ def era_lab(era: str) -> Iterator[Lab]:
         assert lab.status()["failures"] == []
 
 
-def digests(lab: Lab, taken: Backup, folder: Path, *, live: str = "") -> dict[str, str]:
-    """Of each guest's files in the image that SnapInfo names, or in the ``live`` LUN of another cluster."""
+def digests(lab: Lab, taken: Backup, folder: Path, *, live: str = "", vms: Collection[str] = ()) -> dict[str, str]:
+    """Of guests' files in the image that SnapInfo names, or in the ``live`` LUN of another cluster; of all ``vms``."""
     found = {}
-    for vm in taken.vms:
+    for vm in (vm for vm in taken.vms if not vms or vm.name in vms):
         lun = taken.lun_of(vm.configuration_file, vm.id)
         assert lun is not None
         place = replace(lun, volume=f"cluster1:{lun.volume}")
@@ -48,13 +48,15 @@ def digests(lab: Lab, taken: Backup, folder: Path, *, live: str = "") -> dict[st
     return found
 
 
-def seen_before(flow: Flow[object], step: str, lab: Lab, taken: Backup, folder: Path) -> list[dict[str, str]]:
+def seen_before(
+    flow: Flow[object], step: str, lab: Lab, taken: Backup, folder: Path, *, vms: Collection[str] = ()
+) -> list[dict[str, str]]:
     """Lets a flow tell, once it runs, what lies on the second site's LUNs when a step begins."""
     seen: list[dict[str, str]] = []
 
     def hear(event: Event) -> None:
         if isinstance(event, StepStarted) and event.step == step:
-            seen.append(digests(lab, taken, folder, live="cluster2"))
+            seen.append(digests(lab, taken, folder, live="cluster2", vms=vms))
 
     flow.on_event = hear
     return seen

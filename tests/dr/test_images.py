@@ -1,0 +1,76 @@
+"""Which image of a LUN a failover takes (TR 8, 12)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labenv import lab as labs
+from smhvlab.dr.images import images_for
+from smhvlab.dr.replication import Replication
+from smhvlab.dr.sites import connect_pair
+from smhvlab.errors import NotAllowed
+from smhvlab.snapinfo import Backup, BackupLun, BackupVm
+from tests.dr.scene import DOWN, kill_primary, load
+from tests.dr.test_eras import digests, seen_before
+from tests.flows.test_backup_images import disturb
+
+PLACE = "C:\\ClusterStorage\\Volume1\\"
+
+
+def image(name: str, *vms: str, disk: str = "csv") -> BackupLun:
+    """An image of a LUN, recovered for these VMs."""
+    return BackupLun("svm1", "csv1", "u", name, f"/{name}", "l", "s", disk, f"{{{disk}}}", PLACE, vms=vms)
+
+
+def vm(name: str) -> BackupVm:
+    """A VM whose id is its name."""
+    return BackupVm(name, name, "Running", 1, PLACE + name, f"{PLACE}{name}\\{name}.xml", ())
+
+
+def taken(*luns: BackupLun) -> Backup:
+    """A backup of three VMs."""
+    vms = (vm("sql01"), vm("app01"), vm("web01"))
+    return Backup("B", "All", "2013-03-04T08:00:00", "application", False, "hv1", vms, luns)
+
+
+def test_a_lun_comes_in_the_image_in_which_the_vms_recovered() -> None:
+    """Of one set for each node the VMs' own counts; two that would both be needed are refused with their VMs."""
+    first, second, other = image("one", "sql01"), image("two", "app01"), image("alone", disk="other")
+    backup = taken(first, second, other)
+    assert list(images_for(backup, [vm("sql01")])) == [first, other]
+    assert list(images_for(backup, [vm("app01"), vm("web01")])) == [second, other]
+    with pytest.raises(NotAllowed, match="2 images of B: one for sql01; one for app01") as caught:
+        list(images_for(backup, backup.vms))
+    assert "--vm" in caught.value.next_action
+    assert list(images_for(taken(image("whole"), other), backup.vms)) == [image("whole"), other]
+
+
+@pytest.mark.long
+@pytest.mark.tr("R-12-07")
+def test_each_node_made_a_set_of_its_own(tmp_path: Path) -> None:
+    """On a shared volume of 2008 R2 a VM comes from its own node's set, and both VMs together are refused."""
+    with labs.start("dr-pair-cluster-2008r2") as lab, connect_pair(lab.profile) as pair:
+        first, there = pair.primary, pair.secondary
+        first.create_dataset("Csv", ["sql01", "app01"])
+        first.dr.protect().run_sync()
+        load(pair, 10)
+        disturb(lab, "sql01", "app01")
+        backup = first.backup("Csv").run_sync().result.backup
+        assert [len(lun.vms) for lun in backup.luns] == [1, 1]
+        mirrors = Replication(there.tools().storage)
+        mirrors.update(mirrors.mirrors())
+        wanted = digests(lab, backup, tmp_path)
+        lab.checkpoint("backed-up")
+        for name in ("sql01", "app01"):
+            lab.restore("backed-up")
+            kill_primary(lab)
+            there.dr.connect_snapinfo().run_sync(accept=DOWN)
+            with pytest.raises(NotAllowed, match="would need 2 images"):
+                there.dr.failover().plan()
+            flow = there.dr.failover(vms=[name])
+            seen = seen_before(flow, "start", lab, backup, tmp_path, vms=[name])
+            assert flow.run_sync(accept=DOWN).result.sound
+            assert seen == [{name: wanted[name]}]
+        assert lab.status()["failures"] == []
