@@ -10,9 +10,10 @@ from html import escape
 from smhvlab.backup.verify import show_images
 from smhvlab.errors import NameTaken, NotAllowed, NotFound, NotUnique
 from smhvlab.flow import CHOSEN
+from smhvlab.mount.filecopy import FileCopies
 from smhvlab.mount.guestdisks import GuestDisk, GuestDisks, guest_disks
 from smhvlab.mount.image import Image, Images
-from smhvlab.mount.vhdimage import VirtualDisks, copy_seconds, disk_images, used_places
+from smhvlab.mount.vhdimage import VirtualDisks, disk_images, used_places
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
@@ -30,6 +31,7 @@ class FileState:
     Attributes:
         inside: path of the file from the root of its volume; it is looked for there on each virtual disk.
         question: why the file is not the one of the backup's point in time, "" if it is.
+        mark: part of the copy's first name, of this run's own.
         source: where the host reads it, known before the copy for a file of the host, after the attaching for others.
     """
 
@@ -39,6 +41,7 @@ class FileState:
     inside: str
     to: str
     host: str
+    mark: str = field(metadata=CHOSEN)
     images: tuple[Image, ...] = field(metadata=CHOSEN)
     disks: tuple[GuestDisk, ...] = field(default=(), metadata=CHOSEN)
     source: str = field(default="", metadata=CHOSEN)
@@ -47,8 +50,8 @@ class FileState:
 
     @property
     def partial(self) -> str:
-        """Where the copy grows until it is whole."""
-        return self.to + ".partial"
+        """Where the copy grows until it is whole: a name that only this run uses."""
+        return f"{self.to}.{self.mark}.partial"
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ class RestoreFile(Procedure[FileState]):
             inside=path[2:],
             to=self.to,
             host=node.name,
+            mark=mark.rpartition("_")[2],
             images=shown,
             disks=disks,
             source=shown[0].access_path + path[len(places[0].access_path) :] if found is None else "",
@@ -240,24 +244,17 @@ class RestoreFile(Procedure[FileState]):
     @step("Copy the file", tr="6.8", items=lambda s: (s.to,))
     def copy(self, s: FileState) -> FileState:
         host = self.nodes[s.host].host
-        virtual = VirtualDisks(host)
-        size = virtual.length(s.source)
+        size = VirtualDisks(host).length(s.source)
         if size is None:
             raise NotFound(
                 f"The backup {s.backup} holds no file {s.path}",
                 next_action="Mount the backup and look with site.browse; a folder comes back file by file.",
                 tr="6.8",
             )
-        if virtual.length(s.to) == size and virtual.length(s.partial) is None:
-            return replace(s, size=size)  # an earlier try got through
-        virtual.discard_file(s.partial)
+        self.drop_copy(s)  # of an interrupted try: it takes room
         self._need_room(s, size)
-        what = {"LiteralPath": s.source, "Destination": s.partial, "Force": True}
         for _ in self.track([s.to], size=lambda _: size):
-            host.run("Copy-Item", what, timeout=copy_seconds(size), on_percent=self.tell_percent)
-        if virtual.length(s.partial) != size:
-            raise NotFound(f"The copy {s.partial} is not complete", next_action="Look for space on its disk.", tr="6.8")
-        host.run("Rename-Item", {"LiteralPath": s.partial, "NewName": s.to.rpartition("\\")[2]})
+            FileCopies(host, tr="6.8").ensure_whole(s.source, s.partial, size=size, on_percent=self.tell_percent)
         return replace(s, size=size)
 
     def _need_room(self, s: FileState, size: int) -> None:
@@ -273,11 +270,15 @@ class RestoreFile(Procedure[FileState]):
 
     @copy.undo
     def drop_copy(self, s: FileState) -> None:
-        virtual = VirtualDisks(self.nodes[s.host].host)
-        if virtual.length(s.partial) is not None:  # not renamed yet: what has the final name is not ours
-            virtual.discard_file(s.partial)
-        else:
-            virtual.discard_file(s.to)
+        VirtualDisks(self.nodes[s.host].host).discard_file(s.partial)
+
+    @step("Give the copy its name", tr="6.8", items=lambda s: (s.to,))
+    def put(self, s: FileState) -> None:
+        FileCopies(self.nodes[s.host].host, tr="6.8").ensure_named(s.partial, s.to, size=s.size)
+
+    @put.undo
+    def take_away(self, s: FileState) -> None:
+        FileCopies(self.nodes[s.host].host, tr="6.8").discard_named(s.partial, s.to, size=s.size)
 
     @step("Detach and unmount everything", tr="6.8", items=lambda s: (*s.disks, *s.images))
     def clean_up(self, s: FileState) -> None:

@@ -13,8 +13,9 @@ from html import escape
 from smhvlab.errors import NameTaken, NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm, VmDisk
+from smhvlab.mount.filecopy import FileCopies
 from smhvlab.mount.image import FOLDER, access_path
-from smhvlab.mount.vhdimage import VirtualDisks, copy_seconds
+from smhvlab.mount.vhdimage import VirtualDisks
 from smhvlab.nodes import Node, home_of
 from smhvlab.procedure import Procedure
 from smhvlab.provisioning.array import ArraySetup
@@ -45,6 +46,11 @@ class CopiedVhd:
     source: str
     disk: VmDisk
     size: int
+
+    @property
+    def partial(self) -> str:
+        """Where the copy grows until it is whole; nobody else uses the VM's folder."""
+        return f"{self.disk.path}.partial"
 
     def __str__(self) -> str:
         return f"{self.source} to {self.disk.path} ({shown(self.size)})"
@@ -251,24 +257,18 @@ class BuildGolden(Procedure[GoldenState]):
         counts=lambda s: {"windows.copy_gib": round(sum(vhd.size for vhd in s.vhds) / (1 << 30))},
     )
     def copy(self, s: GoldenState) -> None:
-        host = self._node(s).host
-        virtual = VirtualDisks(host)
+        copies = FileCopies(self._node(s).host, tr="2.2/3")
         for vhd in self.track(s.vhds):
-            partial = vhd.disk.path + ".partial"
-            if virtual.length(vhd.disk.path) is not None and virtual.length(partial) is None:
+            if copies.files.length(vhd.disk.path) is not None:
                 continue  # an earlier try got through
-            virtual.discard_file(partial)
-            what = {"LiteralPath": vhd.source, "Destination": partial}
-            host.run("Copy-Item", what, timeout=copy_seconds(vhd.size))
-            if virtual.length(partial) != vhd.size:
-                raise NotFound(f"The copy {partial} is not complete", next_action="Look for space on its disk.")
-            host.run("Rename-Item", {"LiteralPath": partial, "NewName": vhd.disk.path.rpartition("\\")[2]})
+            copies.ensure_whole(vhd.source, vhd.partial, size=vhd.size)
+            copies.ensure_named(vhd.partial, vhd.disk.path, size=vhd.size)
 
     @copy.undo
     def drop_copies(self, s: GoldenState) -> None:
         virtual = VirtualDisks(self._node(s).host)
         for vhd in s.vhds:
-            virtual.discard_file(vhd.disk.path + ".partial")
+            virtual.discard_file(vhd.partial)
             virtual.discard_file(vhd.disk.path)
 
     @step("Attach the VHDs, the first at IDE controller 0", tr="2.2/3", items=lambda s: [v.disk.path for v in s.vhds])

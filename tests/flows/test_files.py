@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from smhvlab.errors import NameTaken, NotAllowed, NotFound, NotUnique, SmhvLabError
+from smhvlab.errors import Cancelled, NameTaken, NotAllowed, NotFound, NotUnique, SmhvLabError
 from smhvlab.leftovers import leftovers
 from smhvlab.record import PlannedStep
 from tests.flows.checks import blocks_sound, picture
@@ -50,6 +52,39 @@ def test_a_file_of_the_host_comes_back_beside_the_live_one(stock: Stock) -> None
     (info,) = site.tools().host.run("Get-VHD", {"Path": ["V:\\old.vhd"]}, select=("FileSize",))
     assert info["FileSize"] == result.size
     assert site.vms().set_index("name").loc["app01", "state"] == "Running"
+
+
+def test_what_somebody_puts_at_the_target_meanwhile_is_never_taken_for_the_copy(stock: Stock) -> None:
+    """Before the copy, or beside it with its very length: both stay, and the copy itself goes when a run is undone."""
+    site, host = stock.site, stock.site.tools().host
+    before = picture(site)
+
+    def meanwhile(name: str, to: str, text: str) -> Callable[[PlannedStep], bool]:
+        def gate(step: PlannedStep) -> bool:
+            if step.name == name:
+                host.run("Set-Content", {"LiteralPath": to, "Value": text, "NoNewline": True})
+            return True
+
+        return gate
+
+    early = site.restore_file(stock.backup, host_path="V:\\app01\\gone.txt", to="C:\\early.txt")
+    early.gate = meanwhile("copy", "C:\\early.txt", "somebody's work")
+    with pytest.raises(NotFound, match="holds no file"):
+        early.run_sync()
+    late = site.restore_file(stock.backup, "app01", guest_path=LETTER, to="C:\\late.txt")
+    late.gate = meanwhile("put", "C:\\late.txt", "another's")
+    with pytest.raises(NameTaken, match="during the copy"):
+        late.run_sync()
+    undone = site.restore_file(stock.backup, "app01", guest_path=LETTER, to="C:\\undone.txt")
+    undone.gate = lambda step: step.name != "clean_up"
+    with pytest.raises(Cancelled):
+        undone.run_sync()
+    wanted = {"early.txt": "somebody's work", "late.txt": "another's"}
+    found = {path.rpartition("\\")[2] for path in site.tools().snapdrive.files("C:\\") if path.count("\\") == 1}
+    assert {name for name in found if name.startswith(("early", "late", "undone"))} == set(wanted)
+    for name, text in wanted.items():
+        assert host.run("Get-Content", {"LiteralPath": [f"C:\\{name}"], "Raw": True}) == [text]
+    assert picture(site) == before
 
 
 REFUSED: tuple[tuple[dict[str, object], type[SmhvLabError], str], ...] = (
