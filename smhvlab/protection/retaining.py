@@ -21,6 +21,7 @@ from smhvlab.protection.retention import (
     delete_copies,
     holders,
     judge,
+    known_backups,
     names_of,
     rules_of,
     snapinfo_count,
@@ -29,6 +30,7 @@ from smhvlab.protection.retention import (
 )
 from smhvlab.protection.store import PolicyStore
 from smhvlab.record import Confirmation
+from smhvlab.restore.announced import Announcements, restored_from
 from smhvlab.steps import step
 from smhvlab.tables import Tools
 
@@ -37,7 +39,7 @@ _NAMED: Final = 5  # lost backups that are told by name; the first step lists th
 
 def preview(tools: Tools, policies: Sequence[Policy], *, now: datetime, dataset: str | None = None) -> list[Judged]:
     """What retention would do with each backup, oldest first; reads only."""
-    catalogue = tools.snapinfo.catalogue()
+    catalogue, announced = known_backups(tools)
     names = dict.fromkeys(b.dataset for b in (*catalogue.backups, *catalogue.deleted))
     wanted = [name for name in names if dataset is None or name.casefold() == dataset.casefold()]
     found: list[Judged] = []
@@ -48,8 +50,9 @@ def preview(tools: Tools, policies: Sequence[Policy], *, now: datetime, dataset:
         judged += [Judged(b, Verdict.DELETE, "its deletion was begun before") for b in begun]
         going = [j.backup for j in judged if j.verdict is Verdict.DELETE]
         copies = copies_of(going, tools.storage.snapshots_of(volumes_of(going)))
+        restored = restored_from(announced, going)
         for one in judged:
-            why = holders(copies.get(one.backup.name, ()))
+            why = restored.get(one.backup.name, "") or holders(copies.get(one.backup.name, ()))
             found.append(replace(one, verdict=Verdict.HELD, why=f"{one.why}; {why}") if why else one)
     return sorted(found, key=lambda j: (j.backup.time, j.backup.name))
 
@@ -63,6 +66,16 @@ class RetentionState:
     busy: tuple[tuple[str, str], ...] = ()
     copies: int = 0
     asks: tuple[str, ...] = ()
+
+
+def _needed(name: str, why: str) -> NotAllowed:
+    return NotAllowed(
+        f"{name} cannot be deleted now",
+        why=why,
+        next_action="Wait for the end of the restore, or clear its announcement if nobody will ever finish it: "
+        "smhvlab doctor --clear VM.",
+        tr="6.3, 6.7",
+    )
 
 
 class _Deletion(Procedure[RetentionState]):
@@ -106,6 +119,12 @@ class _Deletion(Procedure[RetentionState]):
         busy = delete_copies(self.storage, s.doomed.copies)
         late = {b.name: why for b in s.doomed.backups for copy, why in busy.items() if copy.name in names_of(b)}
         return replace(s, busy=tuple(late.items()), copies=len(s.doomed.copies) - len(busy))
+
+    @delete.before
+    def look_for_restores(self, s: RetentionState) -> None:
+        """Nobody has begun to restore from one of them since the survey: its mark was not there yet to be seen."""
+        for name, why in restored_from(Announcements(self.snapinfo).all(), s.doomed.backups).items():
+            raise _needed(name, why)
 
     @step(
         "Remove their files from SnapInfo",
@@ -193,13 +212,15 @@ class DeleteBackup(_Deletion):
 
         Raises:
             NotFound: there is no such backup.
-            NotAllowed: it is mounted, cloned, or the common Snapshot copy of a mirror.
+            NotAllowed: it is mounted, cloned, or the common Snapshot copy of a mirror, or a VM is restored from it.
         """
-        catalogue = self.snapinfo.catalogue()
+        catalogue, announced = known_backups(self.site.tools())
         known = (*catalogue.backups, *catalogue.deleted)
         chosen = next((each for each in known if each.name.casefold() == self.backup.casefold()), None)
         if chosen is None:
             raise NotFound(f"There is no backup {self.backup}", next_action="Look at the list of backups.", tr="6.3")
+        for name, why in restored_from(announced, [chosen]).items():
+            raise _needed(name, why)
         copies = copies_of([chosen], self.storage.snapshots_of(volumes_of([chosen])))[chosen.name]
         if held := holders(copies):
             raise NotAllowed(

@@ -4,6 +4,9 @@ The order is the TR's: the new backup first, then the old ones. A backup that is
 that nobody restores from half of it; then its Snapshot copies go, then its files. Copies that something holds (a
 mounted backup, a clone, a mirror) are left, and tried again next time. Only copies that SnapInfo knows, or that are
 named ``<Dataset>_MM-dd-yyyy_HH.mm.ss`` or ``..._backup`` of a backup that SnapInfo knows, are ever deleted.
+
+A backup from which some station restores is held too. Each side writes before it looks: a deletion its mark, a restore
+its announcement. So one of two that begin at the same moment sees the other.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from html import escape
@@ -22,6 +25,7 @@ from netapp_ontap.resources.snapshot import Snapshot
 from smhvlab.errors import NotFound, OntapError
 from smhvlab.nodes import REGISTRY, Nodes
 from smhvlab.protection.policy import Policy, Retention
+from smhvlab.restore.announced import PART, Announced, Announcements, restored_from
 from smhvlab.snapinfo import Backup, Catalogue
 from smhvlab.storage import GONE, Storage, VolumeRef
 from smhvlab.tables import Tools
@@ -311,7 +315,6 @@ def choose(
     now: datetime,
     volume: VolumeRef,
     keep_snapinfo: int,
-    catalogue: Catalogue | None = None,
 ) -> Doomed:
     """What retention would delete of a dataset now; reads only.
 
@@ -320,14 +323,14 @@ def choose(
         volume: that of the SnapInfo LUN.
         keep_snapinfo: how many of its Snapshot copies stay.
     """
-    known = catalogue or tools.snapinfo.catalogue()
+    known, announced = known_backups(tools)
     mine = [b for b in known.backups if b.dataset == dataset]
     judged = judge(mine, rules, now=now, verified=known.verified)
     begun = [b for b in known.deleted if b.dataset == dataset]
     going = begun + [j.backup for j in judged if j.verdict is Verdict.DELETE]
     records = tools.storage.snapshots_of([*volumes_of(going), volume])
     copies = copies_of(going, records)
-    held = {b.name: why for b in going if (why := holders(copies[b.name]))}
+    held = {b.name: why for b in going if (why := holders(copies[b.name]))} | restored_from(announced, going)
     free = [b for b in going if b.name not in held]
     datasets = {b.dataset for b in (*known.backups, *known.deleted)} | {dataset}
     extra = surplus(volume, records[volume.uuid], datasets, keep=keep_snapinfo)
@@ -341,9 +344,16 @@ def choose(
     )
 
 
+def known_backups(tools: Tools) -> tuple[Catalogue, list[Announced]]:
+    """What SnapInfo knows of backups, and of restores from them; one listing for both."""
+    listed = tools.snapinfo.files("Backups", PART)
+    return tools.snapinfo.catalogue(listed), Announcements(tools.snapinfo).all(listed)
+
+
 def carry_out(tools: Tools, doomed: Doomed) -> RetentionDone:
     """Delete what was chosen; safe to repeat, a copy or a file that is gone already is no error."""
     tools.snapinfo.mark_deleted(doomed.backups)
+    doomed = _spared(tools, doomed)
     busy = delete_copies(tools.storage, (*doomed.copies, *doomed.surplus))
     late: dict[str, list[str]] = defaultdict(list)
     for copy, why in busy.items():
@@ -358,6 +368,22 @@ def carry_out(tools: Tools, doomed: Doomed) -> RetentionDone:
         kept_verified=doomed.kept_verified,
         snapinfo_deleted=tuple(copy.name for copy in doomed.surplus if copy not in busy),
         copies=len(doomed.copies) + len(doomed.surplus) - len(busy),
+    )
+
+
+def _spared(tools: Tools, doomed: Doomed) -> Doomed:
+    """Without the backups of which a restore was announced since they were chosen: these are offered again."""
+    late = restored_from(Announcements(tools.snapinfo).all(), doomed.backups) if doomed.backups else {}
+    if not late:
+        return doomed
+    tools.snapinfo.unmark_deleted([b for b in doomed.fresh if b.name in late])
+    free = tuple(b for b in doomed.backups if b.name not in late)
+    mine = {(volume.uuid, name) for b in free for volume in volumes_of([b]) for name in names_of(b)}
+    return replace(
+        doomed,
+        backups=free,
+        copies=tuple(copy for copy in doomed.copies if (copy.volume.uuid, copy.name) in mine),
+        held=(*doomed.held, *late.items()),
     )
 
 

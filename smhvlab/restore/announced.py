@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import msgspec
 from smhvlab.doctor import Unfinished
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.journal import journal_folder
-from smhvlab.snapinfo import SnapInfo
+from smhvlab.snapinfo import Backup, SnapInfo
 
 PART = "Restores"
 
@@ -54,6 +54,10 @@ class Announced:
             f"If nobody will ever finish it: smhvlab doctor --clear {self.name}."
         )
 
+    def needs(self, backup: Backup) -> bool:
+        """Whether the restore comes from that backup."""
+        return self.backup.casefold() == backup.name.casefold()
+
     def refusal(self, why: str, *, tr: str) -> NotAllowed:
         """That something cannot be done to the VM now."""
         return NotAllowed(
@@ -72,6 +76,14 @@ def this_station() -> str:
 def seat_of(site: str, journals: Path | None) -> str:
     """What tells the journals of a site on this computer from all others."""
     return hashlib.sha256(f"{this_station()} {journal_folder(site, journals)}".encode()).hexdigest()[:12]
+
+
+def restored_from(announced: Sequence[Announced], backups: Iterable[Backup]) -> dict[str, str]:
+    """Names of the backups that restores need, each with what is said of it."""
+    needed = {backup.name: [one for one in announced if one.needs(backup)] for backup in backups}
+    return {
+        name: f"a restore from it is under way: {'; '.join(map(str, some))}" for name, some in needed.items() if some
+    }
 
 
 class Announcements:

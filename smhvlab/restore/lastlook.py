@@ -6,11 +6,13 @@ moved to another node, other files can have come to its LUN, and another station
 
 from __future__ import annotations
 
-from smhvlab.errors import NotAllowed
+from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.hyperv import Vm
 from smhvlab.nodes import Node, Nodes
 from smhvlab.restore.changes import folded
 from smhvlab.restore.state import RestoreLun, RestoreState
+from smhvlab.snapinfo import SnapInfo
+from smhvlab.storage import Storage
 
 _OFF = "Off"
 
@@ -76,6 +78,25 @@ def _need_hosts(found: list[Vm], s: RestoreState) -> None:
             raise NotAllowed(
                 f"{vm.name} is busy on {vm.host}: {vm.doing}",
                 next_action="Wait until that has ended, then try again.",
+                tr="6.7",
+            )
+
+
+def need_images(storage: Storage, snapinfo: SnapInfo, s: RestoreState) -> None:
+    """The images of the LUNs that go back as a whole are there, and nobody deletes the backup.
+
+    What is copied needs none any more. Raises NotFound; NotAllowed: the backup's file is damaged.
+    """
+    if not s.cloned:
+        return
+    snapinfo.backup(s.backup)
+    there = storage.snapshots_of(dict.fromkeys(lun.lun.volume for lun in s.cloned))
+    for lun in s.cloned:
+        if lun.snapshot not in {record["name"] for record in there[lun.lun.volume.uuid]}:
+            raise NotFound(
+                f"The Snapshot copy {lun.snapshot} of volume {lun.lun.volume} is gone",
+                next_action="Restore from another backup; this one can no longer be used for this VM.",
+                why="it was deleted since the restore was planned, or a volume restore went back behind it",
                 tr="6.7",
             )
 

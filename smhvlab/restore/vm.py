@@ -16,7 +16,7 @@ from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
 from smhvlab.restore.announced import Announced, Announcements, seat_of, this_station
 from smhvlab.restore.changes import need_room
-from smhvlab.restore.lastlook import need_in_place, need_no_strangers, need_off, need_unregistered
+from smhvlab.restore.lastlook import need_images, need_in_place, need_no_strangers, need_off, need_unregistered
 from smhvlab.restore.state import FileCopy, Restored, RestoreLun, RestoreState
 from smhvlab.restore.survey import Request, RestoreSurvey
 from smhvlab.snapinfo import Backup
@@ -268,6 +268,7 @@ class RestoreVm(Procedure[RestoreState]):
         """What the survey has decided holds still: the last look before there is no undo any more."""
         need_off(self.nodes, s)
         need_no_strangers(self.nodes, s)
+        need_images(self.storage, self.snapinfo, s)
 
     @step("Remove the VM's registration", tr="6.7/1", items=lambda s: (s.vm.name,), pivot=True)
     def remove(self, s: RestoreState) -> None:

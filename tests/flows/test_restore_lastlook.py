@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labenv.lab import Lab
-from smhvlab.errors import NotAllowed
+from smhvlab.errors import NotAllowed, NotFound
+from smhvlab.protection.policy import Retention
+from smhvlab.protection.retention import Doomed, carry_out, retain, snapinfo_volume
 from smhvlab.record import Outcome, PlannedStep
 from smhvlab.site import Site
 from tests.flows.checks import picture, sound
 from tests.flows.conftest import Stock
+from tests.flows.test_backup_stations import stations
+
+
+class Interrupted(BaseException):
+    """The process ends here: nothing in the product may handle this."""
+
+
+def interrupt() -> None:
+    """End the process."""
+    raise Interrupted
 
 
 def interfering(flow: Any, at: str, what: Callable[[], object]) -> Any:
@@ -116,4 +129,63 @@ def test_files_that_came_to_a_lun_meanwhile_are_not_wiped_with_it(stock: Stock) 
         host.run("Remove-Item", {"LiteralPath": folder, "Recurse": True, "Force": True})
     assert flow.resume_sync().outcome is Outcome.DONE
     assert host.run("Get-Content", {"LiteralPath": f"{kept}\\new02.vhd"}) == ["another VM's disk"]
+    sound(stock.lab, "sql01")
+
+
+def test_a_backup_is_not_deleted_under_its_restore(stock: Stock, tmp_path: Path) -> None:
+    """Another station cannot delete it by hand or by retention while a restore from it works; then it can."""
+    with stations(stock.lab, tmp_path) as (one, two):
+        held: list[str] = []
+
+        def delete() -> None:
+            with pytest.raises(NotAllowed, match=f"{stock.backup} cannot be deleted now") as caught:
+                two.delete_backup(stock.backup).plan()
+            held.append(caught.value.why or "")
+            tools, nothing = two.tools(), {"": Retention(keep=0)}
+            volume = snapinfo_volume(tools)
+            late = Doomed(tuple(tools.snapinfo.backups()))  # chosen before the restore was announced
+            for done in (retain(tools, "Set", nothing, now=two.now(), volume=volume), carry_out(tools, late)):
+                assert (done.deleted, done.held) == ((), ((stock.backup, held[0]),))
+            assert list(two.backups()["name"]) == [stock.backup]
+
+        assert interfering(one.restore(stock.backup, "sql01"), "power_off", delete).run_sync().outcome is Outcome.DONE
+        assert held[0].startswith(f"a restore from it is under way: sql01 from {stock.backup}, by ")
+        assert two.delete_backup(stock.backup).plan()
+
+
+def test_a_deletion_that_was_planned_before_the_restore_began_is_stopped(stock: Stock, tmp_path: Path) -> None:
+    """Each side marks before it looks: the deletion finds the announcement, and the backup is offered again."""
+    with stations(stock.lab, tmp_path) as (one, two):
+        deletion = two.delete_backup(stock.backup)
+        restore: list[Any] = []
+
+        def begin() -> None:
+            flow = one.restore(stock.backup, "sql01")
+            restore.append(interfering(flow, "power_off", interrupt))
+            with pytest.raises(Interrupted):
+                restore[0].run_sync()
+
+        with pytest.raises(NotAllowed, match=f"{stock.backup} cannot be deleted now"):
+            interfering(deletion, "mark", begin).run_sync(accept={"last-backup"})
+        assert deletion.record is not None
+        assert deletion.record.outcome is Outcome.UNDONE
+        assert list(two.backups()["name"]) == [stock.backup]
+        assert restore[0].resume_sync().outcome is Outcome.DONE
+
+
+def test_a_restore_whose_backup_was_deleted_meanwhile_takes_nothing_away(stock: Stock) -> None:
+    """By somebody who asks nobody: the Snapshot copies are looked for once more, and the VM runs on."""
+    site = stock.site
+    before = where(site, "sql01")
+    volume = site.tools().storage.volume("vm_sql01", svm="svm1")
+    assert volume is not None
+    flow = interfering(
+        site.restore(stock.backup, "sql01"),
+        "remove",
+        lambda: site.tools().storage.discard_snapshots([volume], stock.backup),
+    )
+    with pytest.raises(NotFound, match=rf"The Snapshot copy {stock.backup} of volume .* is gone"):
+        flow.run_sync()
+    assert flow.record.outcome is Outcome.UNDONE
+    assert where(site, "sql01") == before
     sound(stock.lab, "sql01")
