@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from smhvlab.dr.landing import Ground
@@ -39,7 +39,8 @@ class ReturnToNormal(DrProcedure[NormalState]):
         """Find the VMs that both sites have, their LUNs here, and the volumes there that they live on now.
 
         Raises:
-            NotAllowed: the other site does not answer, a VM runs here, or does not run there.
+            NotAllowed: the other site does not answer, a VM runs here, one that lies on a volume that becomes a mirror
+                again does not run there, or such a volume is itself a mirror there.
         """
         life = life_of(self.other)
         if not (life.array and life.hosts):
@@ -50,7 +51,8 @@ class ReturnToNormal(DrProcedure[NormalState]):
                 tr="8",
             )
         there = {vm.id: vm for vm in self.other.tools().nodes.vms()}
-        mine = [vm for vm in self.nodes.vms() if vm.id in there]
+        machines = self.nodes.vms()
+        mine = [vm for vm in machines if vm.id in there]
         for vm in mine:
             if vm.running:
                 raise NotAllowed(
@@ -59,7 +61,7 @@ class ReturnToNormal(DrProcedure[NormalState]):
                     next_action=f"Fail back first: dr.failback() on {self.other.name} shuts it down here.",
                     tr="8",
                 )
-        places = homes_by_vm(self.site, mine)
+        places = homes_by_vm(self.site, machines)
         homes = homes_by_vm(self.other, [there[vm.id] for vm in mine])
         pairs: dict[VolumeRef, VolumeRef] = {}
         volumes = set()
@@ -71,6 +73,18 @@ class ReturnToNormal(DrProcedure[NormalState]):
                     pairs[lun.volume] = by_path[path].volume
         links = tuple(self._links(pairs))
         targets = {(here.svm, here.volume) for _, here, _ in links}
+        running = {vm.id for vm in there.values() if vm.running}
+        for vm in machines:
+            lying = {str(lun) for lun, _ in places[vm.id].values() if (lun.svm, lun.volume.name) in targets}
+            if lying and vm.id not in running:
+                raise NotAllowed(
+                    f"{vm.name} does not run on {self.other.name}",
+                    why=f"its files here are on {', '.join(sorted(lying))}: the resync would take them away",
+                    next_action=f"Fail back first: dr.failback() on {self.other.name}. If it is there and is to stay "
+                    "off, see that it has its data there, and remove its registration here.",
+                    tr="8/normal 1",
+                )
+        self._refuse_mirrors(source for source, _, _ in links)
         info, _ = snapinfo_lun(self.site)
         if (info.svm, info.volume.name) in targets:  # it came with the failover, and goes with it
             volumes.add((info.svm, info.volume.name))
@@ -93,10 +107,25 @@ class ReturnToNormal(DrProcedure[NormalState]):
             if common:
                 yield End(far, there.svm, there.name), End(near, here.svm, here.name), common
 
+    def _refuse_mirrors(self, sources: Iterable[End]) -> None:
+        storage = self.other.tools().storage
+        for end in sources:
+            volume = storage.volume(end.volume, svm=end.svm)
+            if volume is None or storage.volume_details(volume, "type")["type"] != "rw":
+                raise NotAllowed(
+                    f"{end} is not writable on {self.other.name}: it is a mirror",
+                    why="the data come from this site still, and would be taken back to what they were",
+                    next_action=f"Fail back first: dr.failback() on {self.other.name}.",
+                    tr="8/normal 2",
+                )
+
     def confirmations(self, state: NormalState) -> Sequence[Confirmation]:
         """What this site gives up."""
         names = ", ".join(name for _, name in state.vms) or "no VM"
         text = f"{names} and their disks are taken from this site; it becomes a mirror of {self.other.name} again"
+        if state.links:
+            since = "; ".join(f"{here} after {common}" for _, here, common in state.links)
+            text += f", and what was written here since is lost: {since}"
         return (Confirmation(key="give-up", text=text, tr="8"),)
 
     @step(

@@ -151,6 +151,31 @@ def test_what_makes_a_failback_impossible_is_told_first(pair: SitePair, lab: Lab
         pair.secondary.dr.return_to_normal().plan()
 
 
+@pytest.mark.tr("R-8-15")
+def test_nothing_is_returned_to_normal_before_the_vms_are_home(pair: SitePair, lab: Lab) -> None:
+    """VMs that are off over there, that only this site has, or whose volumes there are mirrors: nothing is resynced."""
+    fail_over(pair, lab)
+    revive_primary(lab)
+    normal = pair.secondary.dr.return_to_normal()
+    for site in (pair.primary, pair.secondary):  # maintenance, and nobody has failed back
+        hyperv = site.tools().hyperv
+        hyperv.ensure_all_off([vm.id for vm in hyperv.vms()])
+    with pytest.raises(NotAllowed, match=r"app01 does not run on dr-pair-A") as caught:
+        normal.plan()
+    assert "Fail back first" in caught.value.next_action
+    there = pair.secondary.tools().hyperv
+    ids = [vm.id for vm in there.vms()]
+    there.ensure_all_running(ids)
+    pair.secondary.dr.reverse().run_sync(accept={"lose-primary"})
+    with pytest.raises(NotAllowed, match="app01 does not run on dr-pair-A"):
+        normal.plan()
+    assert rows(lab) == each(15)
+    there.ensure_all_off(ids)
+    there.ensure_all_removed(ids)
+    with pytest.raises(NotAllowed, match=r"svm1:vm_s\w+ is not writable on dr-pair-A: it is a mirror"):
+        normal.plan()
+
+
 @pytest.mark.long
 @pytest.mark.tr("R-8-05", "R-8-08", "R-8-14", "R-8-15")
 def test_snapinfo_goes_there_and_back_with_a_second_site_that_has_none(pair: SitePair, lab: Lab) -> None:
