@@ -120,7 +120,9 @@ class SnapDrive:
         if not disk.partition:
             raise NotFound(
                 f"The LUN {lun} has no data partition to mount at {access_path}",
-                next_action="Connect a LUN that was formatted, or format this one first.",
+                why=f"the host shows its disk {disk.number} as {disk.style}",
+                next_action="If it should hold data, let the host read its partition table again (Update-Disk -Number "
+                f"{disk.number}) and look at the LUN; format it only if it is new and empty.",
                 tr="2.2",
             )
         self.ensure_mounted(disk, access_path)

@@ -149,7 +149,10 @@ class Disks:
         if record.offline:
             return self._read(record)
         if record.unique_id not in self._layouts:
-            self._layouts[record.unique_id] = self._read(record)
+            try:
+                self._layouts[record.unique_id] = self._named(layouts.read_layout(self.raw(record)))
+            except DeviceGone:
+                return None  # what cannot be read is not known: it is read when the disk answers
         return self._layouts[record.unique_id]
 
     def _read(self, record: DiskRecord) -> Layout | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from smhvlab.dr.failover import FailedOver
@@ -11,7 +11,7 @@ from smhvlab.dr.replication import Mirror
 from smhvlab.dr.roles import Role, read_roles, roles_for, set_or_tell, told_roles, with_owners
 from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, snapinfo_lun
 from smhvlab.dr.snapinfo import BACKUP_COPY, merge_catalogues
-from smhvlab.errors import NotAllowed, NotFound
+from smhvlab.errors import ConnectionFailed, NotAllowed, NotFound, UnknownOutcome
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
 from smhvlab.mount.image import Placement
@@ -72,6 +72,7 @@ class FailbackState:
         own: this site's SnapInfo folder, if it is on a LUN that is connected; contents are then merged.
         idle: VMs of this site that lie on the same LUNs and do not run.
         roles: what the VMs' roles are set to on the other site, with the owners that they had here; ``nodes``: of here.
+        unreleased: why the other site was not told that the relationships are over, "" if it was.
     """
 
     mirrors: tuple[Mirror, ...]
@@ -88,6 +89,7 @@ class FailbackState:
     info_spot: Spot = field(metadata=CHOSEN)
     stage: str = field(metadata=CHOSEN)
     unset: str = field(default="", metadata=CHOSEN)
+    unreleased: str = field(default="", metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
     sent: int = field(default=0, metadata=CHOSEN)
 
@@ -190,9 +192,9 @@ class Failback(DrProcedure[FailbackState]):
         coming: dict[str, list[Vm]] = {}
         for vm in machines:
             homes = places[vm.id]
-            ends = [(lun.svm, lun.volume.name) for lun, _ in homes.values()]
-            if not ends or any(end not in incoming for end in ends):
+            if not any((lun.svm, lun.volume.name) in incoming for lun, _ in homes.values()):
                 continue
+            self._refuse_torn(vm, homes.values(), incoming)
             for unique_id, (lun, access) in homes.items():
                 mirror = incoming[lun.svm, lun.volume.name]
                 luns[unique_id] = HomeLun(mirror, lun.path, access, guids[unique_id], access.casefold() in shared)
@@ -218,6 +220,25 @@ class Failback(DrProcedure[FailbackState]):
                     tr="8",
                 )
         return tuple(sorted(luns.values(), key=str)), tuple(vms)
+
+    def _refuse_torn(
+        self, vm: Vm, homes: Iterable[tuple[LunRef, str]], incoming: Mapping[tuple[str, str], Mirror]
+    ) -> None:
+        """A VM comes home with all its files or not at all, and left behind it would lose those that are mirrored."""
+        places = {path.casefold(): lun for lun, path in homes}
+        for path in (vm.configuration + "\\", *(disk.path for disk in vm.disks if not disk.passthrough)):
+            mount = max((place for place in places if path.casefold().startswith(place)), key=len, default="")
+            if mount and (places[mount].svm, places[mount].volume.name) in incoming:
+                continue
+            where = f"{places[mount]} is not mirrored to this site" if mount else "it is on no LUN of the array"
+            mirror = f"site.dr.protect([{places[mount].volume.name!r}]) on {self.other.name}, or " if mount else ""
+            raise NotAllowed(
+                f"{vm.name} cannot come home: its file {path} would stay on {self.other.name}",
+                why=f"{where}, but other files of the VM are on volumes whose mirrors are broken now",
+                next_action=f"Mirror it home too ({mirror}move the file to a LUN that is mirrored: Move-VMStorage), or "
+                "remove that disk from the VM, then plan again.",
+                tr="8/FB4",
+            )
 
     def _roles(self, vms: Sequence[HomeVm], landing: Landing) -> tuple[Role, ...]:
         if not landing.cluster:
@@ -329,12 +350,19 @@ class Failback(DrProcedure[FailbackState]):
         return self.storage.lun(home.name, svm=home.mirror.destination.svm)
 
     @step("Release the relationships from the other site", tr="8/FB5", items=lambda s: s.mirrors)
-    def release(self, s: FailbackState) -> None:
+    def release(self, s: FailbackState) -> FailbackState:
+        """All that the VMs need is here: a second disaster there must not keep them from starting."""
         present = {m.uuid for m in self.replication.mirrors()}
         for mirror in s.mirrors:
             if mirror.uuid in present:
                 self.replication.delete(mirror)
-            self.other_replication.release(mirror.uuid, keep=True)  # its reference copies must not hinder a resync
+        try:
+            for mirror in s.mirrors:
+                # Its reference copies stay: they must not hinder a resync.
+                self.other_replication.release(mirror.uuid, keep=True)
+        except (ConnectionFailed, UnknownOutcome) as error:
+            return replace(s, unreleased=f"{self.other.name} does not answer ({error.message}): it still lists them")
+        return s
 
     @step(
         "Restore SnapInfo from the last Snapshot copy that SMHV took",
@@ -401,7 +429,8 @@ class Failback(DrProcedure[FailbackState]):
             backups=(f"the last update from {self.other.name}",),
             recovery_point="",
             relationships=(
-                *(f"{m}: released" for m in state.mirrors),
+                *(f"{m}: {'deleted here' if state.unreleased else 'released'}" for m in state.mirrors),
+                *([state.unreleased] if state.unreleased else []),
                 *(f"{name} lies on the same LUNs and is off: start it if it should run" for name in state.idle),
                 *([state.unset] if state.unset else []),
             ),

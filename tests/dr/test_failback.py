@@ -9,7 +9,8 @@ from smhvlab.dr.replication import Replication
 from smhvlab.dr.reverse import Way
 from smhvlab.dr.sites import SitePair
 from smhvlab.errors import ConfirmationNeeded, NotAllowed
-from tests.dr.scene import backup, each, kill_primary, load, prepare, revive_primary, rows
+from smhvlab.record import Event, StepStarted
+from tests.dr.scene import backup, each, kill_primary, load, power, prepare, revive_primary, rows
 
 DOWN = {"primary-down"}
 BACK = {"lose-primary", "stop-primary"}
@@ -201,3 +202,76 @@ def test_snapinfo_goes_there_and_back_with_a_second_site_that_has_none(pair: Sit
     normal = pair.secondary.dr.return_to_normal().run_sync(accept={"give-up"}).result
     assert {str(m.destination) for m in normal.mirrors} == {"svm2:snapinfo", "svm2:vm_shared", "svm2:vm_sql01"}
     assert not any("S:" in paths for paths in pair.secondary.disks()["paths"])
+
+
+@pytest.mark.filterwarnings("ignore::marshmallow.warnings.ChangedInMarshmallow4Warning")  # netapp-ontap's
+def test_a_vm_with_a_file_that_would_stay_behind_is_named(pair: SitePair, lab: Lab) -> None:
+    """A VM that got a disk beyond the mirrors stops the failback by name; once that is mirrored too, it comes home."""
+    fail_over(pair, lab)
+    second = pair.secondary
+    second.prepare_storage("extra", size="20GB").run_sync()
+    second.create_disk("extra", size="5GB", at="W:").run_sync()
+    revive_primary(lab)
+    second.dr.reverse().run_sync(accept=BACK)
+    host = second.tools().host
+    for path, why in (("C:\\more.vhd", "on no LUN"), ("W:\\more.vhd", "/vol/extra/extra is not mirrored")):
+        host.run("New-VHD", {"Path": path, "SizeBytes": 1 << 30, "Dynamic": True})
+        place = {"VMName": "app01", "ControllerType": "SCSI", "ControllerNumber": 0, "ControllerLocation": 9}
+        host.run("Add-VMHardDiskDrive", {**place, "Path": path})
+        with pytest.raises(NotAllowed, match="app01 cannot come home: its file") as caught:
+            pair.primary.dr.failback().plan()
+        assert path in caught.value.message
+        assert why in (caught.value.why or "")
+        if path[0] == "C":
+            host.run("Remove-VMHardDiskDrive", place)
+    second.dr.protect(["extra"]).run_sync()
+    back = pair.primary.dr.failback().run_sync(accept={"downtime"}).result
+    assert set(back.vms) == {"app01", "sql01"}
+    assert rows(lab) == each(15)
+    assert any("W:" in paths for paths in pair.primary.disks()["paths"])
+
+
+@pytest.mark.long
+def test_hosts_that_were_down_while_their_luns_were_taken_get_them_back(pair: SitePair, lab: Lab) -> None:
+    """A host that started without its LUNs reads their partition tables when they come home, and the VMs start."""
+    prepare(pair)
+    load(pair, 10)
+    backup(pair)
+    power(lab, "A", on=False, parts="hosts")
+    accept = {"primary-hosts-down"}
+    pair.secondary.dr.connect_snapinfo().run_sync(accept=accept)
+    pair.secondary.dr.failover().run_sync(accept=accept)
+    load(pair, 5, at="secondary")
+    power(lab, "A", on=True, parts="hosts")
+    assert not any("V:" in paths for paths in pair.primary.disks()["paths"])
+    pair.secondary.dr.reverse().run_sync(accept=BACK)
+    assert pair.primary.dr.failback().run_sync(accept={"downtime"}).result.sound
+    assert rows(lab) == each(15)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    ["break_mirrors", pytest.param("connect", marks=pytest.mark.long), pytest.param("release", marks=pytest.mark.long)],
+)
+def test_a_second_disaster_past_the_last_update_leaves_the_vms_running_at_home(
+    pair: SitePair, lab: Lab, begun: str
+) -> None:
+    """The second site dies once all data are home: the failback ends there, and tells that it could not release."""
+    fail_over(pair, lab)
+    revive_primary(lab)
+    pair.secondary.dr.reverse().run_sync(accept=BACK)
+    load(pair, 2, at="secondary")
+    flow = pair.primary.dr.failback()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == begun:
+            power(lab, "B", on=False)
+
+    flow.on_event = hear
+    done = flow.run_sync(accept={"downtime"}).result
+    assert done.sound
+    assert rows(lab) == each(17)
+    assert any("B does not answer" in text for text in done.relationships)
+    power(lab, "B", on=True)
+    normal = pair.secondary.dr.return_to_normal().run_sync(accept={"give-up"}).result
+    assert {m.state for m in normal.mirrors} == {"snapmirrored"}
