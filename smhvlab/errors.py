@@ -4,11 +4,12 @@
 
     SmhvLabError                  everything below; `except SmhvLabError` catches all of it
     ├── ConnectionFailed          an endpoint cannot be talked to; nothing was changed by this request
-    │   ├── HostDown              refused, no route, unknown name, or no answer to the connection attempt
+    │   ├── NoAnswer              nothing comes from it: it may be down
+    │   │   ├── HostDown          refused, no route, unknown name, or no answer to the connection attempt
+    │   │   ├── TimedOut          a read was sent and no answer came in time
+    │   │   └── ConnectionLost    the connection broke while a read was under way
     │   ├── WrongPassword         the endpoint answers, but not to this user and password
     │   ├── UntrustedCertificate  the certificate is not signed by the profile's CA, or names another host
-    │   ├── TimedOut              a read was sent and no answer came in time
-    │   ├── ConnectionLost        the connection broke while a read was under way
     │   ├── ProxyFailed           the profile's proxy does not let the request through
     │   ├── SessionLost           the host ended the PowerShell session (restart, idle time-out)
     │   └── QuotaReached          the host allows this user no further sessions or commands
@@ -60,6 +61,7 @@ __all__ = [
     "JournalLocked",
     "Misfit",
     "NameTaken",
+    "NoAnswer",
     "NotAllowed",
     "NotFound",
     "NotUnique",
@@ -166,7 +168,11 @@ class ConnectionFailed(SmhvLabError):
     """An endpoint cannot be talked to. This request has changed nothing."""
 
 
-class HostDown(ConnectionFailed):
+class NoAnswer(ConnectionFailed):
+    """Nothing comes from the endpoint: it may be down. The other failures of a connection are answers of a kind."""
+
+
+class HostDown(NoAnswer):
     """Nothing answers at the endpoint's address and port."""
 
 
@@ -178,11 +184,11 @@ class UntrustedCertificate(ConnectionFailed):
     """The endpoint's certificate cannot be verified. smhvlab never connects without verifying it."""
 
 
-class TimedOut(ConnectionFailed):
+class TimedOut(NoAnswer):
     """A read got no answer in time."""
 
 
-class ConnectionLost(ConnectionFailed):
+class ConnectionLost(NoAnswer):
     """The connection broke during a read."""
 
 

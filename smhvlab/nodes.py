@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from smhvlab.errors import ConnectionFailed, NotFound, PowerShellError
+from smhvlab.errors import ConnectionFailed, NoAnswer, NotFound, PowerShellError
 from smhvlab.hyperv import HyperV, Vm
 from smhvlab.profile import HostEndpoint
 from smhvlab.snapdrive import HostDisk, SnapDrive
@@ -100,7 +100,7 @@ class Nodes:
         """The hosts that take part now: the only one, or the nodes that the cluster does not call Down.
 
         Raises:
-            ConnectionFailed: none of them answers.
+            ConnectionFailed: none of them tells; NoAnswer only if none of them answers at all.
         """
         if self.cluster is None:
             return (self[self.names[0]],)
@@ -109,7 +109,7 @@ class Nodes:
             try:
                 records = self[name].host.run("Get-ClusterNode", select=("Name", "State"))
             except ConnectionFailed as error:
-                failure = failure or error
+                failure = error if failure is None or isinstance(failure, NoAnswer) else failure
                 continue
             down = {str(r["Name"]).casefold() for r in records if str(r["State"]) == "Down"}
             if self._own is not None and self._own.casefold() in down:

@@ -147,7 +147,8 @@ class Failover(DrProcedure[FailoverState]):
         # volumes of other VMs stay mirrored, or as an earlier failover has left them
         wanted = backups_for(chosen, machines) if self.vms else chosen
         volumes = find_volumes(replication, wanted, machines)
-        fence = survey_fence(self.site.partner, [(v.mirror.source.svm, v.mirror.source.volume) for v in volumes])
+        sources = [(v.mirror.source.svm, v.mirror.source.volume) for v in volumes]
+        fence = survey_fence(self.site.partner, sources, vms=[vm.id for vm in machines])
         for volume in volumes:
             require_ready(volume.mirror, fence)
         self._refuse_present(machines)

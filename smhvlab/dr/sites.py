@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from netapp_ontap.resources.cluster import Cluster
 
 from smhvlab.dr.replication import Replication
-from smhvlab.errors import ConnectionFailed, NotAllowed, NotFound, SmhvLabError
+from smhvlab.errors import ConnectionFailed, NoAnswer, NotAllowed, NotFound, SmhvLabError
 from smhvlab.hyperv import Vm
 from smhvlab.nodes import home_of
 from smhvlab.procedure import Procedure
@@ -141,7 +141,11 @@ class Life:
 
 
 def life_of(site: Site | None) -> Life:
-    """Look whether a site is alive: primary dead, half-dead, or merely unreachable cannot be told apart from here."""
+    """Look whether a site is alive: primary dead, half-dead, or merely unreachable cannot be told apart from here.
+
+    Raises:
+        NotAllowed: something of it answers, and tells nothing: a wrong password, an untrusted certificate, a quota.
+    """
     if site is None:
         return Life(False, False, {}, "no profile of the other site was given")
     array = hosts = False
@@ -150,14 +154,28 @@ def life_of(site: Site | None) -> Life:
     try:
         tools.rest.read(Cluster(), fields="name")
         array = True
-    except ConnectionFailed as error:
+    except NoAnswer as error:
         findings.append(error.message)
+    except ConnectionFailed as error:
+        raise _not_down(site, error) from error
     try:
         running = {vm.id: vm.name for vm in tools.nodes.vms() if vm.running}
         hosts = True
-    except ConnectionFailed as error:
+    except NoAnswer as error:
         findings.append(error.message)
+    except ConnectionFailed as error:
+        raise _not_down(site, error) from error
     return Life(array, hosts, running, "; ".join(findings) or "storage and hosts answer")
+
+
+def _not_down(site: Site, error: ConnectionFailed) -> NotAllowed:
+    return NotAllowed(
+        f"Whether {site.name} is alive is not known: {error.message}",
+        code=error.code,
+        why="what answers is not down, and may run the VMs" + (f"; {error.why}" if error.why else ""),
+        next_action=f"{error.next_action} The user, password and ca_file are those of the profile {site.name}.",
+        tr="8",
+    )
 
 
 class DrProcedure(Procedure[S]):
@@ -302,7 +320,11 @@ class Fence:
 
 
 def survey_fence(
-    other: Site | None, sources: Iterable[tuple[str, str]], *, beside: Iterable[tuple[str, str]] = ()
+    other: Site | None,
+    sources: Iterable[tuple[str, str]],
+    *,
+    beside: Iterable[tuple[str, str]] = (),
+    vms: Collection[str] = (),
 ) -> Fence:
     """See that only one site will run the VMs of volumes, given as (SVM, volume) of the other site.
 
@@ -310,15 +332,16 @@ def survey_fence(
         other: the other site, None if nothing is known of it.
         sources: the volumes whose LUNs its hosts must not have any more.
         beside: volumes from which no VM may run either.
+        vms: ids of VMs that shall run here: they must not run there, wherever their files have gone since.
 
     Raises:
-        NotAllowed: the other site is alive and runs VMs from them: a split brain.
+        NotAllowed: the other site is alive and runs such VMs: a split brain; or ``life_of`` cannot tell.
     """
     life = life_of(other)
     wanted = set(sources)
     watched = wanted | set(beside)
     maps: list[tuple[str, str, str, str]] = []
-    vms: list[tuple[str, str]] = []
+    off: list[tuple[str, str]] = []
     if other is not None and life.array:
         tools = other.tools()
         for lun in tools.storage.luns():
@@ -329,20 +352,24 @@ def survey_fence(
         running = [vm for vm in tools.nodes.vms() if vm.running]
         if life.array:
             places = homes_by_vm(other, running)
-            running = [
-                vm for vm in running if any((lun.svm, lun.volume.name) in watched for lun, _ in places[vm.id].values())
-            ]
+            inside = {
+                vm.id
+                for vm in running
+                if any((lun.svm, lun.volume.name) in watched for lun, _ in places[vm.id].values())
+            }
+            running = [vm for vm in running if vm.id in inside or vm.id in vms]
             if running:
+                told = ", ".join(vm.name if vm.id in inside else f"{vm.name} (in {vm.configuration})" for vm in running)
                 raise NotAllowed(
-                    f"Both sites are alive: {', '.join(vm.name for vm in running)} run on {other.name}",
+                    f"Both sites are alive: {told} run on {other.name}",
                     why="the same VM on two sites writes two histories of its data; one of them would be lost",
                     next_action="Check that site's hosts and storage. To move the VMs while it is well use the planned "
                     "migration (site.dr.migrate on it); if it must be given up, shut its VMs down first.",
                     tr="8",
                 )
         else:
-            vms = [(vm.id, vm.name) for vm in running]
-    return Fence(life.array, life.hosts, tuple(sorted(maps)), tuple(sorted(vms)), life.finding)
+            off = [(vm.id, vm.name) for vm in running]
+    return Fence(life.array, life.hosts, tuple(sorted(maps)), tuple(sorted(off)), life.finding)
 
 
 def put_fence(other: Site, fence: Fence) -> None:
