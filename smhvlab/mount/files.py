@@ -17,6 +17,7 @@ from smhvlab.mount.vhdimage import VirtualDisks, disk_images, used_places
 from smhvlab.nodes import Node
 from smhvlab.procedure import Procedure
 from smhvlab.record import Confirmation
+from smhvlab.restore.changes import owned
 from smhvlab.site import own_stamp
 from smhvlab.snapinfo import Backup, BackupLun
 from smhvlab.steps import step
@@ -30,7 +31,7 @@ class FileState:
 
     Attributes:
         inside: path of the file from the root of its volume; it is looked for there on each virtual disk.
-        question: why the file is not the one of the backup's point in time, "" if it is.
+        question: why the file may not be the one of the backup's point in time, "" if it is.
         mark: part of the copy's first name, of this run's own.
         source: where the host reads it, known before the copy for a file of the host, after the attaching for others.
     """
@@ -126,7 +127,12 @@ class RestoreFile(Procedure[FileState]):
         images = Images(self.storage, node, self.nodes)
         mark = f"file_{own_stamp(self.site.now())}"
         found = backup.named(self.vm, tr="6.8") if self.guest_path else None
-        places = [self._home(backup)] if found is None else used_places(backup, (found,))
+        question = ""
+        if found is None:
+            home, question = self._home(backup)
+            places = [home]
+        else:
+            places = used_places(backup, (found,))
         shown = show_images(images, places, mark)
         disks: tuple[GuestDisk, ...] = ()
         if found is not None:
@@ -151,7 +157,7 @@ class RestoreFile(Procedure[FileState]):
             images=shown,
             disks=disks,
             source=shown[0].access_path + path[len(places[0].access_path) :] if found is None else "",
-            question=self._leaf(backup),
+            question=self._leaf(backup) or question,
         )
 
     def _leaf(self, backup: Backup) -> str:
@@ -166,7 +172,7 @@ class RestoreFile(Procedure[FileState]):
         return ""
 
     def confirmations(self, state: FileState) -> Sequence[Confirmation]:
-        """That the file is not of the backup's point in time, if so."""
+        """That the file may not be of the backup's point in time, if so."""
         return (Confirmation(key="not-recovered", text=state.question, tr="6.8/2"),) if state.question else ()
 
     def _check_target(self, node: Node) -> None:
@@ -180,15 +186,24 @@ class RestoreFile(Procedure[FileState]):
         if not node.host.run("Test-Path", {"LiteralPath": folder})[0]:
             raise NotFound(f"{node.name} has no folder {folder}", next_action="Make it, or name another.", tr="6.8")
 
-    def _home(self, backup: Backup) -> BackupLun:
-        place = backup.lun_of(self.host_path)
+    def _home(self, backup: Backup) -> tuple[BackupLun, str]:
+        """The image that holds a file of the host, consistent for its VM; and why none is for sure, "" if it is."""
+        path = self.host_path.casefold()
+        owner = next((vm for vm in backup.vms if path in owned(vm, None) | {vm.configuration_file.casefold()}), None)
+        place = backup.lun_of(self.host_path, "" if owner is None else owner.id)
         if place is None:
             raise NotFound(
                 f"{self.host_path} lies on no LUN of {backup.name}",
                 next_action=f"Its LUNs were at {', '.join(lun.access_path for lun in backup.luns)}.",
                 tr="6.8",
             )
-        return place
+        images = [lun.snapshot for lun in backup.luns if lun.access_path == place.access_path]
+        if owner is not None or len(images) == 1:
+            return place, ""
+        return place, (
+            f"{self.host_path} is no file of a VM of {backup.name}, which has {len(images)} images of "
+            f"{place.access_path}, each made for the VMs of one node; it is taken from {place.snapshot}"
+        )
 
     @step(
         "FlexClones of the backup's volumes, mounted on the side",

@@ -10,11 +10,13 @@ from html import escape
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
+from smhvlab.mount.connect import RECOVERED
 from smhvlab.mount.image import Placement
 from smhvlab.mount.mounts import Mount, Mounts
 from smhvlab.mount.vhdimage import DiskImage, VirtualDisks, disk_images
 from smhvlab.procedure import Procedure
 from smhvlab.site import own_stamp
+from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.steps import step
 from smhvlab.vmnames import one_named
 
@@ -66,12 +68,13 @@ class HotAddDisk(Procedure[HotAddState]):
 
         Raises:
             NotFound: no such mount, VM or disk. NotUnique: several VMs have that name.
-            NotAllowed: the VM does not run, or runs on another host than the one that has the mount.
+            NotAllowed: the VM does not run, or runs on another host than the one that has the mount; what is mounted
+                is the image for other VMs.
         """
         mount = Mounts(self.snapinfo).one(self.mount)
         backup = self.snapinfo.backup(mount.backup)
         then = backup.named(self.vm, tr="6.8")
-        places = [lun for lun in backup.luns_of(then.id) if lun.access_path == mount.place][:1]
+        places = _place(mount, backup, then)
         images = {image.number: image for image in disk_images(backup, (then,), [mount.image], places)}
         if self.disk not in images:
             raise NotFound(
@@ -174,6 +177,32 @@ class DetachDisks(Procedure[DetachState]):
     def result(self, state: DetachState) -> HotAdded:
         """Who gave them back."""
         return HotAdded(state.mount.name, ", ".join(vm.name for vm in state.vms), "", added=False)
+
+
+def _place(mount: Mount, backup: Backup, vm: BackupVm) -> list[BackupLun]:
+    """What of the backup is mounted: the VM's image of that LUN; none if none of its disks is on it.
+
+    Raises NotAllowed: it is the image for other VMs.
+    """
+    there = [lun for lun in backup.luns_of(vm.id) if lun.access_path == mount.place]
+    shown = [lun for lun in there if _shows(mount, lun)]
+    if there and not shown:
+        raise NotAllowed(
+            f"{mount.name} does not show the image for {vm.name}",
+            next_action=f'Mount that: site.mount("{backup.name}", lun="{vm.name}"), and hot-add its disk from there.',
+            why=f"it shows {mount.image.snapshot}, in which other VMs are consistent; {vm.name} is so in "
+            f"{there[0].snapshot}",
+            tr="6.8",
+        )
+    return shown
+
+
+def _shows(mount: Mount, lun: BackupLun) -> bool:
+    """Whether a mount shows this image, or the Snapshot copy from which auto-recovery made it."""
+    image = mount.image
+    if (image.snapshot, image.path) == (lun.snapshot, lun.path):
+        return True
+    return image.snapshot != lun.snapshot and image.snapshot == lun.snapshot.removesuffix(RECOVERED)
 
 
 def _child(disk: DiskImage, now: datetime) -> str:

@@ -171,3 +171,27 @@ def test_a_group_that_a_mount_has_made_goes_with_the_last_disk_in_it(backed: Cal
         assert site.tools().snapdrive.files("N:\\") == between
         site.unmount(second.name).run_sync()
         assert clustered(site) == before
+
+
+@pytest.mark.tr("R-6.8-08", "R-6.8-09")
+def test_a_shared_volume_s_image_is_only_that_of_the_vms_whose_node_made_it(backed: Callable[[str], Backed]) -> None:
+    """A VM's disk is hot-added and copied out of its own image; for a file of no VM the choice is asked."""
+    one = backed("2008r2")
+    with smhvlab.site.connect(one.lab.profile) as site:
+        site.create_dataset("Both", ["sql01", "web01"])
+        backup = site.backup("Both", distributed=False).run_sync().result.backup
+        web, sql = (backup.named(vm, tr="6.8") for vm in ("web01", "sql01"))
+        (home,), (other,) = backup.luns_of(web.id), backup.luns_of(sql.id)
+        assert (home.access_path, home.snapshot != other.snapshot) == (other.access_path, True)
+        mount = site.mount(backup.name, lun="sql01", csv=True).run_sync().result
+        with pytest.raises(NotAllowed, match="does not show the image for web01") as caught:
+            site.hot_add(mount.name, "web01", to="app01").plan()
+        assert f'site.mount("{backup.name}", lun="web01")' in caught.value.next_action
+        assert site.hot_add(mount.name, "sql01", to="app01").plan().state.disk.path == sql.disks[0].path
+        first = site.mount(backup.name, lun="web01", csv=True, copy="first").run_sync(accept={"not-recovered"}).result
+        assert site.hot_add(first.name, "web01", to="app01").plan().state.disk.path == web.disks[0].path
+        for path in (web.disks[0].path, web.configuration_file.upper()):
+            plan = site.restore_file(backup.name, host_path=path, to="C:\\web").plan()
+            assert ([image.snapshot for image in plan.state.images], plan.confirmations) == ([home.snapshot], ())
+        stray = site.restore_file(backup.name, host_path=f"{home.access_path}stray.txt", to="C:\\web").plan()
+        assert [(asked.key, "2 images" in asked.text) for asked in stray.confirmations] == [("not-recovered", True)]
