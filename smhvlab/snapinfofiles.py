@@ -20,7 +20,7 @@ from smhvlab.nodes import REGISTRY, Nodes
 from smhvlab.wires.powershell import PowerShellWire
 
 _ENCODING = {"Encoding": "UTF8"}
-_ABSENT = ("PathNotFound", "DriveNotFound")
+_NO_PATH, _NO_DRIVE = "PathNotFound", "DriveNotFound"
 _DRAFT = ".new"
 _DEAD = timedelta(hours=1)
 """How old a file under its draft name is before its writer counts as dead: a write takes seconds."""
@@ -100,7 +100,7 @@ class SnapInfoFiles:
         wanted = {"LiteralPath": [f"{self.folder()}\\{part}" for part in parts], "Recurse": True, "File": True}
         select = ("FullName", "Length", "LastWriteTimeUtc")
         found = self.host.run("Get-ChildItem", wanted, select=select, error_action="Continue")
-        if strange := [error for error in found.errors if error.error_id not in _ABSENT]:
+        if strange := [error for error in found.errors if error.error_id not in (_NO_PATH, _NO_DRIVE)]:
             raise strange[0]
         return None if len(found.errors) == len(parts) else list(found)
 
@@ -222,7 +222,14 @@ class SnapInfoFiles:
     def _gone(self, paths: Sequence[str]) -> None:
         if not paths:
             return
-        tried = self.host.run("Remove-Item", {"LiteralPath": list(paths), "Force": True}, error_action="Continue")
-        for error in tried.errors:
-            if error.error_id not in _ABSENT:
+        tried = self._removed(paths)
+        if any(error.error_id == _NO_DRIVE for error in tried):
+            self.nodes.look_again()  # the disk may have moved to another node: no file is gone for that
+            tried = self._removed(paths)
+        for error in tried:
+            if error.error_id != _NO_PATH:
                 raise error
+
+    def _removed(self, paths: Sequence[str]) -> Sequence[PowerShellError]:
+        wanted = {"LiteralPath": list(paths), "Force": True}
+        return self.host.run("Remove-Item", wanted, error_action="Continue").errors

@@ -262,6 +262,11 @@ def set_of(metadata: bytes) -> tuple[str, dict[str, bool]]:
     raise ValueError("the metadata holds no backup components document")
 
 
+def guids(lines: Iterable[str]) -> list[str]:
+    """The GUIDs in texts, in lower case."""
+    return [found.lower() for found in re.findall(_GUID, "\n".join(lines))]
+
+
 def hresults(lines: Iterable[str]) -> list[str]:
     """The error codes in what DiskShadow printed."""
     return re.findall(r"\b(?:0x)?(800[47][0-9a-fA-F]{4})\b", "\n".join(lines))

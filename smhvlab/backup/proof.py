@@ -24,6 +24,7 @@ from smhvlab.vss import (
     TRANSIENT,
     Event,
     Vss,
+    guids,
     hresults,
     set_of,
     stable,
@@ -65,6 +66,7 @@ class Problem:
 class _Seen:
     """What hosts and array say."""
 
+    committed: datetime
     set_id: str = ""
     milliseconds: int = 0
     provider: list[Event] = field(default_factory=list)
@@ -133,7 +135,7 @@ class Proof:
             snapshots=tuple(f"{v}: {{{seen.set_id}}}{end}" for v in plan.volumes for end in ("", "_backup")),
             others=self.others,
         )
-        times = self._times(next(event.time for event in seen.provider if event.id == COMMITTED))
+        times = self._times(seen.committed)
         vms = {vm_id: self._vm(vm_id, seen.set_id, times) for vm_id in plan.ids}
         return Made(plan, evidence, vms, tuple(self._names[vm_id] for vm_id in seen.left_out))
 
@@ -166,7 +168,8 @@ class Proof:
         plan = self.plan
         vss = Vss(self._nodes[plan.host].host)
         provider = vss.provider_events(self.since)
-        committed = next((event for event in provider if event.id == COMMITTED), None)
+        ours = set(guids(self.printed))
+        committed = next((e for e in provider if e.id == COMMITTED and ours.intersection(guids(e.values))), None)
         writers = [writer for host in plan.hosts for writer in Vss(self._nodes[host].host).writers()]
         told = [
             event
@@ -176,7 +179,7 @@ class Proof:
         ]
         failed = [event for event in told if event.id != LEFT_OUT]
         if committed is None:
-            return _Seen(provider=provider, failed=failed, writers=writers)
+            return _Seen(committed=self.since, provider=provider, failed=failed, writers=writers)
         set_id = committed.values[0].strip("{}").lower()
         wanted = {f"{{{set_id}}}", f"{{{set_id}}}_backup"}
         lacking = [
@@ -185,6 +188,7 @@ class Proof:
             for name in sorted(wanted - {copy["name"] for copy in self._storage.snapshots(volume)})
         ]
         return _Seen(
+            committed=committed.time,
             set_id=set_id,
             milliseconds=int(committed.values[1]) if len(committed.values) > 1 else 0,
             provider=provider,

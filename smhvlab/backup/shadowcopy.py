@@ -25,7 +25,7 @@ from smhvlab.nodes import SharedVolume
 from smhvlab.snapinfo import Backup
 from smhvlab.steps import step
 from smhvlab.storage import VolumeRef
-from smhvlab.vss import CSV_WRITER, HYPERV_WRITER, Component, Vss, backup_script, stable
+from smhvlab.vss import CSV_WRITER, HYPERV_WRITER, Component, Vss, backup_script, guids, stable
 from smhvlab.wires.wave import collect
 
 TRIES, PAUSE = 3, 60
@@ -123,6 +123,9 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
     # Of the class, because a policy's backup is made without __init__ below.
     _again = False  # whether this goes on with, or takes back, what an earlier try has begun
     _theirs: frozenset[str] = frozenset()  # shared volumes that another backup has taken over meanwhile
+    _began = False  # whether this object has begun to make sets: then it knows which are its own
+    _ids: frozenset[str] = frozenset()  # of the sets that it has begun
+    _unheard = False  # whether DiskShadow was started and nobody has read what it printed
 
     def __init__(
         self, site: object, *, dataset: str, distributed: bool | None = None, allow_saved_state: bool = False
@@ -225,7 +228,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
             for copy in self.storage.snapshots(volume)
             if _SET.fullmatch(copy["name"])
         }
-        return copies | {lun.name for lun in self.storage.luns() if _CLONE.search(lun.name)}
+        return copies | {lun.name for lun in self.storage.luns() if lun.volume in volumes and _CLONE.search(lun.name)}
 
     # --- steps
 
@@ -288,7 +291,10 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         },
     )
     def create(self, s: SetsState) -> SetsState:
-        self._discard_sets(s)  # of an interrupted try, of which nobody knows what it had made
+        if self._again and not self._began:
+            self._discard_sets(s)  # of an interrupted try, of which nobody knows what it had made
+        self._began = True
+        self._need_alone(s)
         made: list[Made] = []
         for plan in self.track(s.sets):
             made.append(self._make(s, plan, made))
@@ -300,6 +306,17 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         self._give_back(s)
         self._discard_sets(s)
 
+    def _need_alone(self, s: SetsState) -> None:
+        """Raises BackupFailed: another backup has begun a set of these volumes since the survey."""
+        now = self._present(s.volumes) - set(s.before)
+        if now:
+            raise BackupFailed(
+                f"Another backup is at work on volumes of {s.dataset}",
+                why=f"a shadow copy set has come since this backup was planned: {min(now).rpartition(':')[2]}",
+                next_action="Wait for the other backup's end, then plan again; give the datasets schedules apart.",
+                tr="6.2",
+            )
+
     def _make(self, s: SetsState, plan: SetPlan, made: Sequence[Made]) -> Made:
         problem: Problem | None = None
         for attempt in range(s.tries):
@@ -307,7 +324,9 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
                 self.host.sleep(s.pause)
             self._take_over(plan)
             since = self.nodes[plan.host].host.now()
+            self._unheard = True
             printed = self._drive(s, plan)
+            self._unheard, self._ids = False, self._ids | set(guids(printed))
             self._resume(plan.redirect)
             outcome = self._proof(s, plan, since, printed).outcome()
             if isinstance(outcome, Made):
@@ -450,12 +469,20 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
     # --- taking back
 
     def _discard_sets(self, s: SetsState, *, keep: Sequence[Made] = ()) -> None:
-        """No Snapshot copy and no clone of a set is left that was not there before, except of those to keep."""
+        """No Snapshot copy and no clone of this run's sets is left, except of those to keep.
+
+        Which sets are its own, DiskShadow has printed; of an interrupted try they are those that were not there before.
+        """
         kept = tuple(made.first for made in keep)
+        certain = self._began and not self._unheard
+
+        def ours(name: str) -> bool:
+            return not certain or bool(self._ids.intersection(guids([name])))
+
         clones = [
             lun
             for lun in self.storage.luns()
-            if lun.volume in s.volumes and _CLONE.search(lun.name) and lun.name not in s.before
+            if lun.volume in s.volumes and _CLONE.search(lun.name) and lun.name not in s.before and ours(lun.name)
         ]
         for clone in clones:
             self.storage.discard_lun(clone.name, svm=clone.svm)
@@ -468,6 +495,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
                 if (
                     _SET.fullmatch(name)
                     and f"{volume.uuid}:{name}" not in s.before
+                    and ours(name)
                     and not name.startswith(kept or "?")
                 ):
                     self.discard_copy(volume, name)

@@ -125,3 +125,34 @@ def test_a_restore_that_begins_meanwhile_fails_the_backup(start: Start, era: str
         assert caught.value.tr == "6.7"
         assert len(one.snapshots()) == taken
         assert one.backups().empty
+
+
+class Dies(BaseException):
+    """A station ends here: nothing in the product may handle this."""
+
+
+@pytest.mark.tr("R-6.2-11")
+def test_the_sets_of_another_station_are_left_alone(start: Start, tmp_path: Path) -> None:
+    """A set that comes between plan and run ends the backup; it stays, and its own station goes on with it."""
+    with stations(start("standalone-2012"), tmp_path) as (one, two):
+        one.create_dataset("One", ["app01"])
+        one.create_dataset("Two", ["web01"])
+        mine, theirs = one.backup("One"), two.backup("Two")
+
+        def dies(step: PlannedStep) -> bool:
+            if step.name == "rename":
+                raise Dies
+            return True
+
+        def meets(step: PlannedStep) -> bool:
+            if step.name == "create":
+                with pytest.raises(Dies):
+                    theirs.run_sync()
+            return True
+
+        theirs.gate, mine.gate = dies, meets
+        with pytest.raises(BackupFailed, match="Another backup is at work on volumes of One"):
+            mine.run_sync()
+        theirs.gate = None
+        assert theirs.resume_sync().result.backup.name in set(one.snapshots("vm_shared")["snapshot"])
+        assert list(one.backups()["dataset"]) == ["Two"]

@@ -9,11 +9,11 @@ import pytest
 
 import smhvlab.site
 from labenv.lab import Lab
-from smhvlab.errors import NameTaken, NotAllowed
+from smhvlab.errors import NameTaken, NotAllowed, PowerShellError
 from smhvlab.leftovers import leftovers
 from smhvlab.site import Site
 from smhvlab.wires.control import Phase, WireRequest
-from tests.flows.conftest import Stock
+from tests.flows.conftest import Start, Stock
 
 POLICY = (
     'name = "{name}"\ndataset = "Set"\nconsistency = "crash"\n[schedule]\nrepeat = "{repeat}"\n[retention]\nkeep = 2\n'
@@ -105,3 +105,21 @@ def test_one_bad_file_does_not_block_the_site(stock: Stock) -> None:
                 ask().plan()
         found = leftovers(fresh.tools(), pending=False)
         assert [one.name for one in found if one.kind == "file of SnapInfo"] == bad
+
+
+def test_a_disk_that_has_moved_to_another_node_is_followed_by_a_deletion(start: Start) -> None:
+    """A drive that is not there is no proof that a file is gone: the node that has it now is asked."""
+    with smhvlab.site.connect(start("two-node-cluster-2012").profile) as site:
+        tools = site.tools()
+        site.create_dataset("Set", ["web01"])
+        [path] = tools.snapinfo.files("Datasets")
+        other = next(name for name in tools.nodes if name != tools.nodes.own().name)
+        tools.host.run("Move-ClusterGroup", {"Name": "smhv_snapinfo", "Node": other})
+        tools.snapinfo.discard(path)
+        assert tools.snapinfo.files("Datasets") == []
+
+
+def test_a_disk_that_is_nowhere_ends_a_deletion(site: Site) -> None:
+    """What cannot be looked for is not taken for gone."""
+    with pytest.raises(PowerShellError, match="Q"):
+        site.tools().snapinfo.discard("Q:\\SnapInfo\\Backups\\one.json")
