@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from smhvlab.backup.crash import BackupDone
+from smhvlab.backup.licences import need_licences
 from smhvlab.backup.proof import Problem, Proof
 from smhvlab.backup.refusals import need_known, refuse_redirected
 from smhvlab.backup.sets import CSVFS_BUILD, Made, SetPlan, plan_sets
@@ -26,18 +27,9 @@ from smhvlab.snapinfo import Backup
 from smhvlab.steps import step
 from smhvlab.storage import VolumeRef
 from smhvlab.vss import CSV_WRITER, HYPERV_WRITER, Component, Vss, backup_script, guids, stable
-from smhvlab.wires.wave import collect
 
 TRIES, PAUSE = 3, 60
 """How often a set is tried, and the seconds between two tries, if the registry does not say otherwise (TR appendix)."""
-
-SMHV_LICENCE = "snapmanagersuite"
-LICENCES = frozenset({"flexclone", SMHV_LICENCE})
-"""Licences of the array without which there is no backup through VSS,"""
-_BUNDLE = "ontap_one"
-"""one that holds them all,"""
-_HOST, _SMHV = "HKLM:\\SOFTWARE\\NetApp\\SnapDrive\\Licenses", "SnapManager for Hyper-V"
-"""and where a host has SnapManager's own, if it is licensed by host (TR 5.4)."""
 
 _PARAMETERS = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\OnCommandHyperV\\Parameters"
 _SET = re.compile(r"\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}(_backup)?\Z")
@@ -153,7 +145,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
         coordinator = self.nodes.coordinator().name
         sets = plan_sets(found, build=build, distributed=distributed, coordinator=coordinator)
         self._need_provider(dict.fromkeys(plan.host for plan in sets))
-        self._need_licences()
+        need_licences(self.storage, self.nodes, array=self.site.profile.storage.name)
         reasons = self.offline(found, allowed=self.allow_saved_state)
         tries, pause = self._retries()
         common: dict[str, Any] = self.common(found)
@@ -189,28 +181,6 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
                     why="VSS would use the system's provider, which must never be used on ONTAP LUNs",
                     tr="9, appendix",
                 )
-
-    def _need_licences(self) -> None:
-        known = self.storage.licences()
-        if not known or _BUNDLE in known:
-            return
-        missing = sorted(LICENCES - known)
-        if SMHV_LICENCE in missing and self._licensed_by_host():
-            missing.remove(SMHV_LICENCE)
-        if missing:
-            raise NotAllowed(
-                f"{self.site.profile.storage.name} has no licence for {', '.join(missing)}",
-                next_action="Add the licence on the array (SnapManager's may be on every host instead), or back up "
-                "crash-consistent, which needs no clones.",
-                why="auto-recovery works on clones of the LUNs, and SnapManager has a licence of its own",
-                tr="5.4",
-            )
-
-    def _licensed_by_host(self) -> bool:
-        """Whether SnapManager is licensed on every host (TR 5.4)."""
-        wanted, hosts = {"LiteralPath": _HOST}, [node.host for node in self.nodes.up()]
-        answers = collect(host.begin("Get-ItemProperty", wanted, error_action="Continue") for host in hosts)
-        return all(any(_SMHV in record for record in records) for records in answers)
 
     def _retries(self) -> tuple[int, int]:
         """How often, and with which pause: ``vss_retry`` and ``vss_retry_sleep`` of the registry."""
