@@ -178,14 +178,21 @@ class Storage:
         return {r["name"]: frozenset(i["name"] for i in r.get("initiators", ())) for r in records}
 
     def ensure_igroup(self, name: str, initiators: Iterable[str], *, svm: str, mark: str = "") -> None:
-        """An initiator group of this name for Hyper-V hosts over iSCSI; ``mark``: its comment if it is made."""
-        if name not in self.igroups(svm):
+        """A Hyper-V initiator group of exactly these; ``mark``: its comment if it is made. Raises NameTaken."""
+        wanted, held = sorted(initiators), self.igroups(svm).get(name)
+        if held is not None and held != frozenset(wanted):
+            raise NameTaken(
+                f"The initiator group {name} of SVM {svm} holds others than {', '.join(wanted)}",
+                next_action="Somebody has made it meanwhile: plan again, which chooses another name.",
+                tr="6.8/7",
+            )
+        if held is None:
             body = {
                 "name": name,
                 "svm": {"name": svm},
                 "os_type": "hyper_v",
                 "protocol": "iscsi",
-                "initiators": [{"name": initiator} for initiator in initiators],
+                "initiators": [{"name": initiator} for initiator in wanted],
                 **({"comment": mark} if mark else {}),
             }
             self.wire.wait([self.wire.create(Igroup, body)])

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import count
 from uuid import UUID, uuid5
 
 from smhvlab.errors import NameTaken, NotAllowed, NotFound
@@ -29,6 +30,9 @@ FOLDER = "C:\\smhvlab\\"
 """Folder of the host below which images are mounted that nobody gave another place."""
 
 SHARED_FOLDER = "C:\\ClusterStorage\\"
+_MARK = "made by smhvlab to show images"
+"""Comment of the initiator groups that are made for images: others of such a name stay."""
+
 _LETTER = re.compile(r"[A-Za-z]:\\?\Z")
 _GUIDS = UUID("6d5a9d34-4e0f-5c3b-9f7e-8c1f0e5b2a61")  # of the disks that clones become
 
@@ -152,7 +156,9 @@ class Images:
         exact = sorted(group for group, held in groups.items() if held == wanted)
         if exact:
             return exact[0], ()
-        return f"viaRPC.{min(wanted)}", tuple(sorted(wanted))
+        name = f"viaRPC.{min(wanted)}"
+        names = (name if number == 1 else f"{name}_{number}" for number in count(1))  # others may hold it and more
+        return next(name for name in names if name not in groups), tuple(sorted(wanted))
 
     def initiators(self, *, everywhere: bool = False) -> list[str]:
         """The iSCSI initiators of the host, or of all nodes (TR 6.8/6)."""
@@ -203,9 +209,9 @@ class Images:
         renew(self.storage.wire, lun.uuid, guid=UUID(image.disk_guid))
 
     def ensure_igroup(self, image: Image) -> None:
-        """The initiator group is there."""
+        """The initiator group is there. Raises NameTaken: others have made one of the name meanwhile."""
         if image.made_for:
-            self.storage.ensure_igroup(image.igroup, image.made_for, svm=image.parent.svm)
+            self.storage.ensure_igroup(image.igroup, image.made_for, svm=image.parent.svm, mark=_MARK)
 
     def ensure_disk(self, image: Image) -> HostDisk:
         """The disk is on the host, online and writable."""
@@ -273,9 +279,9 @@ class Images:
         self.storage.discard_volume(image.clone, svm=image.parent.svm)
 
     def discard_igroup(self, image: Image) -> None:
-        """An initiator group that was made for the image is gone, unless others use it by now."""
+        """An initiator group that was made for images is gone, unless another uses it by now."""
         if image.made_for:
-            self.storage.discard_igroup(image.igroup, svm=image.parent.svm)
+            self.storage.discard_igroup(image.igroup, svm=image.parent.svm, mark=_MARK)
 
     def discard(self, image: Image) -> None:
         """All of it, the other way round."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from smhvlab.errors import ConfirmationNeeded, NameTaken, NotAllowed, NotFound, NotUnique, OntapError, SmhvLabError
 from smhvlab.leftovers import leftovers
+from smhvlab.mount.image import Images
 from tests.flows.checks import blocks_sound, picture
 from tests.flows.conftest import Stock
 
@@ -81,6 +84,30 @@ def test_initiator_groups_are_managed_automatically_or_by_hand(stock: Stock) -> 
     storage.ensure_igroup("others", ["iqn.1991-05.com.microsoft:other"], svm="svm1")
     with pytest.raises(NotAllowed, match="does not hold"):
         site.mount(name, lun="app01", igroup="others").plan()
+
+
+@pytest.mark.tr("R-6.8-06")
+def test_a_made_initiator_group_is_for_its_initiators_only(stock: Stock) -> None:
+    """Other sets with the same first one get other names; one that others have made is neither used nor removed."""
+    site = stock.site
+    one, two, three = (f"iqn.1991-05.com.microsoft:{name}" for name in "abc")
+    tools = site.tools()
+    shown = site.mount(stock.backup, lun="app01").plan().state.image
+    images = Images(tools.storage, tools.nodes.own(), tools.nodes)
+    both = replace(shown, igroup=f"viaRPC.{one}", made_for=(one, two))
+    assert images.igroup("svm1", [two, one]) == (both.igroup, both.made_for)
+    images.ensure_igroup(both)
+    images.ensure_igroup(both)
+    assert images.igroup("svm1", [two, one]) == (both.igroup, ())
+    assert images.igroup("svm1", [one]) == (f"viaRPC.{one}_2", (one,))
+    tools.storage.ensure_igroup(f"viaRPC.{one}_2", [one, three], svm="svm1")
+    late = replace(shown, igroup=f"viaRPC.{one}_2", made_for=(one,))
+    with pytest.raises(NameTaken, match="holds others than") as caught:
+        images.ensure_igroup(late)
+    assert "plan again" in caught.value.next_action
+    images.discard_igroup(late)
+    images.discard_igroup(both)
+    assert set(tools.storage.igroups("svm1")) & {both.igroup, late.igroup} == {late.igroup}
 
 
 REFUSED: tuple[tuple[dict[str, object], type[SmhvLabError]], ...] = (
