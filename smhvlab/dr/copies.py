@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from smhvlab.dr.images import MirroredVolume, choose_backups, choose_machines, find_volumes, mirrored_backups
-from smhvlab.dr.rehearse import Rehearsed, find_catalogue, mark_of, switches
+from smhvlab.dr.rehearse import Rehearsed, find_catalogue, mark_of
 from smhvlab.dr.replication import Mirror
 from smhvlab.dr.sites import DrProcedure
+from smhvlab.dr.switches import discard_lent, ensure_lent, missing_switches
 from smhvlab.errors import NotAllowed, NotFound, PowerShellError
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
@@ -39,6 +40,7 @@ class CopyState:
         most: bytes of all LUNs that are mirrored here: no copy takes more.
         places: folders on which the copies may lie; ``place``: that which was taken, once their size was known.
         sizes: bytes of each VM's virtual disks, by its id.
+        lent: virtual switches that the VMs know and the host lacks: isolated ones are there until they are copied.
         images: how the clones are shown, by the mount point that the VMs know.
     """
 
@@ -55,6 +57,7 @@ class CopyState:
     vms: tuple[BackupVm, ...] = field(default=(), metadata=CHOSEN)
     place: str = field(default="", metadata=CHOSEN)
     sizes: dict[str, int] = field(default_factory=dict, metadata=CHOSEN)
+    lent: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
     seconds: float = field(default=0.0, metadata=CHOSEN)
 
@@ -255,7 +258,9 @@ class CopyRehearsal(DrProcedure[CopyState]):
                 next_action="Name a folder with more room (to=..., --to), or fewer VMs (vms=..., --vm).",
                 tr="8",
             )
-        return replace(s, sizes=sizes, place=best)
+        missing = missing_switches(self.ground, {vm.id: s.source(vm.configuration_file) for vm in s.vms})
+        lent = tuple(sorted({name for names in missing.values() for name in names}))
+        return replace(s, sizes=sizes, place=best, lent=lent)
 
     @step(
         "Import full copies of the VMs with new ids, on an isolated switch",
@@ -269,8 +274,7 @@ class CopyRehearsal(DrProcedure[CopyState]):
     )
     def copy(self, s: CopyState) -> None:
         node = self.ground
-        if s.mark not in switches(node):
-            node.host.run("New-VMSwitch", {"Name": s.mark, "SwitchType": "Internal"})
+        ensure_lent(node, (s.mark, *s.lent), mark=s.mark)
         for vm in self.track(s.vms, size=lambda one: s.sizes[one.id]):
             if vm.id not in self._copies(s):
                 self._drop(s.home(vm))  # what an interrupted import has left
@@ -280,6 +284,8 @@ class CopyRehearsal(DrProcedure[CopyState]):
                 node.host.pair(("Get-VM", {"Id": copy.id}), ("Set-VM", {"NewVMName": s.name(vm)}))
             name = alone(s.name(vm), node.hyperv.vms())
             node.host.run("Connect-VMNetworkAdapter", {"VMName": name, "SwitchName": s.mark})
+        if s.lent:
+            discard_lent(node, s.lent, mark=s.mark)
 
     @copy.undo
     def drop_copies(self, s: CopyState) -> None:
@@ -289,8 +295,7 @@ class CopyRehearsal(DrProcedure[CopyState]):
         ids = [copy.id for copy in self._copies(s).values()]
         node.hyperv.ensure_all_off(ids)
         node.hyperv.ensure_all_removed(ids)
-        if s.mark in switches(node):
-            node.host.run("Remove-VMSwitch", {"Name": s.mark, "Force": True})
+        discard_lent(node, (s.mark, *s.lent), mark=s.mark)
         self._drop(s.folder)
 
     @step(

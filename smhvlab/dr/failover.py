@@ -29,6 +29,7 @@ from smhvlab.dr.landing import Ground, Landing, landing_of
 from smhvlab.dr.roles import Role, roles_for, set_or_tell, told_roles
 from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, survey_fence
 from smhvlab.dr.snapinfo import cut_question, other_name, require_ready, transfers_cut
+from smhvlab.dr.switches import known_switches, refuse_missing, register_all_possible, switches, told_missing
 from smhvlab.errors import NotAllowed
 from smhvlab.flow import CHOSEN
 from smhvlab.record import Confirmation
@@ -50,6 +51,8 @@ class FailoverState:
         cut: mirrors with a transfer under way whose source is gone.
         unknown: backups whose data arrived and that SnapInfo does not know.
         kept: uuids of the mirrors that the break found broken off.
+        lacking: VMs with virtual switches that are missing here, as far as the other site could be asked.
+        left: such VMs' ids and switches, once they were to be registered.
     """
 
     backups: tuple[tuple[str, str], ...]
@@ -64,7 +67,9 @@ class FailoverState:
     roles: tuple[Role, ...] = ()
     nodes: tuple[str, ...] = ()
     cut: tuple[str, ...] = field(default=(), metadata=CHOSEN)
+    lacking: tuple[str, ...] = ()
     kept: tuple[str, ...] = field(default=(), metadata=CHOSEN)
+    left: dict[str, tuple[str, ...]] = field(default_factory=dict, metadata=CHOSEN)
     unset: str = field(default="", metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
 
@@ -80,9 +85,14 @@ class FailoverState:
         return {"ontap.volume.restore": whole} if whole else {}
 
     @property
+    def here(self) -> tuple[BackupVm, ...]:
+        """The VMs that could be registered."""
+        return tuple(vm for vm in self.vms if vm.id not in self.left)
+
+    @property
     def started(self) -> tuple[BackupVm, ...]:
-        """The VMs that ran when the backup was taken."""
-        return tuple(vm for vm in self.vms if vm.state == "Running")
+        """The VMs that ran when the backup was taken, and could be registered."""
+        return tuple(vm for vm in self.here if vm.state == "Running")
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -179,6 +189,7 @@ class Failover(DrProcedure[FailoverState]):
             else (),
             nodes=tuple(self.nodes),
             cut=transfers_cut(volume.mirror for volume in volumes),
+            lacking=self._lacking(machines, fence),
             newer=tuple(backup.name for backup, _ in known if backup.time > oldest and backup not in chosen),
             unknown=self._unknown(volumes),
         )
@@ -194,6 +205,15 @@ class Failover(DrProcedure[FailoverState]):
                     "(site.dr.return_to_normal); if it runs, it has been failed over.",
                     tr="8",
                 )
+
+    def _lacking(self, machines: Sequence[BackupVm], fence: Fence) -> tuple[str, ...]:
+        """VMs whose virtual switches are missing here, if hosts of the other site can tell which these are."""
+        if not fence.hosts:
+            return ()
+        known = known_switches(self.other.tools().nodes, {vm.id for vm in machines})
+        here = switches(Ground(self.site).node) if known else set()
+        missing = {vm: lacked for vm, names in known.items() if (lacked := [n for n in names if n not in here])}
+        return told_missing(machines, missing)
 
     def _unknown(self, volumes: Sequence[MirroredVolume]) -> tuple[str, ...]:
         """Backups' Snapshot copies that are newer than the ones chosen and that SnapInfo knows nothing of."""
@@ -223,6 +243,12 @@ class Failover(DrProcedure[FailoverState]):
         if broken := [str(volume.mirror) for volume in state.volumes if volume.mirror.broken]:
             text = f"mirrors were broken off before: what was written to their LUNs since is lost: {', '.join(broken)}"
             found.append(Confirmation(key="broken-before", text=text, tr="8"))
+        if state.lacking:
+            text = (
+                f"virtual switches are missing on {state.landing.host}, and VMs stay out until they are there: "
+                + "; ".join(state.lacking)
+            )
+            found.append(Confirmation(key="switch-missing", text=text, tr="8/FO4-6"))
         return found
 
     def losses(self, state: FailoverState) -> Sequence[str]:
@@ -287,8 +313,10 @@ class Failover(DrProcedure[FailoverState]):
         items=lambda s: tuple(f"{vm.name} {vm.id}" for vm in s.vms),
         counts=lambda s: {"windows.vm.import": len(s.vms)},
     )
-    def register(self, s: FailoverState) -> None:
-        Ground(self.site).ensure_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
+    def register(self, s: FailoverState) -> FailoverState:
+        """A VM whose virtual switch is missing keeps no other one waiting; the last step comes back to it."""
+        wanted = {vm.id: vm.configuration_file for vm in self.track(s.vms)}
+        return replace(s, left=register_all_possible(Ground(self.site).node, wanted))
 
     @step(
         "Apply the backup's checkpoints",
@@ -299,7 +327,7 @@ class Failover(DrProcedure[FailoverState]):
     )
     def apply(self, s: FailoverState) -> None:
         """The configurations in the images start from the checkpoints' leaves: the state of a crash."""
-        Ground(self.site).apply_checkpoints(s.vms)
+        Ground(self.site).apply_checkpoints(s.here)
 
     @step(
         "Make the VMs highly available",
@@ -309,8 +337,8 @@ class Failover(DrProcedure[FailoverState]):
         otherwise="this is a stand-alone host",
     )
     def add_roles(self, s: FailoverState) -> FailoverState:
-        Ground(self.site).ensure_roles([vm.id for vm in s.vms])
-        return replace(s, unset=set_or_tell(self.site, s.roles))
+        Ground(self.site).ensure_roles([vm.id for vm in s.here])
+        return replace(s, unset=set_or_tell(self.site, [role for role in s.roles if role.vm not in s.left]))
 
     @step(
         "Start the VMs",
@@ -327,6 +355,27 @@ class Failover(DrProcedure[FailoverState]):
     def check(self, s: FailoverState) -> FailoverState:
         found = Ground(self.site).check_databases([vm.name for vm in s.started])
         return replace(s, found=found)
+
+    @step(
+        "Restore and start the VMs whose virtual switch was missing",
+        tr="8/FO4-6",
+        items=lambda s: told_missing(s.vms, s.left),
+        when=lambda s: bool(s.left),
+        otherwise="no VM has been left out",
+    )
+    def register_rest(self, s: FailoverState) -> FailoverState:
+        """Fails, and can be resumed, until the switches are there."""
+        ground = Ground(self.site)
+        rest = [vm for vm in s.vms if vm.id in s.left]
+        missing = register_all_possible(ground.node, {vm.id: vm.configuration_file for vm in rest})
+        refuse_missing(ground.node, rest, missing)
+        ground.apply_checkpoints(rest)
+        ground.ensure_roles([vm.id for vm in rest])
+        unset = set_or_tell(self.site, [role for role in s.roles if role.vm in s.left])
+        running = [vm for vm in rest if vm.state == "Running"]
+        ground.ensure_running([vm.id for vm in running])
+        found = (*s.found, *ground.check_databases([vm.name for vm in running]))
+        return replace(s, left={}, found=found, unset="; ".join(filter(None, (s.unset, unset))))
 
     def result(self, state: FailoverState) -> FailedOver:
         """What runs here now, and as of when."""

@@ -25,9 +25,9 @@ from smhvlab.dr.landing import Ground, Landing, Spot, beside_snapinfo, landing_o
 from smhvlab.dr.replication import Mirror, Replication
 from smhvlab.dr.sites import DrProcedure
 from smhvlab.dr.snapinfo import BACKUP_COPY
+from smhvlab.dr.switches import discard_lent, ensure_lent, missing_switches
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.flow import CHOSEN
-from smhvlab.nodes import Node
 from smhvlab.site import own_stamp
 from smhvlab.snapinfo import BackupVm, SnapInfo
 from smhvlab.sql import DatabaseFound
@@ -45,6 +45,7 @@ class RehearsalState:
         landing: where the clones are connected and the VMs registered.
         mount: where its clone is connected, with a final backslash.
         backups, volumes, vms: known once the catalogue was read.
+        lent: virtual switches that the VMs know and the host lacks: isolated ones are there until they are registered.
     """
 
     info: Mirror
@@ -57,6 +58,7 @@ class RehearsalState:
     backups: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     volumes: tuple[MirroredVolume, ...] = field(default=(), metadata=CHOSEN)
     vms: tuple[BackupVm, ...] = field(default=(), metadata=CHOSEN)
+    lent: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
     seconds: float = field(default=0.0, metadata=CHOSEN)
 
@@ -233,20 +235,27 @@ class Rehearsal(DrProcedure[RehearsalState]):
             lun = self._lun(name, volume.volume, image.path)
             ground.discard(lun, image.spot(s.landing), igroup=s.landing.igroup)
 
+    @step("Look which virtual switches the VMs need", tr="8", changes=False)
+    def look(self, s: RehearsalState) -> RehearsalState:
+        files = {vm.id: vm.configuration_file for vm in s.vms}
+        missing = missing_switches(Ground(self.site).node, files)
+        return replace(s, lent=tuple(sorted({name for names in missing.values() for name in names})))
+
     @step(
         "Register the VMs on an isolated switch",
         tr="8",
-        items=lambda s: (s.switch, *(vm.name for vm in s.vms)),
+        items=lambda s: (s.switch, *(f"{name}, for a moment" for name in s.lent), *(vm.name for vm in s.vms)),
         counts=lambda s: {"windows.vm.import": len(s.vms)},
     )
     def register(self, s: RehearsalState) -> None:
         node = Ground(self.site).node
-        if s.switch not in switches(node):
-            node.host.run("New-VMSwitch", {"Name": s.switch, "SwitchType": "Internal"})
+        ensure_lent(node, (s.switch, *s.lent), mark=s.mark)
         node.hyperv.ensure_all_registered({vm.id: vm.configuration_file for vm in self.track(s.vms)})
         for vm in s.vms:
             name = alone(vm.name, node.hyperv.vms())
             node.host.run("Connect-VMNetworkAdapter", {"VMName": name, "SwitchName": s.switch})
+        if s.lent:
+            discard_lent(node, s.lent, mark=s.mark)
 
     @register.undo
     def unregister(self, s: RehearsalState) -> None:
@@ -254,8 +263,7 @@ class Rehearsal(DrProcedure[RehearsalState]):
         wanted = [vm.id for vm in s.vms]
         node.hyperv.ensure_all_off(wanted)
         node.hyperv.ensure_all_removed(wanted)
-        if s.switch in switches(node):
-            node.host.run("Remove-VMSwitch", {"Name": s.switch, "Force": True})
+        discard_lent(node, (s.switch, *s.lent), mark=s.mark)
 
     @step(
         "Apply the backup's checkpoints",
@@ -333,8 +341,3 @@ def find_catalogue(replication: Replication, source: str) -> tuple[Mirror, Volum
 def mark_of(now: datetime) -> str:
     """What names everything that a rehearsal makes at that time."""
     return "rehearsal_" + own_stamp(now).replace(".", "_").replace("-", "_")
-
-
-def switches(node: Node) -> set[str]:
-    """Names of a host's virtual switches."""
-    return {str(record["Name"]) for record in node.host.run("Get-VMSwitch", select=("Name",))}

@@ -10,7 +10,7 @@ import pytest
 from labenv.lab import Lab
 from smhvlab.cli import main as cli
 from smhvlab.dr.sites import SitePair
-from smhvlab.errors import NotAllowed, PowerShellError
+from smhvlab.errors import NotAllowed
 from smhvlab.site import Site, connect
 from smhvlab.snapdrive import HostDisk
 from tests.dr.scene import DOWN, VMS, backup, each, kill_primary, load, prepare, rows
@@ -101,7 +101,7 @@ def test_what_was_told_is_what_fails(pair: SitePair, lab: Lab) -> None:
         there.dr.failover().plan()
     mend_mount(pair)
     flow = there.dr.failover()
-    with pytest.raises(PowerShellError, match="Could not find Ethernet switch 'LAN'"):
+    with pytest.raises(NotAllowed, match="not registered: sql01 needs 'LAN'; app01 needs 'LAN'"):
         flow.run_sync(accept=DOWN)
     mend_switch(pair)
     assert flow.resume_sync().result.sound
