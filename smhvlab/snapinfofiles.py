@@ -169,13 +169,20 @@ class SnapInfoFiles:
                 tr="5.2",
             )
 
-    def write_new(self, folder: str, leaf: str, text: str, comment: str) -> bool:
-        """As ``write_once``, by one who takes the draft away himself (``.new``); False: the file is there already."""
-        return self._write(folder, leaf, text, comment)
+    def write_new(self, folder: str, leaf: str, text: str, comment: str, *, writer: str = "") -> bool:
+        """As ``write_once``, by one who takes the draft away himself (``discard``); False: the file is there already.
+
+        ``writer``: a part of the draft's name, where several may write the same file.
+        """
+        return self._write(folder, leaf, text, comment, draft=f".{writer}{_DRAFT}" if writer else _DRAFT)
 
     def discard(self, *paths: str) -> None:
         """The files, and what was written of them, are gone."""
         self._gone([name for path in paths for name in (path, f"{path}{_DRAFT}")])
+
+    def discard_drafts(self, *paths: str, writer: str) -> None:
+        """What one of several writers has written of the files is gone."""
+        self._gone([f"{path}.{writer}{_DRAFT}" for path in paths])
 
     def _write(self, folder: str, leaf: str, text: str, comment: str, *, draft: str = _DRAFT) -> bool:
         """Write a new file with its checksum; False if it is there already, and stays as it is.
