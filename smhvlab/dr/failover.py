@@ -190,7 +190,11 @@ class Failover(DrProcedure[FailoverState]):
             nodes=tuple(self.nodes),
             cut=transfers_cut(volume.mirror for volume in volumes),
             lacking=self._lacking(machines, fence),
-            newer=tuple(backup.name for backup, _ in known if backup.time > oldest and backup not in chosen),
+            newer=tuple(
+                backup.name + (f" ({missing})" if missing else "")
+                for backup, missing in known
+                if backup.time > oldest and backup not in chosen
+            ),
             unknown=self._unknown(volumes),
         )
 

@@ -26,6 +26,7 @@ from smhvlab.storage import LunRef, VolumeRef
 
 _GPT_HEADER, _SECTOR = 512, 512
 _DISK_GUID = slice(56, 72)
+_BY_HAND = "Connect an older Snapshot copy of SnapInfo, or restore the LUNs by hand."
 
 
 class Manner(StrEnum):
@@ -126,26 +127,38 @@ def end_state(manner: Manner, *, luns: int) -> str:
 
 
 def mirrored_backups(replication: Replication, backups: Iterable[Backup]) -> list[tuple[Backup, str]]:
-    """Backups whose LUNs are all mirrored here, oldest first, and what is missing of each ("" if nothing).
+    """Backups that have LUNs mirrored here, oldest first, and why each cannot be used ("" if it can).
 
-    A backup that SnapInfo knows and whose Snapshot copy did not arrive is newer than the mirrored data.
+    A backup that SnapInfo knows and whose Snapshot copy did not arrive is newer than the mirrored data. One with a LUN
+    that is not mirrored is told too, and so is any other of the same datasets: it is passed over, not unknown.
     """
     mirrors = _by_volume(replication)
     names: dict[str, set[str]] = {}
-    found = []
+    found, elsewhere = [], set()
     for backup in backups:
-        ends = [(lun, mirrors.get((lun.svm, lun.volume))) for lun in backup.luns]
-        if not ends or any(mirror is None for _, mirror in ends):
-            continue
-        missing = []
-        for lun, mirror in ends:
-            assert mirror is not None
+        ends = {(lun.svm, lun.volume): mirrors.get((lun.svm, lun.volume)) for lun in backup.luns}
+        missing = [f"{svm}:{volume} is not mirrored here" for (svm, volume), mirror in ends.items() if mirror is None]
+        if len(missing) == len(ends):
+            elsewhere.add(backup.name)
+        late = []
+        for lun in backup.luns:
+            mirror = ends[lun.svm, lun.volume]
+            if mirror is None:
+                continue
             if str(mirror.destination) not in names:
                 names[str(mirror.destination)] = set(replication.copies(_volume(replication, mirror)).values())
             if lun.snapshot not in names[str(mirror.destination)]:
-                missing.append(f"{mirror.destination} has no Snapshot copy {lun.snapshot}")
+                late.append(f"{mirror.destination} has no Snapshot copy {lun.snapshot}")
+        if late:
+            missing.append(f"SnapInfo is newer than the data: {'; '.join(late)}")
         found.append((backup, "; ".join(missing)))
-    return found
+    datasets = {backup.dataset for backup, _ in found if backup.name not in elsewhere}
+    ours = {mirror.source.svm for mirror in mirrors.values()}
+    return [
+        (backup, missing)
+        for backup, missing in found
+        if backup.name not in elsewhere or (backup.dataset in datasets and any(lun.svm in ours for lun in backup.luns))
+    ]
 
 
 def choose_backups(known: Sequence[tuple[Backup, str]], names: Sequence[str]) -> list[Backup]:
@@ -157,7 +170,7 @@ def choose_backups(known: Sequence[tuple[Backup, str]], names: Sequence[str]) ->
 
     Raises:
         NotFound: there is no such backup, or none at all.
-        NotAllowed: the data of a backup did not arrive: SnapInfo is newer than they are.
+        NotAllowed: the data of a backup did not arrive: SnapInfo is newer than they are, or a LUN is not mirrored.
     """
     if not known:
         raise NotFound(
@@ -168,6 +181,7 @@ def choose_backups(known: Sequence[tuple[Backup, str]], names: Sequence[str]) ->
         )
     if names:
         by_name = {backup.name: (backup, missing) for backup, missing in known}
+        whole = [backup.name for backup, missing in known if not missing]
         found = []
         for name in names:
             if name not in by_name:
@@ -180,8 +194,8 @@ def choose_backups(known: Sequence[tuple[Backup, str]], names: Sequence[str]) ->
             if missing:
                 raise NotAllowed(
                     f"The data of {name} did not arrive here",
-                    why=f"SnapInfo is newer than the data: {missing}",
-                    next_action="Choose an older backup.",
+                    why=missing,
+                    next_action=f"Choose one of {', '.join(whole)}." if whole else _BY_HAND,
                     tr="8",
                 )
             found.append(backup)
@@ -194,7 +208,7 @@ def choose_backups(known: Sequence[tuple[Backup, str]], names: Sequence[str]) ->
         raise NotAllowed(
             "No backup of SnapInfo has arrived here with its data",
             why=known[-1][1],
-            next_action="Connect an older Snapshot copy of SnapInfo, or restore the LUNs by hand.",
+            next_action=_BY_HAND,
             tr="8",
         )
     return sorted(newest.values(), key=lambda backup: (backup.time, backup.name))

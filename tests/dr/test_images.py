@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from labenv import lab as labs
+from labenv.lab import Lab
 from smhvlab.dr.images import images_for
 from smhvlab.dr.replication import Replication
-from smhvlab.dr.sites import connect_pair
+from smhvlab.dr.sites import SitePair, connect_pair
 from smhvlab.errors import NotAllowed
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
-from tests.dr.scene import DOWN, kill_primary, load
+from tests.dr.scene import DOWN, backup, kill_primary, load, prepare
 from tests.dr.test_eras import digests, seen_before
 from tests.flows.test_backup_images import disturb
 
@@ -38,13 +39,13 @@ def taken(*luns: BackupLun) -> Backup:
 def test_a_lun_comes_in_the_image_in_which_the_vms_recovered() -> None:
     """Of one set for each node the VMs' own counts; two that would both be needed are refused with their VMs."""
     first, second, other = image("one", "sql01"), image("two", "app01"), image("alone", disk="other")
-    backup = taken(first, second, other)
-    assert list(images_for(backup, [vm("sql01")])) == [first, other]
-    assert list(images_for(backup, [vm("app01"), vm("web01")])) == [second, other]
+    both = taken(first, second, other)
+    assert list(images_for(both, [vm("sql01")])) == [first, other]
+    assert list(images_for(both, [vm("app01"), vm("web01")])) == [second, other]
     with pytest.raises(NotAllowed, match="2 images of B: one for sql01; one for app01") as caught:
-        list(images_for(backup, backup.vms))
+        list(images_for(both, both.vms))
     assert "--vm" in caught.value.next_action
-    assert list(images_for(taken(image("whole"), other), backup.vms)) == [image("whole"), other]
+    assert list(images_for(taken(image("whole"), other), both.vms)) == [image("whole"), other]
 
 
 @pytest.mark.long
@@ -57,11 +58,11 @@ def test_each_node_made_a_set_of_its_own(tmp_path: Path) -> None:
         first.dr.protect().run_sync()
         load(pair, 10)
         disturb(lab, "sql01", "app01")
-        backup = first.backup("Csv").run_sync().result.backup
-        assert [len(lun.vms) for lun in backup.luns] == [1, 1]
+        made = first.backup("Csv").run_sync().result.backup
+        assert [len(lun.vms) for lun in made.luns] == [1, 1]
         mirrors = Replication(there.tools().storage)
         mirrors.update(mirrors.mirrors())
-        wanted = digests(lab, backup, tmp_path)
+        wanted = digests(lab, made, tmp_path)
         lab.checkpoint("backed-up")
         for name in ("sql01", "app01"):
             lab.restore("backed-up")
@@ -70,7 +71,31 @@ def test_each_node_made_a_set_of_its_own(tmp_path: Path) -> None:
             with pytest.raises(NotAllowed, match="would need 2 images"):
                 there.dr.failover().plan()
             flow = there.dr.failover(vms=[name])
-            seen = seen_before(flow, "start", lab, backup, tmp_path, vms=[name])
+            seen = seen_before(flow, "start", lab, made, tmp_path, vms=[name])
             assert flow.run_sync(accept=DOWN).result.sound
             assert seen == [{name: wanted[name]}]
         assert lab.status()["failures"] == []
+
+
+@pytest.mark.filterwarnings("ignore::marshmallow.warnings.ChangedInMarshmallow4Warning")  # netapp-ontap's
+def test_a_newer_backup_with_a_lun_that_is_not_mirrored_is_told(pair: SitePair, lab: Lab) -> None:
+    """It is passed over by name and with the reason, not silently; asked for by name it is refused with that reason."""
+    prepare(pair)
+    old = backup(pair)
+    first, there = pair.primary, pair.secondary
+    first.prepare_storage("extra", size="20GB").run_sync()
+    first.create_disk("extra", size="5GB", at="W:").run_sync()
+    first.tools().host.run("New-VHD", {"Path": "W:\\more.vhd", "SizeBytes": 1 << 30, "Dynamic": True})
+    drive = {"VMName": "sql01", "ControllerType": "SCSI", "Path": "W:\\more.vhd"}
+    first.tools().host.run("Add-VMHardDiskDrive", drive)
+    newer = backup(pair)
+    kill_primary(lab)
+    there.dr.connect_snapinfo().run_sync(accept=DOWN)
+    plan = there.dr.failover().plan()
+    assert [name for name, _ in plan.state.backups] == [old.name]
+    asked = {question.key: question.text for question in plan.confirmations}
+    assert f"{newer.name} (svm1:extra is not mirrored here)" in asked["newer-lost"]
+    with pytest.raises(NotAllowed, match=f"data of {newer.name} did not arrive") as caught:
+        there.dr.failover([newer.name]).plan()
+    assert caught.value.why == "svm1:extra is not mirrored here"
+    assert old.name in caught.value.next_action
