@@ -39,6 +39,9 @@ EXCHANGE = ("Get-CimInstance", {"Namespace": "root/virtualization/v2", "ClassNam
 """What asks a host for that of all its VMs, in ``EXCHANGED``, for ``told_by_guests``."""
 EXCHANGED = ("SystemName", "GuestIntrinsicExchangeItems")
 
+AT_REST = ("Off", "Saved")
+"""States in which a VM does not run and has no file open."""
+
 _PASSING = frozenset({"Starting", "Stopping", "Saving", "FastSaving", "Pausing", "Resuming", "Reset"})
 """States in which a VM takes no order: somebody, perhaps a process that is dead by now, has just given one."""
 
@@ -220,8 +223,11 @@ class HyperV:
         return state
 
     def ensure_off(self, vm_id: str) -> None:
-        """The VM is switched off without asking its guest (as the Hyper-V writer does before a restore, TR 6.7)."""
-        if self._resting(vm_id) not in (None, "Off"):
+        """The VM does not run: it is switched off without asking its guest (as before a restore, TR 6.7).
+
+        A saved VM stays saved: there is nothing to switch off, and what it was at would be lost.
+        """
+        if self._resting(vm_id) not in (None, *AT_REST):
             self.host.pair(("Get-VM", {"Id": vm_id}), ("Stop-VM", {"TurnOff": True, "Force": True}))
 
     def ensure_running(self, vm_id: str) -> None:
@@ -296,17 +302,17 @@ class HyperV:
 
     def ensure_all_shut_down(self, vm_ids: Sequence[str]) -> None:
         """The VMs are off, shut down by their guests as far as these answer: nothing stays in a guest's cache."""
-        self._stop_all(vm_ids, {"Force": True})
+        self._stop_all(vm_ids, {"Force": True}, unless=("Off",))
         self.ensure_all_off(vm_ids)
 
     def ensure_all_off(self, vm_ids: Sequence[str]) -> None:
         """As ``ensure_off``, side by side."""
-        self._stop_all(vm_ids, {"TurnOff": True, "Force": True})
+        self._stop_all(vm_ids, {"TurnOff": True, "Force": True}, unless=AT_REST)
 
-    def _stop_all(self, vm_ids: Sequence[str], how: Mapping[str, object]) -> None:
+    def _stop_all(self, vm_ids: Sequence[str], how: Mapping[str, object], *, unless: Collection[str]) -> None:
         for part in _parts(vm_ids):
             states = self._all_resting(part)
-            on = [i for i in part if states.get(i, "Off") != "Off"]
+            on = [i for i in part if states.get(i, "Off") not in unless]
             collect(self.host.begin_pair(("Get-VM", {"Id": i}), ("Stop-VM", how)) for i in on)
 
     def _all_resting(self, vm_ids: Sequence[str]) -> dict[str, str]:

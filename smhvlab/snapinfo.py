@@ -127,6 +127,9 @@ class BackupVm:
     checkpoint: str = field(default="", repr=False)
     leaves: dict[str, str] = field(default_factory=dict, repr=False)
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class Backup:

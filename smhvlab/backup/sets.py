@@ -81,6 +81,9 @@ class Made:
     vms: dict[str, VmEvidence]
     partly: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return str(self.plan)
+
     @property
     def first(self) -> str:
         """Name of the first Snapshot copy as the provider made it."""

@@ -7,14 +7,12 @@ moved to another node, other files can have come to its LUN, and another station
 from __future__ import annotations
 
 from smhvlab.errors import NotAllowed, NotFound
-from smhvlab.hyperv import Vm
+from smhvlab.hyperv import AT_REST, Vm
 from smhvlab.nodes import Node, Nodes
 from smhvlab.restore.changes import folded
 from smhvlab.restore.state import RestoreLun, RestoreState
 from smhvlab.snapinfo import SnapInfo
 from smhvlab.storage import Storage
-
-_OFF = "Off"
 
 
 def need_in_place(nodes: Nodes, s: RestoreState) -> None:
@@ -35,7 +33,7 @@ def need_off(nodes: Nodes, s: RestoreState) -> None:
     found = _registered(nodes, s)
     _need_hosts(found, s)
     for vm in found:
-        if vm.state != _OFF:
+        if vm.state not in AT_REST:
             raise NotAllowed(
                 f"{vm.name} is {vm.state} on {vm.host} again",
                 next_action="Find out who has started it, and switch it off or plan the restore again.",

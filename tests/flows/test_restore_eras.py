@@ -20,6 +20,9 @@ def change(site: Site, vm: str, state: str) -> set[str]:
     node = nodes[machine.host]
     if state == "running":
         return set()
+    if state == "saved":
+        node.host.run("Save-VM", {"Name": vm})
+        return {"not-running"}
     node.hyperv.ensure_off(machine.id)
     if state == "deleted":
         groups = node.host.run("Get-ClusterGroup", select=("Name",)) if nodes.cluster else []
@@ -40,14 +43,14 @@ CASES = [
 @pytest.mark.tr("R-6.7-01", "R-6.7-04", "R-6.7-07", "R-6.7-08", "R-6.7-10")
 @pytest.mark.parametrize(("topology", "vm", "era", "method"), CASES)
 def test_a_vm_comes_back_whatever_its_state(start: Start, topology: str, vm: str, era: str, method: Method) -> None:
-    """Running, off, deleted, and unprotected by then: the rows of the backup, the same id; a role is not made again."""
+    """Running, saved, off, deleted, unprotected by then: the backup's rows, the same id; a role is not made again."""
     lab = start(f"{topology}-{era}")
     with smhvlab.site.connect(lab.profile) as site:
         nodes = site.tools().nodes
         name = backed_up(site, lab, vm)
         then = one_named(vm, nodes.vms()).id
         site.change_dataset(f"Set_{vm}", ["app01" if vm == "sql01" else "sql01"])
-        for state in ("running", "off", "deleted"):
+        for state in ("running", "saved", "off", "deleted"):
             accept = change(site, vm, state)
             flow = site.restore(name, then if state == "deleted" else vm)
             plan = flow.plan()
