@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from netapp_ontap.resources.cluster import Cluster
 
 from smhvlab.dr.replication import Replication
-from smhvlab.errors import ConnectionFailed, NoAnswer, NotAllowed, NotFound, SmhvLabError
+from smhvlab.errors import ConnectionFailed, NoAnswer, NotAllowed, NotFound, PowerShellError, SmhvLabError
 from smhvlab.hyperv import Vm
 from smhvlab.nodes import home_of
 from smhvlab.procedure import Procedure
@@ -288,7 +288,7 @@ class Fence:
 
     Attributes:
         maps: LUN maps of its array to be removed, as (LUN's uuid, its name, SVM, igroup).
-        vms: VMs to be switched off on its host, whose disks are gone, as (id, name).
+        vms: VMs to be switched off on its hosts, since nobody can take their disks from them, as (id, name).
         finding: what of it answers.
     """
 
@@ -309,6 +309,9 @@ class Fence:
             key, text = "primary-down", f"{site} does not answer ({self.finding}): make sure that it is really down"
         elif not self.array:
             key, text = "primary-storage-down", f"the storage of {site} does not answer ({self.finding})"
+            if self.vms:
+                names = ", ".join(name for _, name in self.vms)
+                text += f": {names} are switched off there; a cancel starts them again if their disks answer"
         elif not self.hosts:
             key, text = (
                 "primary-hosts-down",
@@ -332,7 +335,8 @@ def survey_fence(
         other: the other site, None if nothing is known of it.
         sources: the volumes whose LUNs its hosts must not have any more.
         beside: volumes from which no VM may run either.
-        vms: ids of VMs that shall run here: they must not run there, wherever their files have gone since.
+        vms: ids of VMs that shall run here: they must not run there, wherever their files have gone since. They are
+            switched off if its storage does not answer.
 
     Raises:
         NotAllowed: the other site is alive and runs such VMs: a split brain; or ``life_of`` cannot tell.
@@ -368,12 +372,12 @@ def survey_fence(
                     tr="8",
                 )
         else:
-            off = [(vm.id, vm.name) for vm in running]
+            off = [(vm.id, vm.name) for vm in running if vm.id in vms]
     return Fence(life.array, life.hosts, tuple(sorted(maps)), tuple(sorted(off)), life.finding)
 
 
 def put_fence(other: Site, fence: Fence) -> None:
-    """Take the LUNs from the other site's hosts; switch off VMs whose storage is gone."""
+    """Take the LUNs from the other site's hosts; switch off the VMs if its storage does not answer."""
     for lun, _, _, _ in fence.maps:
         other.tools().storage.discard_map(lun)
     for node, vms in other.tools().nodes.by_node([vm for vm, _ in fence.vms]) if fence.vms else ():
@@ -381,7 +385,17 @@ def put_fence(other: Site, fence: Fence) -> None:
 
 
 def lift_fence(other: Site, fence: Fence) -> None:
-    """Give the LUNs back to the other site's hosts."""
-    storage = other.tools().storage
+    """Give the LUNs back to the other site's hosts, and start the VMs that were switched off.
+
+    Raises:
+        PowerShellError: one does not start though the storage answers.
+    """
+    tools = other.tools()
     for _, name, svm, igroup in fence.maps:
-        storage.ensure_map(storage.lun(name, svm=svm), igroup)
+        tools.storage.ensure_map(tools.storage.lun(name, svm=svm), igroup)
+    for node, vms in tools.nodes.by_node([vm for vm, _ in fence.vms]) if fence.vms else ():
+        try:
+            node.hyperv.ensure_all_running(vms)
+        except PowerShellError:
+            if life_of(other).array:
+                raise  # else their disks are gone, and they had stopped without us

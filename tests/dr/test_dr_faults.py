@@ -15,8 +15,8 @@ from netapp_ontap.resources.snapmirror_transfer import SnapmirrorTransfer
 from labenv.lab import Lab
 from smhvlab.dr.replication import Replication
 from smhvlab.dr.sites import SitePair, couple
-from smhvlab.errors import NotAllowed
-from smhvlab.record import Outcome
+from smhvlab.errors import Cancelled, NotAllowed
+from smhvlab.record import Outcome, PlannedStep
 from smhvlab.site import connect
 from tests.dr.scene import BACK, DOWN, VMS, backup, each, kill_primary, load, power, prepare, revive_primary, rows
 from tests.dr.test_eras import digests, seen_before
@@ -66,15 +66,47 @@ def test_snapinfo_that_is_older_than_the_data_is_told(pair: SitePair, lab: Lab) 
     assert [name for name, _ in plan.state.backups] == [taken.name]
 
 
-def unreachable(target: Path) -> dict[str, Any]:
-    """The lab as one sees it when the line to site A is dead: nobody listens where its addresses lead."""
+def unreachable(target: Path, *parts: str) -> dict[str, Any]:
+    """The lab as one sees it when the line to these parts of site A is dead: nobody listens where it leads."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     seen: dict[str, Any] = json.loads(target.read_text("utf-8"))
-    for entry in (seen["storage"][0], seen["hyperv"][0]):
-        entry["port"] = port
+    for part in parts:
+        seen[part][0]["port"] = port
     return seen
+
+
+def test_storage_that_only_cannot_be_managed(pair: SitePair, lab: Lab) -> None:
+    """The VMs that are failed over are named and switched off, no others; not for SnapInfo; a cancel starts them."""
+    prepare(pair)
+    load(pair, 10)
+    backup(pair)
+
+    def running() -> set[str]:
+        return {vm.name for vm in pair.primary.tools().hyperv.vms() if vm.running}
+
+    before = running()
+    accept = {"primary-storage-down"}
+    with connect(unreachable(lab.profile, "storage"), site="A") as dark, connect(lab.profile, site="B") as there:
+        couple(dark, there)
+        there.dr.connect_snapinfo().run_sync(accept=accept)
+        assert running() == before == {*VMS, "web01"}
+        flow = there.dr.failover()
+        plan = flow.plan()
+        (question,) = plan.confirmations
+        assert "sql01, app01 are switched off there" in question.text or "app01, sql01 are" in question.text
+        seen: list[tuple[str, set[str]]] = []
+
+        def gate(step: PlannedStep) -> bool:
+            seen.append((step.name, running()))
+            return step.name == "fence"
+
+        flow.gate = gate
+        with pytest.raises(Cancelled):
+            flow.run_sync(plan=plan, accept=accept)
+    assert seen == [("fence", before), ("break_mirrors", {"web01"})]
+    assert running() == before
 
 
 @pytest.mark.long
@@ -83,7 +115,10 @@ def test_a_site_that_is_merely_unreachable(pair: SitePair, lab: Lab) -> None:
     prepare(pair)
     load(pair, 10)
     backup(pair)
-    with connect(unreachable(lab.profile), site="A") as dark, connect(lab.profile, site="B") as there:
+    with (
+        connect(unreachable(lab.profile, "storage", "hyperv"), site="A") as dark,
+        connect(lab.profile, site="B") as there,
+    ):
         couple(dark, there)
         (question,) = there.dr.connect_snapinfo().plan().confirmations
         assert question.key == "primary-down"
