@@ -87,6 +87,7 @@ class RestoreSurvey:
         need_unused((*(disk.path for disk in then.disks), *then.parents), then, strangers)
         for number, place in enumerate(places):
             disk, lun = self._home(place, node, disks, live)
+            self._need_same_volume(place, lun)
             self._need_snapshot(lun.volume, place)
             if lun.volume.name != place.volume:
                 warnings.setdefault("vhd-paths", f"the volume {place.volume} is called {lun.volume.name} now")
@@ -237,6 +238,29 @@ class RestoreSurvey:
                 tr="6.7",
             )
         return disk, live[disk.unique_id]
+
+    def _need_same_volume(self, place: BackupLun, lun: LunRef) -> None:
+        """The LUN was not moved to another volume: there the image's path, and a Snapshot copy's name, are another's.
+
+        At the other site of a mirror the backup's volume has another identity, and this one is not on the array.
+        """
+        if place.volume_uuid == lun.volume.uuid:
+            return
+        then = VolumeRef(place.volume_uuid, place.volume, place.svm)
+        try:
+            present = self.tools.storage.volume_details(then, "name,svm.name")
+        except NotFound:
+            return
+        if present["svm"]["name"] == lun.volume.svm:
+            raise NotAllowed(
+                f"The LUN of {place.access_path} was moved from volume {present['name']} to {lun.volume} "
+                "since the backup",
+                next_action=f"Move it back to {present['name']}, or mount the backup and copy its files: "
+                "site.mount(), site.restore_file().",
+                why=f"the backup's Snapshot copy {place.snapshot} is in {present['name']}; one of that name in "
+                f"{lun.volume} can hold another LUN's image at {place.path}",
+                tr="6.7",
+            )
 
     def _need_snapshot(self, volume: VolumeRef, place: BackupLun) -> None:
         if self.tools.storage.snapshot(volume, place.snapshot) is None:

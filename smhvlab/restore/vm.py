@@ -68,9 +68,9 @@ class RestoreVm(Procedure[RestoreState]):
             NotFound: no such backup or host, the VM is not in the backup, or a Snapshot copy of it is gone.
             NotUnique: several VMs of the backup have that name.
             NotAllowed: the VM was deleted, or shall go to an alternate host, and the backup is crash-consistent; one of
-                its LUNs is not connected where it was, or its disk or volume has another GUID; it had checkpoints and
-                shares a LUN; another VM uses one of its files; the copies do not fit on a LUN; something else is at
-                work on the VM; this program runs inside the VM.
+                its LUNs is not connected where it was, was moved to another volume, or its disk or volume has another
+                GUID; it had checkpoints and shares a LUN; another VM uses one of its files; the copies do not fit on a
+                LUN; something else is at work on the VM; this program runs inside the VM.
             Unsendable: the script is no cmdlet that is sent, or has no such parameter.
         """
         others = [run for run in unfinished(self.site.name, folder=self.site.journals) if run.run != self.run_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -288,3 +289,16 @@ def test_a_leaf_of_the_backup_s_checkpoint_is_not_taken_by_mistake(modern: labs.
         assert "not the disk of the backup" in about[leaf.rpartition("\\")[2]]
         assert "not the disk" not in about["app01_vhd0.vhd"]
         site.unmount(name).run_sync()
+
+
+def test_a_lun_that_was_moved_to_another_volume_is_refused(stock: Stock) -> None:
+    """The volume of the backup is there and the LUN is in another: what has the image's path there may be another's."""
+    tools = stock.site.tools()
+    backup = tools.snapinfo.backup(stock.backup)
+    other = tools.storage.volume("vm_shared", svm="svm1")
+    assert other is not None
+    luns = tuple(replace(lun, volume=other.name, volume_uuid=other.uuid) for lun in backup.luns)
+    tools.snapinfo.ensure_backup(replace(backup, name="Set_01-01-2013_00.00.00", luns=luns))
+    with pytest.raises(NotAllowed, match="was moved from volume vm_shared to vm_sql01") as caught:
+        stock.site.restore("Set_01-01-2013_00.00.00", "sql01").plan()
+    assert "Move it back to vm_shared" in caught.value.next_action
