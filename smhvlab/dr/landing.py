@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from smhvlab.errors import NotAllowed
+from smhvlab.errors import NotAllowed, NotFound, PowerShellError
 from smhvlab.mount.clusterdisk import AVAILABLE_STORAGE, ClusterDisks
 from smhvlab.mount.image import Placement
 from smhvlab.nodes import Node
@@ -135,14 +135,12 @@ class Ground:
         drive, storage = self.node.snapdrive, self._tools.storage
         storage.ensure_map(lun, igroup)
         disk = drive.arrived(lun)
-        self._rescan()
+        self.rescan()
         _need_same(disk, spot)
         self.node.host.run("Move-ClusterGroup", {"Name": AVAILABLE_STORAGE, "Node": self.node.name})
-        resource = self.disks.ensure_added(lun.unique_id, disk.guid)
-        self.disks.ensure_online(resource)  # it may be left from before, when the LUN was taken away
-        present = drive.disk(lun.unique_id)
-        if present is not None and not present.offline and drive.clear_shadow(present):
-            present = drive.disk(lun.unique_id)
+        resource, present = self._ensure_resource(lun, disk)
+        if present is not None and not present.offline:
+            drive.clear_shadow(present)
         if spot.placement is Placement.SHARED:
             self.disks.ensure_shared(resource, spot.access_path)
             return disk
@@ -152,7 +150,40 @@ class Ground:
         drive.ensure_mounted(disk, spot.access_path)
         return disk
 
-    def _rescan(self) -> None:
+    def _ensure_resource(self, lun: LunRef, disk: HostDisk) -> tuple[str, HostDisk | None]:
+        """The disk is an online resource of the cluster; one that is left of a destroyed LUN makes room for it.
+
+        A LUN that came back by replication has the GUID by which the cluster knows the one that was destroyed.
+        """
+        resource = self.disks.ensure_added(lun.unique_id, disk.guid)
+        try:
+            self.disks.ensure_online(resource)  # it may be left from before, when the LUN was taken away
+        except (PowerShellError, NotFound):
+            online = False
+        else:
+            online = True
+        present = self.node.snapdrive.disk(lun.unique_id)
+        if online and present is not None and not present.offline:
+            return resource, present
+        shown = self._tools.nodes.disks()
+        if online and any(one.unique_id == lun.unique_id and not one.offline for one in shown):
+            return resource, present  # another node owns it
+        for other in shown:
+            if other.guid.casefold() == disk.guid.casefold() and other.unique_id != lun.unique_id:
+                raise NotAllowed(
+                    f"{resource} is another disk than that of {lun}: disk {other.number} ({other.unique_id}) on "
+                    f"{other.host}",
+                    why=f"both have the GUID {disk.guid}, by which the cluster knows one disk only",
+                    next_action="See what the other one holds; then remove it from the cluster "
+                    "(Remove-ClusterSharedVolume, Remove-ClusterResource), unmap its LUN, and resume.",
+                    tr="8",
+                )
+        self.disks.discard(disk.guid)
+        resource = self.disks.ensure_added(lun.unique_id, disk.guid)
+        self.disks.ensure_online(resource)
+        return resource, self.node.snapdrive.disk(lun.unique_id)
+
+    def rescan(self) -> None:
         """Every node sees the disks that the array shows it."""
         collect(node.host.begin("Update-HostStorageCache", {}) for node in self._tools.nodes.up())
 
@@ -164,7 +195,7 @@ class Ground:
         path = "" if spot.placement is Placement.SHARED else spot.access_path
         self.node.snapdrive.discard_connection(lun, igroup=igroup, access_path=path)
         if spot.placement is not Placement.DEDICATED:
-            self._rescan()
+            self.rescan()
 
     # --- VMs
 

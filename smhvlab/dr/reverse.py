@@ -325,6 +325,8 @@ class ReverseReplication(DrProcedure[ReverseState]):
     )
     def replicate(self, s: ReverseState) -> None:
         there = self.other_replication
+        if any(entry.way is Way.INITIALISE for entry in s.returns):
+            Ground(self.other).rescan()  # hosts that stayed up forget the disks of LUNs that were destroyed
         for entry in s.returns:
             if entry.old is not None:  # its reference copy there is newer than the one in common, and has to let go
                 there.release(entry.old.uuid, keep=True)

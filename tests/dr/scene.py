@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from labenv.lab import Lab
 from smhvlab.dr.replication import Replication
 from smhvlab.dr.sites import SitePair
+from smhvlab.site import Site
 from smhvlab.snapinfo import Backup
 
 DATABASES = ("aa1", "bb1", "bb2", "bb3")
@@ -66,6 +67,16 @@ def kill_primary(lab: Lab) -> None:
 def revive_primary(lab: Lab) -> None:
     """Site A has its power back."""
     power(lab, "A", on=True)
+
+
+def destroy_volumes(site: Site, names: Sequence[str]) -> None:
+    """A site's volumes are gone for good, with what its array knew of their mirrors."""
+    storage = site.tools().storage
+    here = Replication(storage)
+    for mirror in here.outgoing():
+        here.release(mirror.uuid)
+    for name in names:
+        storage.discard_volume(name, svm="svm1")
 
 
 def rows(lab: Lab, *, vms: Sequence[str] = VMS) -> dict[str, int]:

@@ -15,7 +15,7 @@ from smhvlab.dr.roles import Role, ensure_set, read_roles, recorded
 from smhvlab.dr.sites import connect_pair, snapinfo_lun
 from smhvlab.errors import NotAllowed
 from smhvlab.site import Site
-from tests.dr.scene import BACK, CLUSTERED, DOWN, backup, each, load, power, rows
+from tests.dr.scene import BACK, CLUSTERED, DOWN, backup, destroy_volumes, each, load, power, rows
 from tests.flows.checks import picture
 
 SET: dict[str, dict[str, Any]] = {
@@ -181,6 +181,29 @@ def test_clusters_fail_back_and_return_to_normal(clusters: Lab, own_snapinfo: bo
         assert (len(second.vms()), roles(second), second.tools().nodes.shared_volumes()) == (0, {}, [])
         assert first.backup("All").run_sync().result.backup.vms
     assert clusters.inspect.check() == []
+
+
+@pytest.mark.long
+@pytest.mark.tr("R-8-12")
+@pytest.mark.parametrize("stayed", [False, True])
+def test_a_destroyed_cluster_gets_everything_on_new_storage(clusters: Lab, stayed: bool) -> None:
+    """The cluster still has disks by the GUIDs of LUNs that are gone: those that come home take their place."""
+    with connect_pair(clusters.profile) as pair:
+        pair.secondary.dr.connect_snapinfo().run_sync(accept=DOWN)
+        pair.secondary.dr.failover().run_sync(accept=DOWN)
+        load(pair, 5, at="secondary", vms=CLUSTERED)
+    power(clusters, "A", on=True, parts="both" if stayed else "storage")
+    with connect_pair(clusters.profile) as pair:
+        destroy_volumes(pair.primary, ("csv1", "vm_file01", "snapinfo"))
+    if not stayed:
+        power(clusters, "A", on=True, parts="hosts")
+    clusters.clock.advance(60)
+    with connect_pair(clusters.profile) as pair:
+        done = pair.secondary.dr.reverse().run_sync(accept={"stop-primary"} if stayed else ()).result
+        assert {entry.way for entry in done.returns} == {Way.INITIALISE}
+        assert pair.primary.dr.failback().run_sync(accept={"downtime"}).result.sound
+        assert rows(clusters, vms=CLUSTERED) == each(15, vms=CLUSTERED)
+        assert [volume.state for volume in pair.primary.tools().nodes.shared_volumes()] == ["Online"]
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ from smhvlab.dr.reverse import Way
 from smhvlab.dr.sites import SitePair
 from smhvlab.errors import ConfirmationNeeded, NotAllowed
 from smhvlab.record import Event, StepStarted
-from tests.dr.scene import backup, each, kill_primary, load, power, prepare, revive_primary, rows
+from tests.dr.scene import backup, destroy_volumes, each, kill_primary, load, power, prepare, revive_primary, rows
 
 DOWN = {"primary-down"}
 BACK = {"lose-primary", "stop-primary"}
@@ -71,18 +71,17 @@ def _volumes(pair: SitePair) -> list[object]:
 
 @pytest.mark.long
 @pytest.mark.tr("R-8-12")
-def test_a_destroyed_site_gets_everything_on_new_storage(pair: SitePair, lab: Lab) -> None:
-    """Volumes of the first site are gone: they are initialised from the second, everything travels."""
+@pytest.mark.parametrize("stayed", [False, True])
+def test_a_destroyed_site_gets_everything_on_new_storage(pair: SitePair, lab: Lab, stayed: bool) -> None:
+    """Volumes of the first site are gone: all is initialised; a host that stayed up lets go of the dead disks."""
     fail_over(pair, lab)
     full = sum(pair.secondary.mirrors().query("source != 'svm1:snapinfo'")["total"])
     lab.storage("cluster1").power_on()
-    storage = pair.primary.tools().storage
-    here = Replication(storage)
-    for mirror in here.outgoing():
-        here.release(mirror.uuid)
-    for volume in ("vm_sql01", "vm_shared", "snapinfo"):
-        storage.discard_volume(volume, svm="svm1")
-    lab.host("hv1").power_on()
+    if stayed:
+        lab.host("hv1").power_on()
+    destroy_volumes(pair.primary, ("vm_sql01", "vm_shared", "snapinfo"))
+    if not stayed:
+        lab.host("hv1").power_on()
     flow = pair.secondary.dr.reverse()
     assert {r.way for r in flow.plan().state.returns} == {Way.INITIALISE}
     done = flow.run_sync(accept={"stop-primary"}).result

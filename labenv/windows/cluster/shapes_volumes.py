@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from labenv.devices import DeviceError
 from labenv.windows.cluster.records import ResourceRecord, SharedVolumeRecord
 from labenv.windows.cluster.shapes import NS, RESOURCE_STATES, cluster_object, enum, owner_node, strings
+from labenv.windows.disks.errors import FileSystemError
 from labenv.windows.objects import PsEnum, PsList, PsObject, UInt32, UInt64
 
 if TYPE_CHECKING:
@@ -59,7 +61,10 @@ def _volume_info(made: FailoverCluster, record: ResourceRecord, volume: SharedVo
 
 def _partition(made: FailoverCluster, volume: SharedVolumeRecord) -> PsObject:
     system = made.volumes.formatted(volume.guid)
-    size, free = (system.size, system.free) if system is not None else (0, 0)
+    try:
+        size, free = (system.size, system.free) if system is not None else (0, 0)
+    except (DeviceError, FileSystemError):  # its disk has gone since it was mounted: it is listed all the same
+        system, size, free = None, 0, 0
     values: dict[str, object] = {
         "DriveLetter": None,
         "DriveLetterMask": UInt32(0),
