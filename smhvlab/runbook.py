@@ -81,15 +81,30 @@ def run(
             str(source), str(target), parameters=values, kernel_name=kernel, progress_bar=False, log_output=False
         )
     except PapermillExecutionError as error:
-        failure = RunbookFailed(
-            f"The runbook {name} stopped: {error.ename}: {error.evalue.splitlines()[0] if error.evalue else ''}",
-            next_action=f"Read {target}. What its flows left: smhvlab doctor --site ... --journals {folder}.",
+        failure = _failed(
+            name,
+            error.ename,
+            error.evalue,
+            f"Read {target}. What its flows left: smhvlab doctor --site ... --journals {folder}.",
         )
     report = _report(target)
     journals = tuple(sorted(folder.rglob("*.jsonl")))
     if failure is not None:
         raise failure
     return RunbookRun(folder, target, report, journals)
+
+
+def _failed(name: str, kind: str, text: str, next_action: str) -> RunbookFailed:
+    """The error of a cell, with what one of ours tells below its message."""
+    first, *lines = text.splitlines() or [""]
+    told = {label: value for label, _, value in (line.strip().partition(": ") for line in lines)}
+    return RunbookFailed(
+        f"The runbook {name} stopped: {kind}: {first}",
+        why=told.get("Why"),
+        next_action=f"{told['Next']} {next_action}" if "Next" in told else next_action,
+        code=told.get("Code"),
+        tr=told.get("TR-4004"),
+    )
 
 
 def _typed(value: object, kind: str) -> object:

@@ -233,11 +233,15 @@ class DrDemo:
 
 def power(site: Site, *, on: bool) -> None:
     """Give a lab's site its power back, or take it: storage and hosts at once. Raises NotAllowed on a real site."""
-    keep = site.keep if site.keep is not None or site.partner is None else site.partner.keep
-    lab = disaster_of(keep)
+    lab = lab_of(site)
     hosts = [lab.host(host.name) for host in site.profile.hyperv]
     for switch in (lab.storage(site.profile.storage.name), *hosts):
         (switch.power_on if on else switch.power_off)()
+
+
+def lab_of(site: Site) -> Disaster:
+    """The lab that was started for a site or its partner. Raises NotAllowed on any other, so ask it before writing."""
+    return disaster_of(site.keep if site.keep is not None or site.partner is None else site.partner.keep)
 
 
 def disaster_of(keep: object) -> Disaster:
@@ -245,7 +249,8 @@ def disaster_of(keep: object) -> Disaster:
     if keep is None or not hasattr(keep, "storage") or not hasattr(keep, "host"):
         raise NotAllowed(
             "Only a lab that was started for this test can lose a site",
-            next_action="Use --site lab:dr-pair, without a state folder.",
+            next_action="Use a fresh one, without a state folder: --site lab:dr-pair, for a runbook "
+            "-p site=lab:dr-pair#B. In a real disaster nothing is practised: -p practise=false.",
             tr="8",
         )
     return cast("Disaster", keep)

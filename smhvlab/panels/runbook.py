@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import ipywidgets as widgets
 
-from smhvlab.errors import SmhvLabError
+from smhvlab.errors import ConfirmationNeeded, SmhvLabError
 from smhvlab.flow import Flow
 from smhvlab.panels import html
 from smhvlab.panels.background import Background
@@ -128,8 +128,18 @@ class RunbookPanel(Panel):
             await self._work.settled(seconds)
 
     def _take(self, part: Part) -> FlowRecord:
-        asked = {question.key for question in part.flow.plan().confirmations}
-        return part.flow.run_sync(accept=asked & part.accept)
+        asked = part.flow.plan().confirmations
+        if missing := [question for question in asked if question.key not in part.accept]:
+            keys = [question.key for question in missing]
+            raise ConfirmationNeeded(
+                f"{part.flow.title()} asks for confirmations that the runbook does not have: {', '.join(keys)}",
+                why="; ".join(question.text for question in missing),
+                next_action="If that is as it should be, give the runbook all that it shall accept: "
+                f"-p confirm={','.join(sorted({*part.accept, *keys}))}.",
+                needed=keys,
+                tr=part.flow.tr or None,
+            )
+        return part.flow.run_sync(accept={question.key for question in asked})
 
     def _hear(self, part: Part, event: Event) -> None:
         if isinstance(event, StepStarted | UndoStarted):

@@ -15,7 +15,7 @@ from labenv.lab import Lab
 from smhvlab.cli.main import main
 from smhvlab.dr import sites
 from smhvlab.dr.sites import SitePair
-from smhvlab.errors import NotFound, SmhvLabError
+from smhvlab.errors import ConfirmationNeeded, NotFound, SmhvLabError
 from smhvlab.panels.runbook import Part, RunbookPanel
 from smhvlab.runbook import RunbookFailed, run
 from smhvlab.site import Site
@@ -104,6 +104,9 @@ def test_the_sites_are_read_again_and_again_until_somebody_stops(
     assert [name == here for name in looks[:3]] == [True, True, False]
 
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
 def notebook(path: Path, *cells: str) -> None:
     """A notebook whose first cell holds the parameters."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])  # type: ignore[no-untyped-call]
@@ -146,6 +149,22 @@ def test_a_run_keeps_notebook_report_and_journals_together(
     (home.parent / "00_start_here.ipynb").touch()
     assert main(["run", "dr/book", "-p", "rows", "--json"]) == 1
     assert "is no parameter" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_the_runbook_practises_on_its_own_lab_only(pair: SitePair, lab: Lab, tmp_path: Path) -> None:
+    """Standing sites are left as they are unless the disaster is real; a confirmation that is missing is named."""
+    sites = {"site": f"{lab.profile}#B", "other_site": f"{lab.profile}#A"}
+    with pytest.raises(RunbookFailed, match="Only a lab that was started for this test") as refused:
+        run("dr/failover", sites, home=NOTEBOOKS, runs=tmp_path)
+    assert "-p practise=false" in refused.value.next_action
+    assert (len(pair.primary.datasets()), len(pair.secondary.mirrors())) == (0, 0)
+    prepare(pair)
+    backup(pair)
+    kill_primary(lab)
+    with pytest.raises(ConfirmationNeeded, match="does not have: primary-down") as asked:
+        RunbookPanel("Unconfirmed", [Part("nobody", pair.secondary.dr.connect_snapinfo())]).next()
+    assert "-p confirm=primary-down." in asked.value.next_action
+    assert set(pair.secondary.mirrors()["state"]) == {"snapmirrored"}
 
 
 def test_the_verbs_take_two_sites(pair: SitePair, lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
