@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from html import escape
 
 from smhvlab.dr.landing import Ground, landing_of
 from smhvlab.dr.peering import cluster_facts, ensure_cluster_peers, ensure_svm_peers, peers_are_available, svm_peered
-from smhvlab.dr.replication import End, Mirror
+from smhvlab.dr.replication import End, Mirror, Replication
 from smhvlab.dr.roles import Role, read_roles, record
 from smhvlab.dr.sites import DrProcedure, check_credentials, free_volume, homes, snapinfo_lun, volume_names
 from smhvlab.errors import NotAllowed
+from smhvlab.flow import CHOSEN
 from smhvlab.site import Site
 from smhvlab.steps import step
+from smhvlab.storage import VolumeRef
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,11 @@ class Link:
 
 @dataclass(frozen=True)
 class ProtectState:
-    """What replication touches: both clusters and SVMs, and one link per volume; what the VMs' roles are set to."""
+    """What replication touches: both clusters and SVMs, and one link per volume; what the VMs' roles are set to.
+
+    Attributes:
+        made: uuids of relationship and destination volume that this run has made, by the destination.
+    """
 
     clusters: tuple[str, str]
     svms: tuple[str, str]
@@ -45,6 +51,7 @@ class ProtectState:
     links: tuple[Link, ...]
     roles: tuple[Role, ...] = ()
     nodes: tuple[str, ...] = ()
+    made: dict[str, tuple[str, str]] = field(default_factory=dict, metadata=CHOSEN)
 
     @property
     def local(self) -> bool:
@@ -84,6 +91,8 @@ class ProtectReplication(DrProcedure[ProtectState]):
     """
 
     tr = "8"
+    _again = False  # whether this goes on with, or takes back, what an earlier try has begun
+    _begun: set[str] | None = None  # destinations that this process has begun to make; None: another process did
 
     def __init__(
         self, site: object, *, volumes: Sequence[str] = (), inside: bool = False, svm: str = "", schedule: str = ""
@@ -101,6 +110,7 @@ class ProtectReplication(DrProcedure[ProtectState]):
             NotAllowed: no partner, an intercluster LIF or a credential is missing, or there is nothing to replicate.
             NotFound: a volume that was named does not exist, or SnapInfo is on no LUN.
         """
+        self._again, self._begun = False, None
         far = self.site if self.inside else self.other
         sources = list(self._sources())
         if not sources:
@@ -207,18 +217,68 @@ class ProtectReplication(DrProcedure[ProtectState]):
         items=lambda s: s.links,
         counts=lambda s: {"ontap.volume.create": sum(not link.existed for link in s.links)},
     )
-    def create(self, s: ProtectState) -> None:
+    def create(self, s: ProtectState) -> ProtectState:
         there = self.replication if s.local else self.other_replication
+        new = [link for link in s.links if not link.existed]
+        if new and not self._again:
+            taken = self._volumes(s)
+            self._begun = set()
+            for link in new:
+                if link.destination.volume in taken:
+                    raise NotAllowed(
+                        f"There is a volume {link.destination} by now",
+                        why="the name was free when this run was planned: somebody else has made it since",
+                        next_action="Plan again: another name is chosen, or its relationship is found.",
+                        tr="8",
+                    )
+        made = {}
         for link in self.track(s.links):
-            there.ensure_mirror(link.source, link.destination, schedule=self.schedule)
+            if self._begun is not None and not link.existed:
+                self._begun.add(str(link.destination))
+            mirror = there.ensure_mirror(link.source, link.destination, schedule=self.schedule)
+            if not link.existed:
+                made[str(link.destination)] = mirror.uuid
+        volumes = self._volumes(s) if made else {}
+        return replace(
+            s,
+            made={
+                str(link.destination): (made[str(link.destination)], volumes[link.destination.volume].uuid)
+                for link in new
+                if link.destination.volume in volumes
+            },
+        )
+
+    def _volumes(self, s: ProtectState) -> dict[str, VolumeRef]:
+        return volume_names(self.site if s.local else self.other, s.svms[1])
 
     @create.undo
     def discard(self, s: ProtectState) -> None:
         there = self.replication if s.local else self.other_replication
         for link in s.links:
-            if not link.existed:
-                there.discard_mirror(link.source, link.destination)
-                there.storage.discard_volume(link.destination.volume, svm=link.destination.svm)
+            if not link.existed and (self._begun is None or str(link.destination) in self._begun):
+                self._discard(there, link, s.made.get(str(link.destination)))
+
+    def _discard(self, there: Replication, link: Link, made: tuple[str, str] | None) -> None:
+        """No relationship and volume that this run has made; what has come in their place since stays.
+
+        What a dead process has begun is known by its ends, and holds nothing that was transferred.
+        """
+        end = link.destination
+        found = there.into(end.volume, svm=end.svm)
+        if found is not None and made is not None and found.uuid != made[0]:
+            return
+        there.discard_mirror(link.source, end)
+        volume = there.storage.volume(end.volume, svm=end.svm)
+        if volume is None or there.storage.volume_details(volume, "type")["type"] != "dp":
+            return
+        ours = volume.uuid == made[1] if made is not None else not there.storage.snapshots(volume)
+        if ours and there.into(end.volume, svm=end.svm) is None:
+            there.storage.discard_volume(end.volume, svm=end.svm)
+
+    def settle(self, *, lost: bool) -> None:
+        """As for every procedure; what is there by then may be what an earlier try has begun."""
+        super().settle(lost=lost)
+        self._again = True
 
     @step(
         "Record in SnapInfo what the VMs' roles are set to",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
+from netapp_ontap.resources.volume import Volume
 
 from labenv.lab import Lab
 from smhvlab.brake import Brake
@@ -14,6 +16,7 @@ from smhvlab.dr.replication import Replication, common_copy, seconds, update_aft
 from smhvlab.dr.sites import SitePair, couple
 from smhvlab.errors import Cancelled, NotAllowed, OntapError
 from smhvlab.mount.image import Placement
+from smhvlab.record import PlannedStep
 from smhvlab.site import Site, connect
 from smhvlab.storage import VolumeRef
 
@@ -106,6 +109,45 @@ def test_what_replication_lacks_is_told_before_anything_is_made(pair: SitePair, 
     with pytest.raises(NotAllowed, match="no partner"):
         site.dr.protect().plan()
     assert len(pair.secondary.mirrors()) == 0
+
+
+def test_an_undo_leaves_what_somebody_else_has_made(pair: SitePair) -> None:
+    """A volume that took the chosen name since, or the place of ours, stays; the run's own volume goes."""
+    flow = pair.primary.dr.protect(["golden"])
+    there = Replication(pair.secondary.tools().storage)
+
+    def foreign(name: str) -> None:
+        body = {"name": name, "svm": {"name": "svm2"}, "aggregates": [{"name": "aggr1"}], "size": "10GB"}
+        there.wire.wait([there.wire.create(Volume, body)])
+
+    def instead(name: str) -> None:
+        (mirror,) = there.mirrors()
+        there.discard_mirror(mirror.source, mirror.destination)
+        there.storage.discard_volume(name, svm="svm2")
+        foreign(name)
+
+    def attempt(stop: str, then: Callable[[str], None], *, goes_on: bool) -> str:
+        name = str(flow.plan().state.links[0].destination.volume)
+
+        def gate(step: PlannedStep) -> bool:
+            if step.name == stop:
+                then(name)
+            return goes_on or step.name != stop
+
+        flow.gate = gate
+        with pytest.raises(NotAllowed if goes_on else Cancelled):
+            flow.run_sync()
+        return name
+
+    def types() -> dict[str, str]:
+        records = there.wire.collect(Volume, fields="name,type", name="golden*")
+        return {record["name"]: record["type"] for record in records}
+
+    assert attempt("create", foreign, goes_on=True) == "golden"
+    assert attempt("initialise", instead, goes_on=False) == "golden_dr"
+    assert attempt("initialise", lambda _: None, goes_on=False) == "golden_dr2"
+    assert types() == {"golden": "rw", "golden_dr": "rw"}
+    assert there.mirrors() == []
 
 
 def test_an_update_that_cannot_be_made_is_told_and_fails(pair: SitePair, lab: Lab) -> None:
