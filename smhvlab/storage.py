@@ -29,6 +29,7 @@ NAA_PREFIX = "600A0980"
 
 GONE = "4"  # ONTAP: entry doesn't exist
 _GROUP_GONE = "53411843"  # as above, for a consistency group
+IN_ANOTHER_GROUP = "53411865"  # ONTAP: the volume is in another consistency group
 _VOLUMES_AT_ONCE = 50
 """Volumes asked for in one GET; more would make the address too long."""
 _PATIENCE = 10
@@ -45,6 +46,14 @@ class VolumeRef:
 
     def __str__(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True)
+class GroupRef:
+    """A consistency group: its name and the UUIDs of its volumes."""
+
+    name: str
+    volumes: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -308,14 +317,17 @@ class Storage:
 
     # --- one point in time over several volumes
 
-    def groups(self) -> dict[str, frozenset[str]]:
-        """UUIDs of the volumes in each consistency group, by the group's UUID."""
-        records = self.wire.collect(ConsistencyGroup, fields="uuid,volumes.uuid")
-        return {record["uuid"]: frozenset(v["uuid"] for v in record.get("volumes", ())) for record in records}
+    def groups(self) -> dict[str, GroupRef]:
+        """The consistency groups by UUID."""
+        records = self.wire.collect(ConsistencyGroup, fields="uuid,name,volumes.uuid")
+        return {
+            record["uuid"]: GroupRef(record["name"], frozenset(v["uuid"] for v in record.get("volumes", ())))
+            for record in records
+        }
 
     def grouped_volumes(self) -> set[str]:
         """UUIDs of all volumes that are in some consistency group already."""
-        return {volume for volumes in self.groups().values() for volume in volumes}
+        return {volume for group in self.groups().values() for volume in group.volumes}
 
     def ensure_group(self, name: str, volumes: Sequence[VolumeRef]) -> str:
         """A consistency group of this name over the volumes; returns its UUID."""

@@ -133,11 +133,11 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
         otherwise="one volume needs none, or the array offers no common point",
     )
     def group(self, s: CrashState) -> CrashState:
-        return replace(s, made_group=self.storage.ensure_group(s.group, s.volumes))
+        return self.grouped(s)
 
     @group.undo
     def drop_group(self, s: CrashState) -> None:
-        self.storage.discard_group(s.group)
+        self.ungrouped(s)
 
     @step(
         "Snapshot copies of the LUNs",
@@ -161,7 +161,7 @@ class CrashConsistentBackup(GroupedBackup[CrashState]):
         otherwise="none was made for this backup",
     )
     def ungroup(self, s: CrashState) -> None:
-        self.storage.discard_group(s.group, uuid=s.made_group)
+        self.ungrouped(s)
 
     @step("Register the backup in SnapInfo", tr="6.2/4", items=lambda s: (f"{s.name}.json",))
     def register(self, s: CrashState) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypedDict, TypeVar
 
 from smhvlab.backup.survey import BackupProcedure, BackupState
-from smhvlab.errors import BackupFailed
+from smhvlab.errors import BackupFailed, OntapError
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm, VmDisk
 from smhvlab.snapinfo import BackupVm
-from smhvlab.storage import VolumeRef
+from smhvlab.storage import IN_ANOTHER_GROUP, VolumeRef
+
+_OURS = "smhvlab_"
+"""How the names of groups begin that are there only while a backup takes its Snapshot copies."""
 
 
 class Point(TypedDict):
@@ -60,12 +63,27 @@ class GroupedBackup(BackupProcedure[S]):
         if len(volumes) == 1:
             return Point(existing_group="", group="", common_point=True)
         known, wanted = self.storage.groups(), {v.uuid for v in volumes}
-        existing = next((uuid for uuid, held in known.items() if held == wanted), None)
+        lasting = {uuid: group.volumes for uuid, group in known.items() if not group.name.startswith(_OURS)}
+        existing = next((uuid for uuid, held in lasting.items() if held == wanted), None)
         if existing is not None:
             return Point(existing_group=existing, group="", common_point=True)
-        if any(held & wanted for held in known.values()) or len({v.svm for v in volumes}) > 1:
+        if any(group.volumes & wanted for group in known.values()) or len({v.svm for v in volumes}) > 1:
             return Point(existing_group="", group="", common_point=False)  # a volume can be in one group only
-        return Point(existing_group="", group=f"smhvlab_{name}_{run}".replace(".", "_"), common_point=True)
+        return Point(existing_group="", group=f"{_OURS}{name}_{run}".replace(".", "_"), common_point=True)
+
+    def grouped(self, s: S) -> S:
+        """With its consistency group; without a common point if another run has just taken one of the volumes."""
+        try:
+            return replace(s, made_group=self.storage.ensure_group(s.group, s.volumes))
+        except OntapError as error:
+            if error.code != IN_ANOTHER_GROUP:
+                raise
+            return replace(s, group="", common_point=False)
+
+    def ungrouped(self, s: S) -> None:
+        """The group that was made for this backup is gone."""
+        if s.group:
+            self.storage.discard_group(s.group, uuid=s.made_group)
 
     def take(self, s: GroupedState, *, what: str) -> None:
         """A Snapshot copy of every volume, in the group if there is one. Raises NameTaken: another run has made it."""

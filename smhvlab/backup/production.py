@@ -154,11 +154,11 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
         otherwise="one volume needs none, or the array offers no common point",
     )
     def group(self, s: CheckpointState) -> CheckpointState:
-        return replace(s, made_group=self.storage.ensure_group(s.group, s.volumes))
+        return self.grouped(s)
 
     @group.undo
     def drop_group(self, s: CheckpointState) -> None:
-        self.storage.discard_group(s.group)
+        self.ungrouped(s)
 
     @step(
         "Allow nothing but production checkpoints",
@@ -256,7 +256,7 @@ class CheckpointBackup(GroupedBackup[CheckpointState]):
         otherwise="none was made for this backup",
     )
     def ungroup(self, s: CheckpointState) -> None:
-        self.storage.discard_group(s.group, uuid=s.made_group)
+        self.ungrouped(s)
 
     @step("Register the backup in SnapInfo", tr="6.2/7", items=lambda s: (f"{s.name}.json",))
     def register(self, s: CheckpointState) -> None:

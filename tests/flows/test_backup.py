@@ -10,6 +10,7 @@ from netapp_ontap.resources.volume import Volume
 from labenv.lab import Lab
 from smhvlab.errors import NotAllowed, NotFound, OntapError, PlanChanged, SmhvLabError
 from smhvlab.site import Site
+from smhvlab.storage import GroupRef
 from smhvlab.wires.control import Wire
 from tests.flows.checks import blocks_sound, picture
 
@@ -71,7 +72,7 @@ def test_an_existing_group_over_exactly_these_volumes_is_used(site: Site) -> Non
     group = storage.ensure_group("ours", volumes)
     site.create_dataset("Mixed", ["sql01", "app01"])
     assert site.backup("Mixed", consistency="crash").run_sync().result.backup.common_point
-    assert storage.groups() == {group: frozenset(volume.uuid for volume in volumes)}
+    assert storage.groups() == {group: GroupRef("ours", frozenset(volume.uuid for volume in volumes))}
 
 
 def test_array_requests_depend_on_volumes_not_on_vms(site: Site) -> None:

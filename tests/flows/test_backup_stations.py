@@ -156,3 +156,40 @@ def test_the_sets_of_another_station_are_left_alone(start: Start, tmp_path: Path
         theirs.gate = None
         assert theirs.resume_sync().result.backup.name in set(one.snapshots("vm_shared")["snapshot"])
         assert list(one.backups()["dataset"]) == ["Two"]
+
+
+@pytest.mark.tr("R-10-02", "R-10-03")
+@pytest.mark.parametrize("before", ["its survey", "group"])
+def test_backups_side_by_side_share_no_consistency_group(start: Start, tmp_path: Path, before: str) -> None:
+    """Whether it finds the other's group or is overtaken, the second has no common point, and says so."""
+    with stations(start("standalone-2012"), tmp_path) as (one, two):
+        one.create_dataset("One", ["app01", "sql01"])
+        one.create_dataset("Two", ["web01", "sql01"])
+        first, second = one.backup("One", consistency="crash"), two.backup("Two", consistency="crash")
+        told: list[bool] = []
+
+        def dies(step: PlannedStep) -> bool:
+            if step.name == "snapshots":
+                if before == "its survey":
+                    told.append(first.run_sync().result.backup.common_point)
+                raise Dies
+            return True
+
+        def overtaken(step: PlannedStep) -> bool:
+            if step.name == before:
+                with pytest.raises(Dies):
+                    second.run_sync()
+            return True
+
+        second.gate = dies
+        if before == "group":
+            first.gate = overtaken
+            told.append(first.run_sync().result.backup.common_point)
+        else:
+            with pytest.raises(Dies):
+                second.run_sync()
+        second.gate = None
+        told.append(second.resume_sync().result.backup.common_point)
+        assert told == [False, True]
+        assert len(one.backups()) == 2
+        assert one.tools().storage.grouped_volumes() == set()
