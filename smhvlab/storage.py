@@ -49,14 +49,6 @@ class VolumeRef:
 
 
 @dataclass(frozen=True)
-class GroupRef:
-    """A consistency group: its name and the UUIDs of its volumes."""
-
-    name: str
-    volumes: frozenset[str]
-
-
-@dataclass(frozen=True)
 class LunRef:
     """A LUN: its name is ``/vol/VOLUME/PATH``; ``unique_id`` is how a host sees it."""
 
@@ -317,17 +309,14 @@ class Storage:
 
     # --- one point in time over several volumes
 
-    def groups(self) -> dict[str, GroupRef]:
-        """The consistency groups by UUID."""
+    def groups(self) -> dict[str, tuple[str, frozenset[str]]]:
+        """Name and UUIDs of the volumes of each consistency group, by the group's UUID."""
         records = self.wire.collect(ConsistencyGroup, fields="uuid,name,volumes.uuid")
-        return {
-            record["uuid"]: GroupRef(record["name"], frozenset(v["uuid"] for v in record.get("volumes", ())))
-            for record in records
-        }
+        return {r["uuid"]: (r["name"], frozenset(v["uuid"] for v in r.get("volumes", ()))) for r in records}
 
     def grouped_volumes(self) -> set[str]:
         """UUIDs of all volumes that are in some consistency group already."""
-        return {volume for group in self.groups().values() for volume in group.volumes}
+        return {volume for _, volumes in self.groups().values() for volume in volumes}
 
     def ensure_group(self, name: str, volumes: Sequence[VolumeRef]) -> str:
         """A consistency group of this name over the volumes; returns its UUID."""
@@ -432,15 +421,6 @@ class Storage:
         self.wire.wait([self.wire.remove(Volume, {"uuid": volume.uuid})])
 
     # --- LUNs
-
-    def ensure_lun_clone(self, name: str, *, source: str, svm: str) -> LunRef:
-        """A LUN clone of this name from a LUN, or from one inside a Snapshot copy (``/vol/v/.snapshot/s/l``)."""
-        try:
-            return self.lun(name, svm=svm)
-        except NotFound:
-            body = {"name": name, "svm": {"name": svm}, "clone": {"source": {"name": source}}}
-            self.wire.wait([self.wire.create(Lun, body)])
-        return self.lun(name, svm=svm)
 
     def discard_lun(self, name: str, *, svm: str) -> None:
         """No LUN of this name; its maps go first."""

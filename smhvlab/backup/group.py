@@ -63,11 +63,11 @@ class GroupedBackup(BackupProcedure[S]):
         if len(volumes) == 1:
             return Point(existing_group="", group="", common_point=True)
         known, wanted = self.storage.groups(), {v.uuid for v in volumes}
-        lasting = {uuid: group.volumes for uuid, group in known.items() if not group.name.startswith(_OURS)}
+        lasting = {uuid: held for uuid, (name, held) in known.items() if not name.startswith(_OURS)}
         existing = next((uuid for uuid, held in lasting.items() if held == wanted), None)
         if existing is not None:
             return Point(existing_group=existing, group="", common_point=True)
-        if any(group.volumes & wanted for group in known.values()) or len({v.svm for v in volumes}) > 1:
+        if any(held & wanted for _, held in known.values()) or len({v.svm for v in volumes}) > 1:
             return Point(existing_group="", group="", common_point=False)  # a volume can be in one group only
         return Point(existing_group="", group=f"{_OURS}{name}_{run}".replace(".", "_"), common_point=True)
 

@@ -14,6 +14,7 @@ from smhvlab.record import Outcome
 from smhvlab.site import connect
 from smhvlab.snapinfo import Dataset
 from tests.dr.scene import backup, each, kill_primary, load, prepare, revive_primary, rows
+from tests.flows.checks import lun_clone
 
 DOWN = {"primary-down"}
 
@@ -54,7 +55,7 @@ def test_several_luns_of_a_volume_end_broken_off(pair: SitePair, lab: Lab) -> No
     pair.primary.create_dataset("All", ["app01", "sql01"])
     storage = pair.primary.tools().storage
     source = storage.lun("/vol/vm_shared/shared", svm="svm1")
-    storage.ensure_lun_clone("/vol/vm_shared/second", source=source.name, svm="svm1")
+    lun_clone(storage, "/vol/vm_shared/second", source=source.name, svm="svm1")
     pair.primary.dr.protect().run_sync()
     load(pair, 10)
     backup(pair)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from netapp_ontap.resources.lun import Lun
+
 from labenv.lab import Lab
 from smhvlab.site import Site
+from smhvlab.storage import LunRef, Storage
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,10 @@ def sound(lab: Lab, vm: str, *, rows: dict[str, int] | None = None) -> None:
 def blocks_sound(lab: Lab) -> None:
     """The array's blocks are consistent: no leak, no block used twice."""
     assert lab.inspect.check() == []
+
+
+def lun_clone(storage: Storage, name: str, *, source: str, svm: str = "svm1") -> LunRef:
+    """Make a LUN clone of a LUN, or of one inside a Snapshot copy, as somebody at the array would."""
+    body = {"name": name, "svm": {"name": svm}, "clone": {"source": {"name": source}}}
+    storage.wire.wait([storage.wire.create(Lun, body)])
+    return storage.lun(name, svm=svm)

@@ -10,9 +10,8 @@ from netapp_ontap.resources.volume import Volume
 from labenv.lab import Lab
 from smhvlab.errors import NotAllowed, NotFound, OntapError, PlanChanged, SmhvLabError
 from smhvlab.site import Site
-from smhvlab.storage import GroupRef
 from smhvlab.wires.control import Wire
-from tests.flows.checks import blocks_sound, picture
+from tests.flows.checks import blocks_sound, lun_clone, picture
 
 
 @pytest.mark.tr("R-6.2-01", "R-6.2-14", "R-6.2-15", "R-8-03", "R-1-01", "R-3.4-06")
@@ -72,7 +71,7 @@ def test_an_existing_group_over_exactly_these_volumes_is_used(site: Site) -> Non
     group = storage.ensure_group("ours", volumes)
     site.create_dataset("Mixed", ["sql01", "app01"])
     assert site.backup("Mixed", consistency="crash").run_sync().result.backup.common_point
-    assert storage.groups() == {group: GroupRef("ours", frozenset(volume.uuid for volume in volumes))}
+    assert storage.groups() == {group: ("ours", frozenset(volume.uuid for volume in volumes))}
 
 
 def test_array_requests_depend_on_volumes_not_on_vms(site: Site) -> None:
@@ -94,8 +93,8 @@ def test_the_snapinfo_copy_holds_the_registration(site: Site, lab: Lab) -> None:
     site.create_dataset("Apps", ["app01"])
     done = site.backup("Apps", consistency="crash").run_sync().result
     storage, tools = site.tools().storage, site.tools()
-    clone = storage.ensure_lun_clone(
-        "/vol/snapinfo/look", source=f"/vol/snapinfo/.snapshot/{done.backup.name}/snapinfo", svm="svm1"
+    clone = lun_clone(
+        storage, "/vol/snapinfo/look", source=f"/vol/snapinfo/.snapshot/{done.backup.name}/snapinfo", svm="svm1"
     )
     tools.snapdrive.ensure_connected(clone, igroup="hv1", access_path="X:\\")
     assert f"X:\\SnapInfo\\Backups\\Apps\\{done.backup.name}.json" in tools.snapdrive.files("X:\\")

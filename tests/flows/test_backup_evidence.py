@@ -9,7 +9,7 @@ from smhvlab.errors import BackupFailed
 from smhvlab.protection.budget import era_of
 from smhvlab.protection.estimate import copies_per_backup
 from smhvlab.vss import parse_components
-from tests.flows.checks import picture
+from tests.flows.checks import lun_clone, picture
 from tests.flows.conftest import Start
 
 
@@ -90,7 +90,7 @@ def test_disks_of_a_guest_s_initiator_are_listed_today_too(start: Start, consist
         site.create_dataset("Set", ["sql01", "app01"])
         storage = site.tools().storage
         storage.ensure_igroup("app01_guest", [guest.initiator()], svm="svm1")
-        inside = storage.ensure_lun_clone("/vol/vm_sql01/inside", source="/vol/vm_sql01/golden", svm="svm1")
+        inside = lun_clone(storage, "/vol/vm_sql01/inside", source="/vol/vm_sql01/golden", svm="svm1")
         storage.ensure_map(inside, "app01_guest")
         guest.connect_portal("10.10.1.21")
         backup = site.backup("Set", consistency=consistency).run_sync().result.backup  # type: ignore[arg-type]

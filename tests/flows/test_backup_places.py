@@ -11,7 +11,7 @@ from labenv.lab import Lab
 from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, OntapError
 from smhvlab.nodes import REGISTRY
 from smhvlab.site import Site
-from tests.flows.checks import picture
+from tests.flows.checks import lun_clone, picture
 from tests.flows.conftest import Start
 
 KINDS: tuple[Literal["application", "crash"], ...] = ("application", "crash")
@@ -116,7 +116,7 @@ def test_busy_clones_delay_a_backup_and_a_hundred_tries_end_it(start: Start, era
     lab, site = begun(start, era)
     with site:
         lab.faults.cause("slow-clone-sharing", seconds=seconds)
-        site.tools().storage.ensure_lun_clone("/vol/vm_sql01/more", source="/vol/vm_sql01/golden", svm="svm1")
+        lun_clone(site.tools().storage, "/vol/vm_sql01/more", source="/vol/vm_sql01/golden", svm="svm1")
         before, began = picture(site), lab.clock.now
         flow = site.backup("Set", consistency="crash")
         if seconds < 990:

@@ -8,7 +8,7 @@ import smhvlab.site
 from labenv.lab import Lab
 from smhvlab.errors import BackupFailed, NotAllowed, OntapError, SmhvLabError
 from smhvlab.site import Site
-from tests.flows.checks import Picture, picture
+from tests.flows.checks import Picture, lun_clone, picture
 from tests.flows.conftest import Start
 
 
@@ -62,7 +62,7 @@ def test_a_vm_with_a_physical_disk_makes_no_production_checkpoint(start: Start) 
     _, site = begun(start)
     with site:
         tools = site.tools()
-        lun = tools.storage.ensure_lun_clone("/vol/vm_sql01/raw", source="/vol/vm_sql01/golden", svm="svm1")
+        lun = lun_clone(tools.storage, "/vol/vm_sql01/raw", source="/vol/vm_sql01/golden", svm="svm1")
         tools.storage.ensure_map(lun, "hv1")
         disk = tools.snapdrive.arrived(lun)
         if not disk.offline:

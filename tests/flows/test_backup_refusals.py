@@ -15,7 +15,7 @@ from labenv.lab import Lab
 from smhvlab.errors import BackupFailed, CannotBackUp, NotAllowed, PowerShellError, SmhvLabError
 from smhvlab.record import PlannedStep
 from smhvlab.site import Site
-from tests.flows.checks import Picture, picture
+from tests.flows.checks import Picture, lun_clone, picture
 from tests.flows.conftest import Start
 
 TOPOLOGY = Path(__file__).parent.parent / "labenv" / "vss" / "cluster.toml"
@@ -206,7 +206,7 @@ def test_disks_that_are_no_files_are_left_out_and_listed(start: Start) -> None:
     _, site = broken(start, "")
     with site:
         tools = site.tools()
-        lun = tools.storage.ensure_lun_clone("/vol/vm_sql01/raw", source="/vol/vm_sql01/golden", svm="svm1")
+        lun = lun_clone(tools.storage, "/vol/vm_sql01/raw", source="/vol/vm_sql01/golden", svm="svm1")
         tools.storage.ensure_map(lun, "hv1")
         disk = tools.snapdrive.arrived(lun)
         if not disk.offline:
@@ -227,7 +227,7 @@ def test_disks_of_a_guest_s_own_initiator_are_left_out_and_listed(start: Start, 
         site.create_dataset("Set", ["sql01", "app01"])
         storage = site.tools().storage
         storage.ensure_igroup("app01_guest", [guest.initiator()], svm="svm1")
-        inside = storage.ensure_lun_clone("/vol/vm_sql01/inside", source="/vol/vm_sql01/golden", svm="svm1")
+        inside = lun_clone(storage, "/vol/vm_sql01/inside", source="/vol/vm_sql01/golden", svm="svm1")
         storage.ensure_map(inside, "app01_guest")
         guest.connect_portal("10.10.1.21")
         backup = site.backup("Set").run_sync().result.backup

@@ -9,6 +9,7 @@ import pytest
 from smhvlab.errors import ConfirmationNeeded, NameTaken, NotAllowed, NotFound, NotUnique, OntapError, SmhvLabError
 from smhvlab.leftovers import leftovers
 from smhvlab.mount.image import Images
+from smhvlab.site import Site
 from tests.flows.checks import blocks_sound, picture
 from tests.flows.conftest import Stock
 
@@ -176,3 +177,18 @@ def test_what_nobody_will_take_away_is_found(stock: Stock) -> None:
     }
     site.unmount(flow.record.state.name).run_sync()
     assert site.mounts().empty
+
+
+def test_a_virtual_disk_that_nobody_has_initialized_is_no_obstacle(site: Site) -> None:
+    """It has no partition to show: the mount, a single file and the way back do without."""
+    host = site.tools().host
+    host.run("New-VHD", {"Path": "V:\\app01\\raw.vhd", "SizeBytes": 2 << 30, "Dynamic": True})
+    host.run("Add-VMHardDiskDrive", {"VMName": "app01", "ControllerType": "SCSI", "Path": "V:\\app01\\raw.vhd"})
+    site.create_dataset("Set", ["app01"])
+    before = picture(site)
+    name = site.backup("Set", consistency="crash").run_sync().result.backup.name
+    site.mount(name, lun="app01", at="M:", guests=True).run_sync(accept=ACCEPT)
+    site.unmount("M:").run_sync()
+    site.restore_file(name, "app01", guest_path="E:\\SQL\\bb1.mdf", to="C:\\bb1.mdf").run_sync()
+    assert picture(site).luns == before.luns
+    assert leftovers(site.tools(), pending=False) == []
