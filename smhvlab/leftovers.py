@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from netapp_ontap.resources.volume import Volume
 
-from smhvlab.mount.image import FOLDER, PREFIX
+from smhvlab.mount.image import FOLDER, PREFIX, clone_name
 from smhvlab.mount.mounts import Mounts
 from smhvlab.protection.store import PolicyStore
 from smhvlab.restore.announced import Announcements, this_station
@@ -14,6 +14,7 @@ from smhvlab.storage import VolumeRef
 from smhvlab.tables import Tools
 
 _CLONE = "name,uuid,svm.name,clone.parent_volume.name,clone.parent_snapshot.name"
+_RESTORES = (clone_name("restore_"), f"{FOLDER}restore_")  # how the names of their clones and folders begin
 _OWNERS = {
     "volume_clone": "a FlexClone volume depends on it",
     "lun_clone": "a LUN clone is being split from it",
@@ -89,12 +90,16 @@ def busy(tools: Tools) -> list[Busy]:
 def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
     """What is left of mounts, verifications and restores.
 
+    Other stations' journals are out of reach: what only they can know of is told with its age, and nothing of restores
+    while any is announced.
+
     Args:
         pending: whether runs wait for the doctor; what they have made is theirs then, and nothing is told but mounts
             whose FlexClone volume somebody has deleted, and what other stations have announced.
     """
     mounts = Mounts(tools.snapinfo).all()
-    names = {record["name"] for record in tools.rest.collect(Volume, fields="name")}
+    volumes = tools.rest.collect(Volume, fields="name,create_time")
+    made = {record["name"]: str(record.get("create_time", ""))[:19].replace("T", " ") for record in volumes}
     found = [
         Leftover(
             "mount",
@@ -103,7 +108,7 @@ def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
             f'site.unmount("{mount.name}") takes it out of SnapInfo',
         )
         for mount in mounts
-        if mount.image.clone not in names
+        if mount.image.clone not in made
     ]
     store = PolicyStore(tools.snapinfo)
     found += [
@@ -111,23 +116,26 @@ def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
         for damaged in (tools.snapinfo.damaged(), store.damaged(), Mounts(tools.snapinfo).damaged())
         for path, why in sorted(damaged.items())
     ]
+    announced = Announcements(tools.snapinfo).all()
     found += [
         Leftover("announcement", f"of the restore of {one}", "another station may be at work", one.advice)
-        for one in Announcements(tools.snapinfo).all()
+        for one in announced
         if not pending or one.station != this_station()
     ]
     if pending:
         return found
     known = {mount.image.clone for mount in mounts}
+    spared = _RESTORES if announced else ()  # another station's restore has its image there, whose journal is there
     found += [
         Leftover(
             "FlexClone volume",
             name,
-            "no mount in SnapInfo and no unfinished run knows it",
-            "Unmap its LUNs and delete it; it keeps a Snapshot copy busy",
+            f"no mount in SnapInfo and no unfinished run of this station knows it; it was made at {made[name]}",
+            "If no other station verifies, mounts or restores since then (smhvlab doctor there): unmap its LUNs and "
+            "delete it; it keeps a Snapshot copy busy",
         )
-        for name in sorted(names)
-        if name.startswith(PREFIX) and name not in known
+        for name in sorted(made)
+        if name.startswith(PREFIX) and name not in known and not name.startswith(spared)
     ]
     paths = {mount.image.access_path.rstrip("\\").casefold() for mount in mounts}
     paths |= {disk.folder.rstrip("\\").casefold() for mount in mounts for disk in mount.guests}
@@ -136,6 +144,6 @@ def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
         found += [
             Leftover("folder", path, "nothing is mounted there", "Remove it if it is empty")
             for path in sorted(str(record["FullName"]) for record in folders)
-            if path.casefold() not in paths
+            if path.casefold() not in paths and not path.startswith(spared)
         ]
     return found

@@ -15,6 +15,7 @@ from smhvlab.panels.pictures import loss_lines
 from smhvlab.sizes import shown
 
 if TYPE_CHECKING:
+    from smhvlab.nodes import Node
     from smhvlab.record import Plan
     from smhvlab.restore.state import RestoreLun, RestoreState
     from smhvlab.tables import Tools
@@ -54,16 +55,17 @@ def preview(tools: Tools, plan: Plan[RestoreState]) -> Preview:
     """Look at what a planned restore would replace; reads only."""
     replaced: list[Replaced] = []
     newer: list[Newer] = []
+    node = tools.nodes[plan.state.host]  # only it has to see the LUN: SnapInfo's can be another
     for lun in plan.state.luns:
-        wanted = [file.target for file in lun.files] or tools.snapdrive.files(lun.access_path)
-        replaced += _present(tools, lun, wanted)
+        wanted = [file.target for file in lun.files] or node.snapdrive.files(lun.access_path)
+        replaced += _present(node, lun, wanted)
         newer += _newer(tools, lun)
     return Preview(plan, tuple(replaced), tuple(newer))
 
 
-def _present(tools: Tools, lun: RestoreLun, paths: Sequence[str]) -> list[Replaced]:
+def _present(node: Node, lun: RestoreLun, paths: Sequence[str]) -> list[Replaced]:
     select = ("FullName", "Length")
-    records = tools.host.run("Get-Item", {"LiteralPath": list(paths)}, select=select, error_action="Continue")
+    records = node.host.run("Get-Item", {"LiteralPath": list(paths)}, select=select, error_action="Continue")
     there = {str(record["FullName"]).casefold(): record for record in records}
     found = []
     for path in paths:

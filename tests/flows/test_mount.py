@@ -169,7 +169,9 @@ def test_what_nobody_will_take_away_is_found(stock: Stock) -> None:
     volume = flow.record.state.image.parent
     tools.storage.ensure_volume_clone("smhvlab_stray", parent=volume, snapshot=name)
     tools.host.run("New-Item", {"Path": "C:\\smhvlab\\stray", "ItemType": "Directory", "Force": True})
-    found = {(left.kind, left.name) for left in leftovers(tools, pending=False)}
+    remains = leftovers(tools, pending=False)
+    found = {(left.kind, left.name) for left in remains}
+    assert "was made at 2013-03-04 08:" in next(left.why for left in remains if left.name == "smhvlab_stray")
     assert found == {
         ("mount", flow.record.state.name),
         ("FlexClone volume", "smhvlab_stray"),

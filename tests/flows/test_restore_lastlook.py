@@ -54,6 +54,8 @@ def test_a_vm_that_has_moved_is_not_restored_under_itself(cluster_site: Site, cl
     site.create_dataset("Set", ["file01"])
     name = site.backup("Set", consistency="crash").run_sync().result.backup.name
     before = picture(site)
+    looked = site.restore_preview(name, "file01").found.replaced  # the LUN is seen on its own node only
+    assert {file.path.rpartition("\\")[2] for file in looked} >= {f"file01_vhd{n}.vhd" for n in range(3)}
     for at in ("power_off", "remove_role"):
         (home, _) = where(site, "file01")[0]
         other = next(node for node in tools.nodes.names if node != home)

@@ -59,6 +59,7 @@ def test_a_restore_is_known_to_other_stations_for_as_long_as_it_works(start: Sta
                     refused[asked].add(caught.value.message)
                     assert f"Wait for its end on {this_station()}" in caught.value.next_action
                     assert f"smhvlab doctor --resume {flows[-1].run_id}" in caught.value.next_action
+                assert {left.kind for left in leftovers(two.tools(), pending=False)} == {"announcement"}
             return step.name != stop
 
         flows: list[Any] = []
