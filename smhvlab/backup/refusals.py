@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from smhvlab.backup.found import Found
+from smhvlab.backup.found import Found, files_of
 from smhvlab.doctor import Unfinished
 from smhvlab.errors import BackupFailed, NotAllowed
 from smhvlab.hyperv import Vm
+from smhvlab.mount.image import PREFIX
 from smhvlab.nodes import Nodes
 from smhvlab.restore.announced import Announced
 from smhvlab.snapdrive import HostDisk
@@ -168,6 +169,20 @@ def refuse_foreign_files(
             tr="6.2",
         )
     return lying
+
+
+def refuse_borrowed(found: Found) -> None:
+    """Refuse VMs with files on a FlexClone that goes again: their backup would go with it. Raises NotAllowed."""
+    for (host, path), home in found.homes.items():
+        volume = found.luns[home.unique_id].volume
+        if volume.name.startswith(PREFIX):
+            names = ", ".join(vm.name for vm in found.machines if vm.host == host and path in files_of(vm))
+            raise NotAllowed(
+                f"{names} has {path} on the FlexClone volume {volume}",
+                next_action="Take the disk of a mounted backup away from the VM first: site.detach(...).",
+                why="the clone of a mounted backup goes with the unmount, and the new backup would go with it",
+                tr="6.8",
+            )
 
 
 def refuse_disks(found: Found, nodes: Nodes, disks: Sequence[HostDisk]) -> None:

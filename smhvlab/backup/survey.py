@@ -11,6 +11,7 @@ from smhvlab.backup.eventlog import tell_not_backed_up
 from smhvlab.backup.found import Found, files_of, folded
 from smhvlab.backup.refusals import (
     other_stations,
+    refuse_borrowed,
     refuse_disks,
     refuse_foreign_files,
     refuse_restored,
@@ -147,6 +148,7 @@ class BackupProcedure(Procedure[S]):
                 next_action="Put SnapInfo on a LUN in a volume of its own: its Snapshot copy comes after the backup.",
                 tr="5.4",
             )
+        refuse_borrowed(found)
         refuse_disks(found, self.nodes, disks)
         warnings += other_stations(found, everything, exclusive=self.exclusive)
         if CSVFS_BUILD <= build < CHECKPOINT_BUILD:

@@ -139,6 +139,10 @@ def test_a_disk_of_the_backup_goes_into_a_running_vm_and_comes_back(stock: Stock
     stock.lab.guest("web01").write_file(f"{new}:\\Docs\\letter.txt", "changed by the guest", flush=True)
     with pytest.raises(NotAllowed, match="web01"):
         site.unmount("M:").plan()
+    site.create_dataset("Borrower", ["web01"])
+    with pytest.raises(NotAllowed, match=r"web01 has M:.* on the FlexClone volume") as refused:
+        site.backup("Borrower", consistency="crash").plan()
+    assert "site.detach" in str(refused.value.next_action)
     site.detach("M:").run_sync()
     assert site.tools().sql.drives("web01") == drives
     with pytest.raises(NotFound, match="No VM"):
