@@ -11,6 +11,7 @@ from smhvlab.dr.replication import Mirror
 from smhvlab.dr.roles import Role, read_roles, roles_for, set_or_tell, told_roles, with_owners
 from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, snapinfo_lun
 from smhvlab.dr.snapinfo import BACKUP_COPY, merge_catalogues
+from smhvlab.dr.superseded import refuse_running
 from smhvlab.errors import ConnectionFailed, NotAllowed, NotFound, UnknownOutcome
 from smhvlab.flow import CHOSEN
 from smhvlab.hyperv import Vm
@@ -314,6 +315,7 @@ class Failback(DrProcedure[FailbackState]):
 
     @stop.undo
     def start_again(self, s: FailbackState) -> None:
+        refuse_running(self.site, [vm.id for vm in s.vms])  # after a second disaster they may have been failed over
         for node, vms in self.other.tools().nodes.by_node([vm.id for vm in s.vms if vm.running]):
             node.hyperv.ensure_all_running(vms)
 
@@ -330,10 +332,14 @@ class Failback(DrProcedure[FailbackState]):
 
     @step("Break the mirrors", tr="8/FB5", items=lambda s: s.mirrors, pivot=True)
     def break_mirrors(self, s: FailbackState) -> None:
+        self._refuse_restarted(s)
         targets = dict.fromkeys(s.data, "")
         if s.info is not None:
             targets[s.info.mirror] = s.info_snapshot  # TR step 6: the last copy that SMHV took
         self.replication.break_off(targets)
+
+    def _refuse_restarted(self, s: FailbackState) -> None:
+        refuse_running(self.other, [vm.id for vm in s.vms], must_answer=False)
 
     @step(
         "Connect the LUNs at their mount points",
@@ -395,6 +401,7 @@ class Failback(DrProcedure[FailbackState]):
         counts=lambda s: {"windows.vm.import": len(s.vms)},
     )
     def register(self, s: FailbackState) -> None:
+        self._refuse_restarted(s)
         Ground(self.site).ensure_registered({vm.id: vm.configuration_file for vm in s.vms})
 
     @step(

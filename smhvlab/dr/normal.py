@@ -10,6 +10,7 @@ from smhvlab.dr.protect import Protected
 from smhvlab.dr.replication import End, common_copy
 from smhvlab.dr.reverse import Connection, drop_connection, find_connections
 from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, snapinfo_lun, volume_names
+from smhvlab.dr.superseded import refuse_connected, refuse_running
 from smhvlab.errors import NotAllowed
 from smhvlab.record import Confirmation
 from smhvlab.steps import step
@@ -138,6 +139,7 @@ class ReturnToNormal(DrProcedure[NormalState]):
     )
     def remove(self, s: NormalState) -> None:
         wanted = [vm for vm, _ in s.vms]
+        refuse_running(self.site, wanted)
         for node, vms in self.nodes.by_node(wanted):
             node.hyperv.ensure_all_off(vms)
         Ground(self.site).discard_roles(wanted)
@@ -152,6 +154,7 @@ class ReturnToNormal(DrProcedure[NormalState]):
         otherwise="none is connected",
     )
     def disconnect(self, s: NormalState) -> None:
+        refuse_running(self.site, [vm for vm, _ in s.vms])
         for connection in self.track(s.connections):
             drop_connection(self.site, connection)
 
@@ -164,6 +167,11 @@ class ReturnToNormal(DrProcedure[NormalState]):
     )
     def resync(self, s: NormalState) -> None:
         here = self.replication
+        refuse_connected(self.site, [destination for _, destination, _ in s.links])
+        known = {mirror.uuid for mirror in self.other_replication.mirrors()}
+        for mirror in here.outgoing():  # a failback could not tell this site, which did not answer, that they are over
+            if mirror.uuid not in known and mirror.destination.cluster == self.other.profile.storage.name:
+                here.release(mirror.uuid, keep=True)
         here.mirror_all([here.ensure_mirror(source, destination) for source, destination, _ in self.track(s.links)])
 
     def result(self, state: NormalState) -> Protected:

@@ -20,6 +20,7 @@ from smhvlab.dr.sites import (
     snapinfo_lun,
     volume_names,
 )
+from smhvlab.dr.superseded import refuse_connected, refuse_running
 from smhvlab.errors import NotAllowed
 from smhvlab.mount.clusterdisk import AVAILABLE_STORAGE, ClusterDisks
 from smhvlab.mount.image import Placement
@@ -279,6 +280,7 @@ class ReverseReplication(DrProcedure[ReverseState]):
         otherwise="it has none of them",
     )
     def stop(self, s: ReverseState) -> None:
+        refuse_running(self.other, [vm.id for vm in s.leftovers if not vm.running])
         for node, vms in self.other.tools().nodes.by_node([vm.id for vm in s.leftovers]):
             node.hyperv.ensure_all_off(vms)
         Ground(self.other).discard_roles([vm.id for vm in s.leftovers])
@@ -325,6 +327,7 @@ class ReverseReplication(DrProcedure[ReverseState]):
     )
     def replicate(self, s: ReverseState) -> None:
         there = self.other_replication
+        refuse_connected(self.other, [entry.destination for entry in s.returns if entry.way is Way.RESYNC])
         if any(entry.way is Way.INITIALISE for entry in s.returns):
             Ground(self.other).rescan()  # hosts that stayed up forget the disks of LUNs that were destroyed
         for entry in s.returns:
@@ -340,6 +343,7 @@ class ReverseReplication(DrProcedure[ReverseState]):
         otherwise="it has none of them",
     )
     def remove(self, s: ReverseState) -> None:
+        refuse_running(self.other, [vm.id for vm in s.leftovers])
         # Only now: removing a VM deletes its configuration file, if its disk is there.
         for node, vms in self.other.tools().nodes.by_node([vm.id for vm in s.leftovers if vm.here]):
             node.hyperv.ensure_all_removed(vms)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from labenv.lab import Lab
+from smhvlab.dr.landing import Ground
 from smhvlab.dr.replication import Replication
 from smhvlab.dr.reverse import Way
 from smhvlab.dr.sites import SitePair
-from smhvlab.errors import ConfirmationNeeded, NotAllowed
+from smhvlab.errors import ConfirmationNeeded, ConnectionFailed, NotAllowed
+from smhvlab.flow import Flow
 from smhvlab.record import Event, StepStarted
-from tests.dr.scene import backup, destroy_volumes, each, kill_primary, load, power, prepare, revive_primary, rows
+from tests.dr.scene import VMS, backup, destroy_volumes, each, kill_primary, load, power, prepare, revive_primary, rows
 
 DOWN = {"primary-down"}
 BACK = {"lose-primary", "stop-primary"}
@@ -261,12 +266,7 @@ def test_a_second_disaster_past_the_last_update_leaves_the_vms_running_at_home(
     pair.secondary.dr.reverse().run_sync(accept=BACK)
     load(pair, 2, at="secondary")
     flow = pair.primary.dr.failback()
-
-    def hear(event: Event) -> None:
-        if isinstance(event, StepStarted) and event.step == begun:
-            power(lab, "B", on=False)
-
-    flow.on_event = hear
+    die_at(flow, begun, lambda: power(lab, "B", on=False))
     done = flow.run_sync(accept={"downtime"}).result
     assert done.sound
     assert rows(lab) == each(17)
@@ -274,3 +274,56 @@ def test_a_second_disaster_past_the_last_update_leaves_the_vms_running_at_home(
     power(lab, "B", on=True)
     normal = pair.secondary.dr.return_to_normal().run_sync(accept={"give-up"}).result
     assert {m.state for m in normal.mirrors} == {"snapmirrored"}
+    assert set(pair.secondary.mirrors()["direction"]) == {"in"}  # what could not be released then is released now
+
+
+def test_a_return_to_normal_that_a_second_disaster_overtook_is_not_resumed(pair: SitePair, lab: Lab) -> None:
+    """The first site dies before the resync and the VMs are failed over again: the old run does not overwrite them."""
+    fail_over(pair, lab)
+    revive_primary(lab)
+    there = pair.secondary
+    there.dr.reverse().run_sync(accept=BACK)
+    pair.primary.dr.failback().run_sync(accept={"downtime"})
+    flow = there.dr.return_to_normal()
+    die_at(flow, "resync", lambda: kill_primary(lab))
+    with pytest.raises(ConnectionFailed):
+        flow.run_sync(accept={"give-up"})
+    again = there.dr.failover()
+    again.run_sync(accept={question.key for question in again.plan().confirmations})
+    load(pair, 7, at="secondary")
+    revive_primary(lab)
+    with pytest.raises(NotAllowed, match="is in use again") as caught:
+        flow.resume_sync()
+    assert "plan anew" in caught.value.next_action
+    assert {found.rows for found in Ground(there).check_databases(VMS)} == {17}
+
+
+@pytest.mark.long
+def test_an_undo_starts_no_vm_that_was_failed_over_since(pair: SitePair, lab: Lab) -> None:
+    """The second site dies in the first steps of a failback: its VMs stay off there, once the first one runs them."""
+    fail_over(pair, lab)
+    revive_primary(lab)
+    pair.secondary.dr.reverse().run_sync(accept=BACK)
+    flow = pair.primary.dr.failback()
+    die_at(flow, "refresh", lambda: power(lab, "B", on=False))
+    with pytest.raises(ConnectionFailed):
+        flow.run_sync(accept={"downtime"})
+    again = pair.primary.dr.failover()
+    again.run_sync(accept={question.key for question in again.plan().confirmations})
+    power(lab, "B", on=True)
+    off = [vm.name for vm in pair.secondary.tools().nodes.vms() if not vm.running]
+    with pytest.raises(NotAllowed, match="run on dr-pair-A"):
+        flow.undo_sync()
+    assert [vm.name for vm in pair.secondary.tools().nodes.vms() if not vm.running] == off
+    assert set(off) >= {"sql01", "app01"}
+
+
+def die_at(flow: Flow[Any], step: str, end: Callable[[], None]) -> None:
+    """Something dies when a flow begins a step."""
+
+    def hear(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == step:
+            flow.on_event = None
+            end()
+
+    flow.on_event = hear
