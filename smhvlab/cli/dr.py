@@ -16,20 +16,19 @@ if TYPE_CHECKING:
     from smhvlab.flow import Flow
     from smhvlab.site import Site
 
+_OF_TWO_SITES = frozenset(
+    {"ProtectReplication", "ReverseReplication", "Failback", "ReturnToNormal", "PlannedMigration"}
+)
+"""Flows that go on only with both sites."""
+
 
 def add(to: Verbs) -> None:
     """Add the verbs."""
 
     def flow(make: Callable[[Site, argparse.Namespace], Flow[Any]]) -> Command:
         def command(options: argparse.Namespace) -> int:
-            from smhvlab.dr.sites import couple
-
-            with to.connect(options) as site:
-                if not options.partner:
-                    return to.carry_out(make(site, options), options)
-                with to.connect(argparse.Namespace(**{**vars(options), "site": options.partner})) as other:
-                    couple(other, site)
-                    return to.carry_out(make(site, options), options)
+            with coupled(options, to.connect) as site:
+                return to.carry_out(make(site, options), options)
 
         return command
 
@@ -150,15 +149,33 @@ def add_to_doctor(doctor: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def mendable(options: argparse.Namespace, connect: Callable[[argparse.Namespace], Site]) -> Iterator[Site]:
-    """The site of the options, with its partner and journals if they are named."""
+def coupled(options: argparse.Namespace, connect: Callable[[argparse.Namespace], Site]) -> Iterator[Site]:
+    """The site of the options, with its partner if that is named."""
     from smhvlab.dr.sites import couple
 
     with ExitStack() as stack:
         site = stack.enter_context(connect(options))
-        if options.journals:
-            site.profile = replace(site.profile, journals=Path(options.journals))
         if options.partner:
             other = argparse.Namespace(**{**vars(options), "site": options.partner})
             couple(stack.enter_context(connect(other)), site)
+        yield site
+
+
+def doctor_line(options: argparse.Namespace, run: str, action: str = "") -> str:
+    """The command that mends a run, with the sites that it needs."""
+    named = getattr(options, "partner", "")
+    if not named and options.command.__name__ == "_doctor" and run.partition("-")[2] in _OF_TWO_SITES:
+        named = "OTHER-SITE"  # the one who typed the doctor's line has forgotten it
+    partner = f" --partner {named}" if named else ""
+    folder = getattr(options, "journals", "")
+    kept = f" --journals {folder}" if folder else ""
+    return f"smhvlab doctor --site {options.site}{partner}{kept}" + (f" --{action} {run}" if action else "")
+
+
+@contextmanager
+def mendable(options: argparse.Namespace, connect: Callable[[argparse.Namespace], Site]) -> Iterator[Site]:
+    """The site of the options, with its partner and journals if they are named."""
+    with coupled(options, connect) as site:
+        if options.journals:
+            site.profile = replace(site.profile, journals=Path(options.journals))
         yield site

@@ -8,8 +8,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     backup.add_argument(
         "--allow-saved-state", action="store_true", help="save VMs that cannot be backed up while they run (TR 6.4)"
     )
+    backup.add_argument("--policy", default="", help="its scripts, mirrors, retention and options go with it (TR 6.3)")
+    backup.add_argument("--partner", default="", help=policy.PARTNER)
     restore = on_site(verb("restore", _restore, "restore one VM from a backup (TR 6.7)"), changes=True)
     restore.add_argument("backup")
     restore.add_argument("vm")
@@ -226,13 +228,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _advise(options: argparse.Namespace) -> int:
-    with ExitStack() as stack:
-        site = stack.enter_context(_connect(options, read_only=True))
-        if options.partner:
-            from smhvlab.dr.sites import couple
-
-            other = argparse.Namespace(site=options.partner)
-            couple(site, stack.enter_context(_connect(other, read_only=True)))
+    with dr.coupled(options, partial(_connect, read_only=True)) as site:
         found = site.findings()
     if options.json:
         _say(json.dumps([finding.record() for finding in found]))
@@ -278,12 +274,19 @@ def _dataset(options: argparse.Namespace) -> int:
 
 
 def _backup(options: argparse.Namespace) -> int:
-    with _connect(options) as site:
+    if options.partner and not options.policy:
+        raise NotAllowed(
+            "A backup without a policy updates no mirror, so it needs no other site",
+            next_action="Name a policy with options.replicate (--policy), or leave --partner out.",
+            tr="6.2/7",
+        )
+    with dr.coupled(options, _connect) as site:
         flow = site.backup(
             options.dataset,
             consistency=options.consistency,
             distributed=options.distributed,
             allow_saved_state=options.allow_saved_state,
+            policy=options.policy,
         )
         return _carry_out(flow, options)
 
@@ -334,7 +337,9 @@ def _carry_out(flow: Flow[Any], options: argparse.Namespace) -> int:
         return _report(flow.record, options, error)
     except KeyboardInterrupt:
         if flow.run_id:
-            _say(f"smhvlab: run {flow.run_id} was left in the middle: {_doctor_line(options, flow.run_id)}", error=True)
+            _say(
+                f"smhvlab: run {flow.run_id} was left in the middle: {dr.doctor_line(options, flow.run_id)}", error=True
+            )
         raise
     return _report(record, options)
 
@@ -349,10 +354,6 @@ def _questions(error: ConfirmationNeeded, plan: Plan[Any]) -> ConfirmationNeeded
         needed=error.needed,
         tr=error.tr,
     )
-
-
-def _doctor_line(options: argparse.Namespace, run: str, action: str = "") -> str:
-    return f"smhvlab doctor --site {options.site}" + (f" --{action} {run}" if action else "")
 
 
 def _tell(event: Any, titles: Mapping[str, str]) -> None:
@@ -388,7 +389,7 @@ def _show_record(record: FlowRecord, options: argparse.Namespace, error: SmhvLab
     if error is not None:
         _complain(error)
         if action := {"stopped": "resume", "undo failed": "undo"}.get(record.outcome):
-            _say(f"  Then: {_doctor_line(options, record.run, action)}", error=True)
+            _say(f"  Then: {dr.doctor_line(options, record.run, action)}", error=True)
 
 
 def _recorded(record: FlowRecord, error: SmhvLabError | None) -> dict[str, object]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smhvlab.cli.dr import coupled
 from smhvlab.cli.images import Verbs
 from smhvlab.errors import NotAllowed, NotFound
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from smhvlab.protection.scheduler import Ran
     from smhvlab.site import Site
 
+PARTNER = "the other site, as --site: has the mirrors that a policy with options.replicate updates"
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "m": timedelta(minutes=1)}
 _FARTHEST = 3660  # days: ten years of runs are still counted in seconds
 
@@ -32,6 +34,7 @@ def add(to: Verbs) -> None:
     schedule = on_site(verb("schedule", lambda o: _schedule(to, o), "the runs of the coming days (TR 6.3)"))
     schedule.add_argument("--days", type=_days, default=7.0, help="default: %(default)s")
     schedule.add_argument("--tasks", action="store_true", help="write the policies to the host's Task Scheduler")
+    schedule.add_argument("--partner", default="", help=f"for --tasks: {PARTNER}")
     schedule.add_argument("--overlaps", action="store_true", help="policies that run at the same time on one thing")
     retention = on_site(
         verb("retention", lambda o: _retention(to, o), "what retention would delete; --yes deletes it (TR 6.3)"),
@@ -61,6 +64,7 @@ def add(to: Verbs) -> None:
     )
     due.add_argument("--policy", action="append", default=[], metavar="NAME", help="only this one")
     due.add_argument("--until", metavar="TIME", help="go on until then: 2013-03-11T08:00 (UTC), or 12h, 7d from now")
+    due.add_argument("--partner", default="", help=PARTNER)
     due.add_argument("--wait", metavar="TIME", default="0m", help="let another scheduler of the site finish: 90m, 1h")
 
 
@@ -121,7 +125,7 @@ def _text(name: str) -> str:
 def _schedule(to: Verbs, options: argparse.Namespace) -> int:
     with to.connect(options) as site:
         if options.tasks:
-            done = site.write_tasks(site=options.site)
+            done = site.write_tasks(site=options.site, partner=options.partner)
             to.say(json.dumps(done) if options.json else "\n".join(done) or "No policy has a schedule.")
         else:
             overlaps = options.overlaps
@@ -190,7 +194,7 @@ def _config(to: Verbs, options: argparse.Namespace) -> int:
 
 
 def _run_due(to: Verbs, options: argparse.Namespace) -> int:
-    with to.connect(options) as site:
+    with coupled(options, to.connect) as site:
         if not options.yes:
             until = _moment(options.until, site.now()) if options.until else None
             to.show(site.due() if until is None else site.schedule(days=_days_until(until, site.now())), options)

@@ -196,8 +196,17 @@ class After(_UnderPolicy[S]):
         updated = tuple(text for text in lines if not text.startswith("not updated"))
         problems = [f"mirrors: {text}" for text in lines if text not in updated]
         if not lines:
-            problems.append("mirrors: no relationship begins at the backup's volumes")
+            problems.append(f"mirrors: {self._nowhere(s)}")
         return replace(told, mirrors=told.mirrors + updated).warned(*problems)
+
+    def _nowhere(self, s: Any) -> str:
+        """Why there was no mirror to update."""
+        names = {(v.svm, v.name) for v in (*s.volumes, s.snapinfo_volume)}
+        out = [m for m in Replication(self.storage).outgoing() if (m.source.svm, m.source.volume) in names]
+        if not out or self.site.partner is not None:
+            return "no relationship begins at the backup's volumes"
+        ends = ", ".join(str(mirror.destination) for mirror in out)
+        return f"they are managed where they end ({ends}), and that site was not named (--partner, or couple both)"
 
     @step("Retention", tr="6.3", pivot=True)
     def retention(self, s: Any) -> Any:

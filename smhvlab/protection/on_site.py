@@ -245,7 +245,7 @@ class Protection(SiteTables):
         types = {"policy": "str", "enabled": "bool", "description": "str"}
         return frame([vars(task) for task in tasks(self.tools().host)], types)
 
-    def write_tasks(self, *, site: str = "") -> list[str]:
+    def write_tasks(self, *, site: str = "", partner: str = "") -> list[str]:
         """Make the host's tasks those of the scheduled policies; returns what was done (TR 6.3).
 
         A task starts ``smhvlab run-due`` on the host, so smhvlab has to be installed there. Where it is not, as on
@@ -253,11 +253,15 @@ class Protection(SiteTables):
 
         Args:
             site: what that command is told as ``--site``; the name of this profile by default.
+            partner: as ``--partner``: the site that has the mirrors; by default the one that this site is coupled with.
         """
         from smhvlab.protection.tasks import write_tasks
 
         name = site or self._site().name
-        return write_tasks(self.tools().host, self._policies().policies(), site=name, begin=self.now())
+        coupled = self._site().partner
+        other = partner or ("" if coupled is None else coupled.name)
+        policies = self._policies().policies()
+        return write_tasks(self.tools().host, policies, site=name, partner=other, begin=self.now())
 
     # --- retention
 

@@ -47,11 +47,12 @@ class Task:
     description: str
 
 
-def task_xml(policy: Policy, *, site: str, begin: datetime, program: str = "smhvlab.exe") -> str:
+def task_xml(policy: Policy, *, site: str, begin: datetime, partner: str = "", program: str = "smhvlab.exe") -> str:
     """The definition of a policy's task, in the Task Scheduler's own form (version 1.2).
 
     Args:
         site: how the program is told which site, its ``--site``.
+        partner: as ``--partner``, for a policy that updates mirrors.
         begin: the first moment at which it may run, UTC.
     """
     assert policy.schedule is not None
@@ -66,8 +67,9 @@ def task_xml(policy: Policy, *, site: str, begin: datetime, program: str = "smhv
     SubElement(settings, "StartWhenAvailable").text = "true"
     SubElement(settings, "Enabled").text = str(policy.enabled).lower()
     action = SubElement(SubElement(root, "Actions"), "Exec")
+    other = f' --partner "{partner}"' if partner and policy.options.replicate else ""
     SubElement(action, "Command").text = program
-    SubElement(action, "Arguments").text = f'run-due --site "{site}" --policy {policy.name} --wait 1h --yes'
+    SubElement(action, "Arguments").text = f'run-due --site "{site}"{other} --policy {policy.name} --wait 1h --yes'
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -121,7 +123,9 @@ def tasks(host: PowerShellWire) -> list[Task]:
     return sorted(found, key=lambda task: task.policy)
 
 
-def write_tasks(host: PowerShellWire, policies: Sequence[Policy], *, site: str, begin: datetime) -> list[str]:
+def write_tasks(
+    host: PowerShellWire, policies: Sequence[Policy], *, site: str, begin: datetime, partner: str = ""
+) -> list[str]:
     """The host's tasks are those of the scheduled policies, no more and no less; returns what was done."""
     present = {task.policy for task in tasks(host)}
     wanted = {policy.name: policy for policy in policies if policy.schedule is not None}
@@ -129,7 +133,8 @@ def write_tasks(host: PowerShellWire, policies: Sequence[Policy], *, site: str, 
 
     def begun() -> Iterator[Running]:
         for name, policy in sorted(wanted.items()):
-            task = {"TaskName": name, "TaskPath": FOLDER, "Xml": task_xml(policy, site=site, begin=begin)}
+            definition = task_xml(policy, site=site, begin=begin, partner=partner)
+            task = {"TaskName": name, "TaskPath": FOLDER, "Xml": definition}
             yield host.begin("Register-ScheduledTask", {**task, "Force": True})
         for name in gone:
             yield host.begin("Unregister-ScheduledTask", {"TaskName": name, "TaskPath": FOLDER})
