@@ -176,13 +176,10 @@ class SnapInfoFiles:
         """
         return self._write(folder, leaf, text, comment, draft=f".{writer}{_DRAFT}" if writer else _DRAFT)
 
-    def discard(self, *paths: str) -> None:
-        """The files, and what was written of them, are gone."""
-        self._gone([name for path in paths for name in (path, f"{path}{_DRAFT}")])
-
-    def discard_drafts(self, *paths: str, writer: str) -> None:
-        """What one of several writers has written of the files is gone."""
-        self._gone([f"{path}.{writer}{_DRAFT}" for path in paths])
+    def discard(self, *paths: str, drafts: Sequence[str] = (), writer: str = "") -> None:
+        """The files, and what was written of them, are gone; of ``drafts`` only what that writer has written."""
+        own = [f"{path}.{writer}{_DRAFT}" for path in drafts]
+        self._gone([name for path in paths for name in (path, f"{path}{_DRAFT}")] + own)
 
     def _write(self, folder: str, leaf: str, text: str, comment: str, *, draft: str = _DRAFT) -> bool:
         """Write a new file with its checksum; False if it is there already, and stays as it is.

@@ -173,8 +173,7 @@ class Announcements:
         numbers = range(1, sum(one.vm == vm for one in known.values()) + 2)
         folder = f"{self._snapinfo.folder()}\\{PART}"
         drafts = [f"{folder}\\{_leaf(vm, number)}" for number in numbers]
-        self._snapinfo.discard(*mine)
-        self._snapinfo.discard_drafts(*drafts, writer=_writer(seat, run))
+        self._snapinfo.discard(*mine, drafts=drafts, writer=_writer(seat, run))
 
     def clear(self, name: str, own: Sequence[Unfinished], *, seat: str) -> Announced:
         """Take away the announcement of a VM that nobody will finish; ``own``: unfinished runs of this seat.
