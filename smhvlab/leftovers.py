@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from netapp_ontap.resources.snapshot import Snapshot
 from netapp_ontap.resources.volume import Volume
 
+from smhvlab.backup.group import GROUPS
+from smhvlab.backup.refusals import CHECKPOINTS
+from smhvlab.backup.shadowcopy import SET
 from smhvlab.mount.image import FOLDER, PREFIX, clone_name
 from smhvlab.mount.mounts import Mounts
 from smhvlab.protection.store import PolicyStore
@@ -15,6 +20,7 @@ from smhvlab.tables import Tools
 
 _CLONE = "name,uuid,svm.name,clone.parent_volume.name,clone.parent_snapshot.name"
 _RESTORES = (clone_name("restore_"), f"{FOLDER}restore_")  # how the names of their clones and folders begin
+_BACKUPS = "a backup makes it, and takes it away at its end"
 _OWNERS = {
     "volume_clone": "a FlexClone volume depends on it",
     "lun_clone": "a LUN clone is being split from it",
@@ -40,7 +46,8 @@ class Leftover:
     """Something that nobody will take away.
 
     Attributes:
-        kind: ``FlexClone volume``, ``mount``, ``folder``, or the ``announcement`` of a restore.
+        kind: ``FlexClone volume``, ``mount``, ``folder``, the ``announcement`` of a restore, and of a backup
+            ``checkpoint``, ``consistency group`` and ``Snapshot copy``.
         name: what it is called.
         why: how it is known to be left over.
         next: what to do.
@@ -88,7 +95,7 @@ def busy(tools: Tools) -> list[Busy]:
 
 
 def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
-    """What is left of mounts, verifications and restores.
+    """What is left of mounts, verifications, restores and backups.
 
     Other stations' journals are out of reach: what only they can know of is told with its age, and nothing of restores
     while any is announced.
@@ -98,7 +105,8 @@ def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
             whose FlexClone volume somebody has deleted, and what other stations have announced.
     """
     mounts = Mounts(tools.snapinfo).all()
-    volumes = tools.rest.collect(Volume, fields="name,create_time")
+    volumes = tools.rest.collect(Volume, fields="name,create_time,type")
+    mirrored = {record["name"] for record in volumes if record.get("type") == "dp"}
     made = {record["name"]: str(record.get("create_time", ""))[:19].replace("T", " ") for record in volumes}
     found = [
         Leftover(
@@ -146,4 +154,22 @@ def leftovers(tools: Tools, *, pending: bool) -> list[Leftover]:
             for path in sorted(str(record["FullName"]) for record in folders)
             if path.casefold() not in paths and not path.startswith(spared)
         ]
-    return found
+    return [*found, *_of_backups(tools, mirrored)]
+
+
+def _of_backups(tools: Tools, mirrored: Collection[str]) -> Iterator[Leftover]:
+    """What is there only while a backup is at work; what a mirror has brought of it belongs to the other site."""
+    idle = "If no backup is at work on any station"
+    for vm in tools.nodes.vms():
+        seen = tools.nodes[vm.host].hyperv.with_checkpoints(vm) if vm.has_checkpoints else vm
+        for name in seen.checkpoint_names:
+            if name.startswith(CHECKPOINTS):
+                remove = f"Get-VMSnapshot -VMName '{vm.name}' -Name '{name}' | Remove-VMSnapshot"
+                yield Leftover("checkpoint", f"{name} of {vm.name}", _BACKUPS, f"{idle}, on {vm.host}: {remove}")
+    for name, _ in tools.storage.groups().values():
+        if name.startswith(GROUPS):
+            yield Leftover("consistency group", name, _BACKUPS, f"{idle}: delete it; its volumes and copies stay")
+    for record in tools.rest.collect(Snapshot, "*", fields="name,volume.name", name="{*"):
+        if SET.fullmatch(record["name"]) and record["volume"]["name"] not in mirrored:
+            where = f"{record['name']} of volume {record['volume']['name']}"
+            yield Leftover("Snapshot copy", where, "a shadow copy set that no backup has named", f"{idle}: delete it")

@@ -13,7 +13,7 @@ from smhvlab.hyperv import Vm, VmDisk
 from smhvlab.snapinfo import BackupVm
 from smhvlab.storage import IN_ANOTHER_GROUP, VolumeRef
 
-_OURS = "smhvlab_"
+GROUPS = "smhvlab_"
 """How the names of groups begin that are there only while a backup takes its Snapshot copies."""
 
 
@@ -63,13 +63,13 @@ class GroupedBackup(BackupProcedure[S]):
         if len(volumes) == 1:
             return Point(existing_group="", group="", common_point=True)
         known, wanted = self.storage.groups(), {v.uuid for v in volumes}
-        lasting = {uuid: held for uuid, (name, held) in known.items() if not name.startswith(_OURS)}
+        lasting = {uuid: held for uuid, (name, held) in known.items() if not name.startswith(GROUPS)}
         existing = next((uuid for uuid, held in lasting.items() if held == wanted), None)
         if existing is not None:
             return Point(existing_group=existing, group="", common_point=True)
         if any(held & wanted for _, held in known.values()) or len({v.svm for v in volumes}) > 1:
             return Point(existing_group="", group="", common_point=False)  # a volume can be in one group only
-        return Point(existing_group="", group=f"{_OURS}{name}_{run}".replace(".", "_"), common_point=True)
+        return Point(existing_group="", group=f"{GROUPS}{name}_{run}".replace(".", "_"), common_point=True)
 
     def grouped(self, s: S) -> S:
         """With its consistency group; without a common point if another run has just taken one of the volumes."""

@@ -32,7 +32,7 @@ TRIES, PAUSE = 3, 60
 """How often a set is tried, and the seconds between two tries, if the registry does not say otherwise (TR appendix)."""
 
 _PARAMETERS = "HKLM:\\SYSTEM\\CurrentControlSet\\Services\\OnCommandHyperV\\Parameters"
-_SET = re.compile(r"\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}(_backup)?\Z")
+SET = re.compile(r"\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}(_backup)?\Z")
 _CLONE = re.compile(r"_\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}\.rws\Z")
 
 
@@ -196,7 +196,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
             f"{volume.uuid}:{copy['name']}"
             for volume in volumes
             for copy in self.storage.snapshots(volume)
-            if _SET.fullmatch(copy["name"])
+            if SET.fullmatch(copy["name"])
         }
         return copies | {lun.name for lun in self.storage.luns() if lun.volume in volumes and _CLONE.search(lun.name)}
 
@@ -463,7 +463,7 @@ class ApplicationConsistentBackup(BackupProcedure[SetsState]):
             for copy in reversed(self.storage.snapshots(volume)):
                 name = copy["name"]
                 if (
-                    _SET.fullmatch(name)
+                    SET.fullmatch(name)
                     and f"{volume.uuid}:{name}" not in s.before
                     and ours(name)
                     and not name.startswith(kept or "?")

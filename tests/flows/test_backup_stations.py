@@ -12,6 +12,7 @@ import pytest
 import smhvlab.site
 from labenv.lab import Lab
 from smhvlab.errors import BackupFailed, NotAllowed, SmhvLabError
+from smhvlab.leftovers import leftovers
 from smhvlab.record import PlannedStep
 from smhvlab.site import Site
 from tests.flows.checks import picture
@@ -40,6 +41,7 @@ def test_checkpoints_of_another_station_s_backup_are_known(start: Start, tmp_pat
                     two.backup("Set").plan()
                 told.append(str(caught.value.why))
                 told.extend(two.backup("Set", consistency="crash").plan().state.warnings)
+                told.extend(left.kind for left in leftovers(two.tools(), pending=False))
             return True
 
         flow = one.backup("Set")
@@ -47,6 +49,8 @@ def test_checkpoints_of_another_station_s_backup_are_known(start: Start, tmp_pat
         flow.run_sync()
         assert "its checkpoint smhvlab_Set_" in told[0]
         assert "may meet time-outs of SnapDrive (TR 10)" in told[1]
+        assert told[2:] == ["checkpoint"]
+        assert leftovers(two.tools(), pending=False) == []
         assert two.backup("Set").plan().state.warnings == ()
 
 
@@ -148,6 +152,8 @@ def test_the_sets_of_another_station_are_left_alone(start: Start, tmp_path: Path
             if step.name == "create":
                 with pytest.raises(Dies):
                     theirs.run_sync()
+                left = [each.kind for each in leftovers(one.tools(), pending=False)]
+                assert left == ["Snapshot copy"] * 2
             return True
 
         theirs.gate, mine.gate = dies, meets
