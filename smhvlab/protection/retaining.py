@@ -49,7 +49,7 @@ def preview(tools: Tools, policies: Sequence[Policy], *, now: datetime, dataset:
         begun = [b for b in catalogue.deleted if b.dataset == name]
         judged += [Judged(b, Verdict.DELETE, "its deletion was begun before") for b in begun]
         going = [j.backup for j in judged if j.verdict is Verdict.DELETE]
-        copies = copies_of(going, tools.storage.snapshots_of(volumes_of(going)))
+        copies = copies_of(tools.storage, going, tools.storage.snapshots_of(volumes_of(going)))
         restored = restored_from(announced, going)
         for one in judged:
             why = restored.get(one.backup.name, "") or holders(copies.get(one.backup.name, ()))
@@ -221,7 +221,7 @@ class DeleteBackup(_Deletion):
             raise NotFound(f"There is no backup {self.backup}", next_action="Look at the list of backups.", tr="6.3")
         for name, why in restored_from(announced, [chosen]).items():
             raise _needed(name, why)
-        copies = copies_of([chosen], self.storage.snapshots_of(volumes_of([chosen])))[chosen.name]
+        copies = copies_of(self.storage, [chosen], self.storage.snapshots_of(volumes_of([chosen])))[chosen.name]
         if held := holders(copies):
             raise NotAllowed(
                 f"{chosen.name} cannot be deleted now",

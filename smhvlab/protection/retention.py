@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from netapp_ontap.resources.snapshot import Snapshot
 
+from smhvlab.dr.replication import Replication
 from smhvlab.errors import NotFound, OntapError
 from smhvlab.nodes import REGISTRY, Nodes
 from smhvlab.protection.policy import Policy, Retention
@@ -174,9 +175,21 @@ def names_of(backup: Backup) -> frozenset[str]:
     return frozenset(known | by_rule)
 
 
-def copies_of(backups: Sequence[Backup], records: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[Copy]]:
-    """The Snapshot copies that are there of each backup, by its name; ``records``: by volume (``snapshots_of``)."""
-    listed = {volume.uuid: [_copy(volume, record) for record in records[volume.uuid]] for volume in volumes_of(backups)}
+def copies_of(
+    storage: Storage, backups: Sequence[Backup], records: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, list[Copy]]:
+    """The Snapshot copies that are there of each backup, by its name.
+
+    Those of a backup that was made at the other site are in the mirror's destination (TR 8).
+
+    Args:
+        records: of ``volumes_of`` the backups, by volume (``snapshots_of``).
+    """
+    ours = {name for backup in backups for name in names_of(backup)}
+    listed = {
+        volume.uuid: [_copy(volume, record) for record in records[volume.uuid]] or _elsewhere(storage, volume, ours)
+        for volume in volumes_of(backups)
+    }
     return {
         backup.name: [
             copy
@@ -186,6 +199,36 @@ def copies_of(backups: Sequence[Backup], records: Mapping[str, Sequence[Mapping[
         ]
         for backup in backups
     }
+
+
+def _elsewhere(storage: Storage, volume: VolumeRef, names: Collection[str]) -> list[Copy]:
+    """The Snapshot copies of what this array has in place of a volume, those of a mirror's destination held by it.
+
+    All of them until it is broken off, since they go with those of its source; then the one from which a resync begins:
+    it is the newest of ``names`` if the relationship does not tell.
+    """
+    mirrors, known = Replication(storage), (volume.svm, volume.name)
+    try:
+        here = storage.present(volume.uuid, name=volume.name, svm=volume.svm)
+        if here.uuid == volume.uuid:
+            return []
+    except NotFound:
+        ends = [m.destination for m in mirrors.mirrors() if (m.source.svm, m.source.volume) == known]
+        ends += [m.source for m in mirrors.outgoing() if (m.destination.svm, m.destination.volume) == known]
+        found = [there for end in ends if (there := storage.volume(end.volume, svm=end.svm)) is not None]
+        if not found:
+            return []
+        here = found[0]
+    mirror = mirrors.into(here.name, svm=here.svm)
+    records = sorted(storage.snapshots(here), key=lambda record: str(record["create_time"]))
+    copies = [_copy(here, record) for record in records]
+    if mirror is None:
+        return copies
+    base = mirror.snapshot or next((copy.name for copy in reversed(copies) if copy.name in names), "")
+    return [
+        replace(copy, owners=(*copy.owners, f"the mirror {mirror}")) if not mirror.broken or copy.name == base else copy
+        for copy in copies
+    ]
 
 
 def volumes_of(backups: Sequence[Backup]) -> list[VolumeRef]:
@@ -329,7 +372,7 @@ def choose(
     begun = [b for b in known.deleted if b.dataset == dataset]
     going = begun + [j.backup for j in judged if j.verdict is Verdict.DELETE]
     records = tools.storage.snapshots_of([*volumes_of(going), volume])
-    copies = copies_of(going, records)
+    copies = copies_of(tools.storage, going, records)
     held = {b.name: why for b in going if (why := holders(copies[b.name]))} | restored_from(announced, going)
     free = [b for b in going if b.name not in held]
     datasets = {b.dataset for b in (*known.backups, *known.deleted)} | {dataset}
@@ -378,11 +421,11 @@ def _spared(tools: Tools, doomed: Doomed) -> Doomed:
         return doomed
     tools.snapinfo.unmark_deleted([b for b in doomed.fresh if b.name in late])
     free = tuple(b for b in doomed.backups if b.name not in late)
-    mine = {(volume.uuid, name) for b in free for volume in volumes_of([b]) for name in names_of(b)}
+    mine = {name for b in free for name in names_of(b)}
     return replace(
         doomed,
         backups=free,
-        copies=tuple(copy for copy in doomed.copies if (copy.volume.uuid, copy.name) in mine),
+        copies=tuple(copy for copy in doomed.copies if copy.name in mine),
         held=(*doomed.held, *late.items()),
     )
 

@@ -181,6 +181,24 @@ def test_a_mirror_that_was_broken_by_hand_goes_back_to_the_chosen_backup(pair: S
     assert rows(lab) == each(10)
 
 
+def test_a_backup_of_the_first_site_is_deleted_with_its_copies(pair: SitePair, lab: Lab) -> None:
+    """At the second site they are the mirrors' own until these are broken, then but the one that a resync needs."""
+    prepare(pair)
+    old, new = backup(pair), backup(pair)
+    kill_primary(lab)
+    there = pair.secondary
+    there.dr.connect_snapinfo(manner="today").run_sync(accept=DOWN)
+    with pytest.raises(NotAllowed, match="cannot be deleted now") as caught:
+        there.delete_backup(old.name).plan()
+    assert "is held by the mirror svm1:vm_shared -> svm2:vm_shared" in (caught.value.why or "")
+    there.dr.failover(manner="today").run_sync(accept=DOWN)
+    assert there.delete_backup(old.name).run_sync().result.copies == 2
+    with pytest.raises(NotAllowed, match="cannot be deleted now"):
+        there.delete_backup(new.name).plan()
+    copies = there.snapshots().set_index("snapshot")["volume"]
+    assert set(copies.loc[[new.name]]) - set(copies.loc[[old.name]]) == {"vm_shared", "vm_sql01"}
+
+
 @pytest.mark.tr("R-8-06")
 def test_a_second_failover_leaves_the_vms_of_the_first_alone(pair: SitePair, lab: Lab) -> None:
     """Other volumes are failed over beside them; a VM on their own volume is refused, and they lose no row."""
