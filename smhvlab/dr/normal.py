@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from smhvlab.dr.landing import Ground
+from smhvlab.dr.landing import Ground, Spot, landing_of
 from smhvlab.dr.protect import Protected
 from smhvlab.dr.replication import End, common_copy
 from smhvlab.dr.reverse import Connection, drop_connection, find_connections
-from smhvlab.dr.sites import DrProcedure, homes_by_vm, life_of, snapinfo_lun, volume_names
+from smhvlab.dr.sites import DrProcedure, free_volume, homes_by_vm, life_of, snapinfo_lun, volume_names
 from smhvlab.dr.superseded import refuse_connected, refuse_running
-from smhvlab.errors import NotAllowed
+from smhvlab.errors import NotAllowed, NotFound
+from smhvlab.mount.image import Placement
 from smhvlab.record import Confirmation
 from smhvlab.steps import step
 from smhvlab.storage import VolumeRef
@@ -23,12 +24,14 @@ class NormalState:
 
     Attributes:
         vms: (id, name) of the VMs that run on the other site again.
-        links: (source there, destination here, newest common Snapshot copy).
+        links: (source there, destination here, newest common Snapshot copy, "" if everything has to travel).
+        taken: the other site's SnapInfo, if its hosts lost it to a failover that went no further.
     """
 
     vms: tuple[tuple[str, str], ...]
     connections: tuple[Connection, ...]
     links: tuple[tuple[End, End, str], ...]
+    taken: Connection | None = None
 
 
 class ReturnToNormal(DrProcedure[NormalState]):
@@ -90,7 +93,39 @@ class ReturnToNormal(DrProcedure[NormalState]):
         if (info.svm, info.volume.name) in targets:  # it came with the failover, and goes with it
             volumes.add((info.svm, info.volume.name))
         connections = find_connections(self.site, volumes)
-        return NormalState(tuple((vm.id, vm.name) for vm in mine), tuple(sorted(connections, key=str)), links)
+        links, taken = self._catalogue(links)
+        vms = tuple((vm.id, vm.name) for vm in mine)
+        return NormalState(vms, tuple(sorted(connections, key=str)), links, taken)
+
+    def _catalogue(
+        self, links: tuple[tuple[End, End, str], ...]
+    ) -> tuple[tuple[tuple[End, End, str], ...], Connection | None]:
+        """The links, with one for a SnapInfo that came home as another volume; its LUN, if the hosts there lost it."""
+        try:
+            info, _ = snapinfo_lun(self.other)
+        except NotFound:
+            return links, self._taken({(source.svm, source.volume) for source, _, _ in links})
+        end = (info.svm, info.volume.name)
+        known = {(m.source.svm, m.source.volume) for m in self.replication.mirrors()}
+        if not links or end in known | {(source.svm, source.volume) for source, _, _ in links}:
+            return links, None
+        svm = links[0][1].svm
+        name = free_volume(dict[str, object](volume_names(self.site, svm)), info.volume.name)
+        source = End(self.other.profile.storage.name, *end)
+        return (*links, (source, End(self.site.profile.storage.name, svm, name), "")), None
+
+    def _taken(self, ends: Collection[tuple[str, str]]) -> Connection | None:
+        """The LUN of the other site's SnapInfo: the one of these volumes that no host there has; its drive is free."""
+        tools = self.other.tools()
+        luns = [lun for lun in tools.storage.luns() if (lun.svm, lun.volume.name) in ends]
+        lost = [lun for lun in luns if not tools.storage.igroups_of(lun.uuid)]
+        drive = tools.snapinfo.folder()[:3]
+        taken = {path.casefold() for disk in tools.nodes.disks() for path in disk.access_paths}
+        if len(lost) != 1 or drive.casefold() in taken:
+            return None
+        landing = landing_of(self.other)
+        kind = Placement.GROUP if landing.cluster else Placement.DEDICATED
+        return Connection(lost[0], landing.igroup, Spot(drive, "", kind))
 
     def _links(self, pairs: dict[VolumeRef, VolumeRef]) -> Iterator[tuple[End, End, str]]:
         """Relationships of the first direction: those that are broken off, and those that were given up."""
@@ -125,7 +160,7 @@ class ReturnToNormal(DrProcedure[NormalState]):
         names = ", ".join(name for _, name in state.vms) or "no VM"
         text = f"{names} and their disks are taken from this site; it becomes a mirror of {self.other.name} again"
         if state.links:
-            since = "; ".join(f"{here} after {common}" for _, here, common in state.links)
+            since = "; ".join(f"{here} after {common}" for _, here, common in state.links if common)
             text += f", and what was written here since is lost: {since}"
         return (Confirmation(key="give-up", text=text, tr="8"),)
 
@@ -161,7 +196,10 @@ class ReturnToNormal(DrProcedure[NormalState]):
     @step(
         "Resync from the other site",
         tr="8/normal 2",
-        items=lambda s: tuple(f"{there} -> {here} from {common}" for there, here, common in s.links),
+        items=lambda s: tuple(
+            f"{there} -> {here} {f'from {common}' if common else '(initialise: everything travels)'}"
+            for there, here, common in s.links
+        ),
         counts=lambda s: {"ontap.snapmirror.start": len(s.links)},
         pivot=True,
     )
@@ -173,6 +211,25 @@ class ReturnToNormal(DrProcedure[NormalState]):
             if mirror.uuid not in known and mirror.destination.cluster == self.other.profile.storage.name:
                 here.release(mirror.uuid, keep=True)
         here.mirror_all([here.ensure_mirror(source, destination) for source, destination, _ in self.track(s.links)])
+
+    @step(
+        "Give the other site its SnapInfo LUN back",
+        tr="8",
+        items=lambda s: (s.taken,),
+        when=lambda s: s.taken is not None,
+        otherwise="its hosts have it",
+    )
+    def give_back(self, s: NormalState) -> None:
+        assert s.taken is not None
+        ground, folder = Ground(self.other), self.other.tools().snapinfo.folder()
+        ground.ensure_connected(s.taken.lun, s.taken.spot, igroup=s.taken.igroup)
+        if not ground.node.host.run("Test-Path", {"LiteralPath": folder})[0]:
+            raise NotFound(
+                f"There is no SnapInfo in {folder} of {self.other.name}: {s.taken.lun} is connected there now",
+                next_action="Look what the LUN holds; connect the one that holds SnapInfo, or set its folder "
+                "(site.set_snapinfo), and resume.",
+                tr="5.4",
+            )
 
     def result(self, state: NormalState) -> Protected:
         """The relationships of the first direction."""

@@ -98,7 +98,10 @@ def test_a_destroyed_site_gets_everything_on_new_storage(pair: SitePair, lab: La
     assert pair.primary.tools().snapinfo.folder() == "S:\\SnapInfo"
     assert len(pair.primary.backups()) == 1
     normal = pair.secondary.dr.return_to_normal().run_sync(accept={"give-up"}).result
-    assert {str(m.destination) for m in normal.mirrors} >= {"svm2:vm_shared", "svm2:vm_sql01"}
+    assert {str(m) for m in normal.mirrors} >= {"svm1:vm_shared -> svm2:vm_shared", "svm1:vm_sql01 -> svm2:vm_sql01"}
+    assert "svm1:snapinfo_b -> svm2:snapinfo_b_dr" in {str(m) for m in normal.mirrors}  # it came home as another volume
+    taken = backup(pair)
+    assert set(pair.primary.dr.what_if()["backup"]) == {taken.name}
 
 
 @pytest.mark.long
@@ -316,6 +319,21 @@ def test_an_undo_starts_no_vm_that_was_failed_over_since(pair: SitePair, lab: La
         flow.undo_sync()
     assert [vm.name for vm in pair.secondary.tools().nodes.vms() if not vm.running] == off
     assert set(off) >= {"sql01", "app01"}
+
+
+def test_a_false_alarm_leaves_the_first_site_with_its_snapinfo(pair: SitePair, lab: Lab) -> None:
+    """Hosts were down while SnapInfo was taken over, and came back: the return to normal gives them their LUN."""
+    prepare(pair)
+    backup(pair)
+    power(lab, "A", on=False, parts="hosts")
+    pair.secondary.dr.connect_snapinfo().run_sync(accept={"primary-hosts-down"})
+    power(lab, "A", on=True, parts="hosts")
+    assert len(pair.primary.backups()) == 0
+    normal = pair.secondary.dr.return_to_normal().run_sync(accept={"give-up"}).result
+    assert [str(m) for m in normal.mirrors] == ["svm1:snapinfo -> svm2:snapinfo"]
+    assert len(pair.primary.backups()) == 1
+    taken = backup(pair)
+    assert set(pair.primary.dr.what_if()["backup"]) == {taken.name}
 
 
 def die_at(flow: Flow[Any], step: str, end: Callable[[], None]) -> None:
