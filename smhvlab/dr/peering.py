@@ -17,6 +17,9 @@ from smhvlab.errors import NotAllowed, NotFound, SmhvLabError
 from smhvlab.secrets import Secret
 from smhvlab.wires.ontap import OntapWire
 
+_OFFERS = ("pending", "unidentified")
+"""States of a peering that was never completed; a ``partial`` one is complete, some nodes do not reach the others."""
+
 
 @dataclass(frozen=True)
 class ClusterFacts:
@@ -74,13 +77,15 @@ def ensure_cluster_peers(near: OntapWire, far: OntapWire) -> None:
         for record in wire.collect(ClusterPeer, fields="uuid,remote.name,remote.ip_addresses,status.state"):
             remote = record.get("remote", {})
             if remote.get("name") == other.name or set(remote.get("ip_addresses", ())) & set(other.addresses):
-                if record.get("status", {}).get("state") == "unavailable":
+                state = record.get("status", {}).get("state")
+                if state not in _OFFERS:
                     raise NotAllowed(
                         f"The clusters {facts[0].name} and {facts[1].name} are peered but do not reach each other",
-                        next_action="Mend the link between their intercluster LIFs.",
+                        why=f"the peer is {state}",
+                        next_action="Mend the link between their intercluster LIFs, on every node.",
                         tr="8",
                     )
-                wire.wait([wire.remove(ClusterPeer.from_dict({"uuid": record["uuid"]}))])  # a half-made offer
+                wire.wait([wire.remove(ClusterPeer.from_dict({"uuid": record["uuid"]}))])
     passphrase = secrets.token_urlsafe(24)
     for wire, other in ((near, facts[1]), (far, facts[0])):
         wire.log.hide(Secret(passphrase))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from netapp_ontap.resources.cluster_peer import ClusterPeer
 from netapp_ontap.resources.volume import Volume
 
 from labenv.lab import Lab
 from smhvlab.brake import Brake
 from smhvlab.dr.landing import Landing
+from smhvlab.dr.peering import ensure_cluster_peers
 from smhvlab.dr.protect import ProtectReplication
 from smhvlab.dr.replication import Replication, common_copy, seconds, update_after_backup
 from smhvlab.dr.sites import SitePair, couple
@@ -148,6 +151,29 @@ def test_an_undo_leaves_what_somebody_else_has_made(pair: SitePair) -> None:
     assert attempt("initialise", lambda _: None, goes_on=False) == "golden_dr2"
     assert types() == {"golden": "rw", "golden_dr": "rw"}
     assert there.mirrors() == []
+
+
+@pytest.mark.tr("R-8-16")
+def test_a_peer_that_only_some_nodes_reach_is_no_unfinished_offer(
+    pair: SitePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left as it is on both clusters, and the link is what has to be mended."""
+    near, far = pair.primary.tools().rest, pair.secondary.tools().rest
+    ensure_cluster_peers(near, far)
+    before = [wire.collect(ClusterPeer, fields="uuid") for wire in (near, far)]
+    collect = near.collect
+
+    def partly(kind: type[Any], *keys: Any, **query: Any) -> list[dict[str, Any]]:
+        records = collect(kind, *keys, **query)
+        return [{**r, "status": {"state": "partial"}} for r in records] if kind is ClusterPeer else records
+
+    monkeypatch.setattr(near, "collect", partly)
+    with pytest.raises(NotAllowed, match="peered but do not reach each other") as caught:
+        ensure_cluster_peers(near, far)
+    assert caught.value.why == "the peer is partial"
+    monkeypatch.undo()
+    assert [wire.collect(ClusterPeer, fields="uuid") for wire in (near, far)] == before
+    assert len(before[0]) == 1
 
 
 def test_an_update_that_cannot_be_made_is_told_and_fails(pair: SitePair, lab: Lab) -> None:
