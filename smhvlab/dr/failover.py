@@ -159,6 +159,7 @@ class Failover(DrProcedure[FailoverState]):
         volumes = find_volumes(replication, wanted, machines)
         sources = [(v.mirror.source.svm, v.mirror.source.volume) for v in volumes]
         fence = survey_fence(self.site.partner, sources, vms=[vm.id for vm in machines])
+        fence = self.with_peers(fence, (volume.mirror.source.cluster for volume in volumes))
         for volume in volumes:
             require_ready(volume.mirror, fence)
         self._refuse_present(machines)
@@ -205,10 +206,19 @@ class Failover(DrProcedure[FailoverState]):
                 raise NotAllowed(
                     f"The VM {vm.name} is registered on {here[vm.id].host} already",
                     why=f"its id {vm.id} is there, {here[vm.id].state}",
-                    next_action="If it is left over from an earlier failover, clean this site up first "
+                    next_action=self._how_it_came()
+                    or "If it is left over from an earlier failover, clean this site up first "
                     "(site.dr.return_to_normal); if it runs, it has been failed over.",
                     tr="8",
                 )
+
+    def _how_it_came(self) -> str:
+        """What to do if a rehearsal that was killed has left the VMs; "" if there is none."""
+        from smhvlab.doctor import unfinished
+
+        runs = unfinished(self.site.name, folder=self.site.journals)
+        killed = [run.run for run in runs if run.header.flow.endswith(":Rehearsal") and "undo" in run.allowed]
+        return f"A rehearsal has left it; undo that first: smhvlab doctor --undo {killed[-1]}." if killed else ""
 
     def _lacking(self, machines: Sequence[BackupVm], fence: Fence) -> tuple[str, ...]:
         """VMs whose virtual switches are missing here, if hosts of the other site can tell which these are."""

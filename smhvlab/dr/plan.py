@@ -12,7 +12,7 @@ from smhvlab.backup.crash import BackupDone, CrashConsistentBackup, CrashState
 from smhvlab.dr.landing import Ground
 from smhvlab.dr.replication import Mirror, Replication
 from smhvlab.dr.roles import read_roles, record
-from smhvlab.dr.sites import DrProcedure, snapinfo_lun
+from smhvlab.dr.sites import DrProcedure, homes_by_vm, snapinfo_lun
 from smhvlab.errors import NotAllowed
 from smhvlab.frames import frame
 from smhvlab.site import Site
@@ -83,7 +83,8 @@ class PlannedMigration(CrashConsistentBackup, _ShutDown):
         """As for a backup; every volume of it and of SnapInfo must be mirrored to the other site.
 
         Raises:
-            NotAllowed: a volume is not mirrored, or its mirror is not healthy.
+            NotAllowed: a volume is not mirrored, its mirror is not healthy, or a VM of no dataset runs on one of
+                its volumes: the failover would be refused for it.
         """
         state = super().survey()
         ready = {(m.source.svm, m.source.volume): m for m in self.other_replication.mirrors()}
@@ -96,7 +97,24 @@ class PlannedMigration(CrashConsistentBackup, _ShutDown):
                     next_action="Replicate it first: site.dr.protect().",
                     tr="8",
                 )
+        self._refuse_others(state)
         return state
+
+    def _refuse_others(self, state: CrashState) -> None:
+        """VMs of other datasets may still be migrated after this one."""
+        own = {(volume.svm, volume.name) for volume in state.volumes}
+        known = {member.id for dataset in self.snapinfo.datasets() for member in dataset.members}
+        staying = [vm for vm in self.nodes.vms() if vm.running and vm.id not in known]
+        places = homes_by_vm(self.site, staying) if staying else {}
+        for vm in staying:
+            taken = {str(lun.volume) for lun, _ in places[vm.id].values() if (lun.svm, lun.volume.name) in own}
+            if taken:
+                raise NotAllowed(
+                    f"{vm.name} runs on {', '.join(sorted(taken))} and is in no dataset: it would stay behind",
+                    why="the failover takes no volume over from which a VM still runs here",
+                    next_action=f"Take {vm.name} along (site.change_dataset), shut it down, or move its files away.",
+                    tr="8",
+                )
 
     @step(
         "Update the mirrors",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from netapp_ontap.resources.cluster import Cluster
+from netapp_ontap.resources.cluster_peer import ClusterPeer
 
 from smhvlab.dr.replication import Replication
 from smhvlab.errors import ConnectionFailed, NoAnswer, NotAllowed, NotFound, PowerShellError, SmhvLabError
@@ -198,6 +199,15 @@ class DrProcedure(Procedure[S]):
         """SnapMirror as this site's cluster manages it."""
         return Replication(self.storage)
 
+    def with_peers(self, fence: Fence, clusters: Iterable[str]) -> Fence:
+        """The fence with what the peering tells of the other site's clusters, if that is all that can be asked."""
+        if fence.asked:
+            return fence
+        wanted = set(clusters)
+        records = self.site.tools().rest.collect(ClusterPeer, fields="remote.name,status.state")
+        lives = {r["remote"]["name"] for r in records if (r.get("status") or {}).get("state") == "available"}
+        return replace(fence, peers=tuple(sorted(lives & wanted)))
+
     @property
     def other_replication(self) -> Replication:
         """SnapMirror as the other site's cluster manages it."""
@@ -290,6 +300,8 @@ class Fence:
         maps: LUN maps of its array to be removed, as (LUN's uuid, its name, SVM, igroup).
         vms: VMs to be switched off on its hosts, since nobody can take their disks from them, as (id, name).
         finding: what of it answers.
+        asked: whether the site was known at all.
+        peers: if not, those of its clusters that this one's peering calls available.
     """
 
     array: bool
@@ -297,6 +309,8 @@ class Fence:
     maps: tuple[tuple[str, str, str, str], ...]
     vms: tuple[tuple[str, str], ...]
     finding: str = field(compare=False)
+    asked: bool = True
+    peers: tuple[str, ...] = ()
 
     @property
     def needed(self) -> bool:
@@ -305,7 +319,18 @@ class Fence:
 
     def confirmation(self, site: str) -> Confirmation:
         """What the user has to know about the other site before anything is broken."""
-        if not self.array and not self.hosts:
+        if not self.asked and self.peers:
+            key, text = (
+                "primary-not-asked",
+                f"nobody has asked {site}, for no other site was named (--partner), and its storage lives: the peering "
+                f"with {', '.join(self.peers)} is available. Name it: else both sites may run the VMs",
+            )
+        elif not self.asked:
+            key, text = (
+                "primary-down",
+                f"nobody has asked {site}, for no other site was named (--partner): make sure that it is really down",
+            )
+        elif not self.array and not self.hosts:
             key, text = "primary-down", f"{site} does not answer ({self.finding}): make sure that it is really down"
         elif not self.array:
             key, text = "primary-storage-down", f"the storage of {site} does not answer ({self.finding})"
@@ -373,7 +398,8 @@ def survey_fence(
                 )
         else:
             off = [(vm.id, vm.name) for vm in running if vm.id in vms]
-    return Fence(life.array, life.hosts, tuple(sorted(maps)), tuple(sorted(off)), life.finding)
+    asked = other is not None
+    return Fence(life.array, life.hosts, tuple(sorted(maps)), tuple(sorted(off)), life.finding, asked=asked)
 
 
 def put_fence(other: Site, fence: Fence) -> None:

@@ -135,6 +135,7 @@ class ConnectSnapInfo(DrProcedure[SnapInfoState]):
             [(mirror.source.svm, mirror.source.volume)],
             beside=[(m.source.svm, m.source.volume) for m in replication.mirrors()],
         )
+        fence = self.with_peers(fence, [mirror.source.cluster])
         require_ready(mirror, fence)
         volume = self.storage.volume(mirror.destination.volume, svm=mirror.destination.svm)
         luns = [lun for lun in self.storage.luns() if volume is not None and lun.volume.uuid == volume.uuid]

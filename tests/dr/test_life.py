@@ -10,7 +10,7 @@ from labenv.lab import Lab
 from smhvlab.dr.sites import SitePair, couple, life_of
 from smhvlab.errors import NotAllowed
 from smhvlab.site import connect
-from tests.dr.scene import VMS, backup, prepare
+from tests.dr.scene import VMS, backup, kill_primary, prepare
 
 
 @pytest.mark.parametrize("part", ["storage", "hosts", "certificate"])
@@ -57,3 +57,16 @@ def test_a_vm_that_runs_elsewhere_on_the_other_site_is_a_split_brain(pair: SiteP
         there.dr.failover().plan()
     hyperv.ensure_off(hyperv.vm("app01").id)
     assert [vm.name for vm in there.dr.failover().plan().state.vms] == sorted(VMS, reverse=True)
+
+
+def test_a_site_that_nobody_asked_is_not_called_down(pair: SitePair, lab: Lab) -> None:
+    """Without a partner the question says so, and what the peering knows: a living primary needs a word of its own."""
+    prepare(pair)
+    backup(pair)
+    with connect(lab.profile, site="B") as alone:
+        (asked,) = alone.dr.connect_snapinfo().plan().confirmations
+        assert asked.key == "primary-not-asked"
+        assert "the peering with cluster1 is available" in asked.text
+        kill_primary(lab)
+        (asked,) = alone.dr.connect_snapinfo().plan().confirmations
+        assert (asked.key, "nobody has asked the primary" in asked.text) == ("primary-down", True)

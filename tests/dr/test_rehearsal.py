@@ -6,6 +6,7 @@ import pytest
 
 from labenv import lab as labs
 from labenv.lab import Lab
+from smhvlab import doctor
 from smhvlab.dr.replication import Replication
 from smhvlab.dr.sites import SitePair, connect_pair
 from smhvlab.errors import NotAllowed, NotFound
@@ -173,11 +174,14 @@ def test_a_planned_migration_loses_nothing(pair: SitePair, lab: Lab) -> None:
     load(pair, 10)
     backup(pair)
     load(pair, 6)
+    web = first.tools().hyperv.vm("web01")
+    with pytest.raises(NotAllowed, match="web01 runs on vm_shared and is in no dataset") as caught:
+        first.dr.migrate("All").plan()
+    assert "shut it down" in caught.value.next_action
+    first.tools().hyperv.ensure_off(web.id)  # it shares a LUN with them: it stays behind
     moved = first.dr.migrate("All").run_sync().result
     assert set(first.vms().set_index("name").loc[["sql01", "app01"], "state"]) == {"Off"}
     accept = {"primary-up"}
-    web = first.tools().hyperv.vm("web01")
-    first.tools().hyperv.ensure_off(web.id)  # it shares a LUN with them and is in no dataset: it stays behind
     second.dr.connect_snapinfo().run_sync(accept=accept)
     done = second.dr.failover().run_sync(accept=accept).result
     assert done.backups == (moved.backup.name,)
@@ -202,3 +206,26 @@ def test_what_a_disaster_would_cost_now(pair: SitePair, lab: Lab) -> None:
     first.partner = None
     with pytest.raises(NotAllowed, match="no partner"):
         first.dr.what_if()
+
+
+def test_a_failover_names_the_rehearsal_that_was_killed(pair: SitePair, lab: Lab) -> None:
+    """VMs that a dead rehearsal has left are not taken for an earlier failover's: its undo is the way."""
+    prepare(pair)
+    backup(pair)
+    there = pair.secondary
+
+    def die(event: object) -> None:
+        if isinstance(event, StepStarted) and event.step == "check":
+            raise KeyboardInterrupt
+
+    flow = there.dr.rehearse()
+    flow.on_event = die
+    with pytest.raises(KeyboardInterrupt):
+        flow.run_sync()
+    kill_primary(lab)
+    there.dr.connect_snapinfo().run_sync(accept={"primary-down"})
+    with pytest.raises(NotAllowed, match="registered on hv2 already") as caught:
+        there.dr.failover().plan()
+    assert f"smhvlab doctor --undo {flow.run_id}" in caught.value.next_action
+    doctor.reopen(there, flow.run_id).undo_sync()
+    assert there.dr.failover().plan().state.vms
