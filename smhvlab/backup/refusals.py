@@ -266,6 +266,15 @@ def why_offline(vm: Vm, found: Found, answering: set[str], *, location: bool) ->
     return ""
 
 
+def kept_checkpoints(machines: Sequence[Vm]) -> list[str]:
+    """Sentences on VMs whose checkpoints limit a restore (TR 6.7)."""
+    return [
+        f"{vm.name} has Hyper-V checkpoints: it comes back with them only from LUNs that hold nothing else (TR 6.7)"
+        for vm in machines
+        if any(not name.startswith(CHECKPOINTS) for name in vm.checkpoint_names)
+    ]
+
+
 def need_known(vms: Sequence[BackupVm], known: Collection[str], *, host: str) -> None:
     """The writers of a host must know each of these VMs (by id) before anything is copied (TR 6.2).
 

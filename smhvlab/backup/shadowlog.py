@@ -31,6 +31,9 @@ _WORKER: Final = "Microsoft-Windows-Hyper-V-Worker-Admin"
 _NOTHING: Final = frozenset({"NoMatchingEventsFound", "NoMatchingLogsFound", "NoMatchingProvidersFound"})
 _LONGEST, _BEFORE, _AFTER = timedelta(hours=1), timedelta(minutes=2), timedelta(minutes=1)
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_BEGINS: Final = frozenset({"diskshadow.exe", "Checkpoint-VM"})
+_ONLY_LISTS: Final = frozenset({"preflight", "ask_writers"})
+"""What begins a set or a checkpoint, and the steps of a backup that only ask the writers through it."""
 _ASKED: Final = frozenset({"diskshadow.exe", "Checkpoint-VM", "Remove-VMSnapshot"})
 """What a requestor starts on a host, alone or as the second half of a pair."""
 
@@ -48,7 +51,7 @@ def look(
     end: datetime | None = None,
     trace: bool = False,
 ) -> ShadowLog:
-    """The signs of one backup, of a span of time, or of the newest set that an event log tells of.
+    """The signs of one backup, of a span of time, or of the newest set that an event log or the wire log tells of.
 
     Raises:
         NotFound: there is no such backup, or no event log tells of any set.
@@ -65,7 +68,7 @@ def look(
         until = end or max(made, default=begun) + _AFTER
         return read(tools, start=begun, end=until, volumes=volumes, writers=recorded or None, trace=trace)
     if start is None:
-        told = newest(tools)
+        told = max((t for t in (newest(tools), _newest_asked(tools.rest.log.entries)) if t is not None), default=None)
         if told is None:
             raise NotFound(
                 "No event log of the site's hosts tells of a shadow copy set",
@@ -155,6 +158,14 @@ def newest(tools: Tools) -> datetime | None:
             continue
         found += [record["TimeCreated"] for record in records]
     return max(found, default=None)
+
+
+def _newest_asked(entries: Sequence[WireEntry]) -> datetime | None:
+    """When this process last began a set, or a checkpoint; a set that fails early is in no event log."""
+    began = (
+        entry.began for entry in entries if entry.title.rpartition("| ")[2] in _BEGINS and entry.step not in _ONLY_LISTS
+    )
+    return max((moment for moment in began if moment is not None), default=None)
 
 
 def _events(node: Node, logs: Sequence[str], start: datetime, end: datetime) -> list[Any]:

@@ -10,6 +10,7 @@ from uuid import uuid4
 from smhvlab.backup.eventlog import tell_not_backed_up
 from smhvlab.backup.found import Found, files_of, folded
 from smhvlab.backup.refusals import (
+    kept_checkpoints,
     other_stations,
     refuse_borrowed,
     refuse_disks,
@@ -121,6 +122,7 @@ class BackupProcedure(Procedure[S]):
         )
         machines, failed = self._members(dataset, nodes)
         warnings = under_way(runs, machines, self.snapinfo.datasets, exclusive=self.exclusive)
+        warnings += kept_checkpoints(machines)
         refuse_features(machines)
         disks, shared = self.nodes.disks(nodes), self.nodes.shared_volumes()
         homes = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import ipywidgets as widgets
 
-from smhvlab.backup.shadowsigns import Budget, Lane, ShadowLog, Sign, Verdict, has_failed
+from smhvlab.backup.shadowsigns import Budget, Lane, ShadowLog, Sign, Verdict, commits, has_failed
 from smhvlab.panels import html, theme
 from smhvlab.panels.panel import Panel
 from smhvlab.panels.timeline import PLOTLY
@@ -70,7 +70,7 @@ class VssTimeline(Panel):
 
     def describe(self) -> str:
         """How many sets were committed, and what was over its budget or failed."""
-        sets = len({b.set_id for b in self.log.budgets})
+        sets = len({s.set_id for s in self.log.signs if commits(s) and not s.failed})
         over = sum(b.verdict is Verdict.OVER for b in self.log.budgets)
         failed = sum(has_failed(w) for w in self.log.writers)
         return (

@@ -8,7 +8,7 @@ import pytest
 
 from labenv.lab import Lab
 from smhvlab.backup.shadowsigns import Lane, Verdict
-from smhvlab.errors import NotFound
+from smhvlab.errors import BackupFailed, NotFound
 from smhvlab.panels.vsstimeline import VssTimeline
 from smhvlab.site import Site
 
@@ -106,6 +106,17 @@ def test_requests_have_the_time_of_the_endpoint_that_answered(site: Site) -> Non
     for moment in (asked["GET /storage/volumes"].ended, asked["Get-VM"].began, asked["Get-VM"].ended):
         assert moment is not None
         assert 89 <= (moment - before).total_seconds() < 100
+
+
+def test_a_set_that_failed_early_is_known_from_the_wire_log(site: Site, lab: Lab) -> None:
+    """A writer that refuses leaves no event of a set: what was asked of the host is shown, and no set is counted."""
+    site.create_dataset("Set", ["sql01"])
+    lab.faults.cause("writer-refuses", phase="Freeze", times=0)
+    with pytest.raises(BackupFailed):
+        site.backup("Set").run_sync()
+    panel = site.vss_timeline()
+    assert repr(panel).startswith("VssTimeline(0 sets committed")
+    assert any(sign.source == "wire log" and sign.title.startswith("diskshadow.exe") for sign in panel.signs)
 
 
 def test_without_any_set_the_next_step_is_named(site: Site) -> None:
