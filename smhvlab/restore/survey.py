@@ -195,8 +195,15 @@ class RestoreSurvey:
         if now is not None:
             return self.nodes[now.host]
         known = then.host or backup.host
-        if known.casefold() in {name.casefold() for name in self.nodes.names}:
+        up = [node.name for node in self.nodes.up()]
+        if known.casefold() in {name.casefold() for name in up}:
             return self.nodes[known]
+        if known.casefold() in {name.casefold() for name in self.nodes.names}:
+            raise NotAllowed(
+                f"{then.name} was on {known}, which is down",
+                next_action=f"Start {known}, or name another host that shall have the VM: to_host={up[0]!r}.",
+                tr="6.7",
+            )
         raise NotAllowed(
             f"{then.name} was on {known}, which is no host of this site",
             next_action=f"Name the host that shall have it: to_host={self.nodes.names[0]!r}.",

@@ -10,13 +10,15 @@ import pytest
 
 import smhvlab.site
 from labenv import lab as labs
+from smhvlab.dr.landing import Ground
 from smhvlab.errors import ConfirmationNeeded, NotAllowed, NotFound, Unsendable
 from smhvlab.record import Event, StepStarted
 from smhvlab.restore import selfguard
 from smhvlab.restore.state import Method
 from smhvlab.site import Site
+from smhvlab.vmnames import one_named
 from tests.flows.checks import blocks_sound, picture, sound
-from tests.flows.conftest import Stock
+from tests.flows.conftest import Start, Stock
 
 DATABASES = ("aa1", "bb1")
 THEN = dict.fromkeys(DATABASES, 100)
@@ -194,6 +196,26 @@ def test_clustered_vms_come_back_without_their_roles_and_on_an_alternate_host(
     assert not groups & {"sql01", "file01"}
     assert cluster_site.luns().equals(before)
     sound(cluster_lab, "app01")
+
+
+def test_a_deleted_vm_of_a_node_that_is_down_comes_back_on_another_one(start: Start) -> None:
+    """The refusal names the node and the way; there it is restored, for its shared volume has another owner."""
+    lab = start("two-node-cluster-2012")
+    with smhvlab.site.connect(lab.profile) as site:
+        name = backed_up(site, lab, "web01")
+        then = one_named("web01", site.tools().nodes.vms()).id
+        node = site.tools().nodes["hv2"]
+        Ground(site, node=node).discard_roles([then])
+        node.hyperv.ensure_off(then)
+        node.hyperv.ensure_removed(then)
+        lab.host("hv2").power_off()
+        lab.clock.advance(60)  # until the cluster knows
+    with smhvlab.site.connect(lab.profile) as site:
+        with pytest.raises(NotAllowed, match="was on hv2, which is down") as caught:
+            site.restore(name, then).plan()
+        assert "to_host='hv1'" in str(caught.value.next_action)
+        site.restore(name, then, to_host="hv1").run_sync(accept={"not-running"})
+        assert one_named("web01", site.tools().nodes.vms()).host == "hv1"
 
 
 def recreate(site: Site, vm: str) -> str:
