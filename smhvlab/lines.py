@@ -15,6 +15,7 @@ from smhvlab.errors import NotAllowed, NotFound
 
 SWITCH = "switch"
 TEXT = "text"
+LIST = "list"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Syntax:
 
     Attributes:
         name: as it is documented.
-        parameters: documented name -> ``switch`` or ``text``.
+        parameters: documented name -> ``switch``, ``text``, or ``list``: values behind one another, or with commas.
         needed: parameters that must be there.
         exact: whether names must be given whole, and their case counts (sdcli's one-letter options).
     """
@@ -36,7 +37,7 @@ class Syntax:
     def __str__(self) -> str:
         parts = []
         for name, kind in self.parameters.items():
-            part = f"-{name}" + (f" <{name}>" if kind == TEXT and not self.exact else " ..." if kind == TEXT else "")
+            part = f"-{name}" + (f" <{name}>" if kind == TEXT and not self.exact else " ..." if kind != SWITCH else "")
             parts.append(part if name in self.needed else f"[{part}]")
         return " ".join([self.name, *parts])
 
@@ -53,7 +54,7 @@ _RESTORE = {
     "RestoreToAlternateHost": SWITCH,
     "DisableVerifySnapshot": SWITCH,
 }
-_CREATE = {"m": TEXT, "s": TEXT, "D": TEXT, "x": SWITCH, "u": SWITCH}
+_CREATE = {"m": TEXT, "s": TEXT, "D": LIST, "x": SWITCH, "u": SWITCH}
 SYNTAXES = (
     Syntax("Get-VMsFromBackup", {"Server": TEXT, "Verbose": SWITCH}, ("Server",)),
     Syntax("Get-Backup", _GET, ("Server",)),
@@ -61,7 +62,7 @@ SYNTAXES = (
     Syntax("Restore-Backup", {**_RESTORE, **COMMON}, ("Server", "ResourceName", "BackupName")),
     Syntax("sdcli snap list", {"m": TEXT, "d": TEXT}, exact=True),
     Syntax("sdcli snap create", _CREATE, ("s", "D"), exact=True),
-    Syntax("sdcli snap delete", {"m": TEXT, "s": TEXT, "D": TEXT}, ("s", "D"), exact=True),
+    Syntax("sdcli snap delete", {"m": TEXT, "s": TEXT, "D": LIST}, ("s", "D"), exact=True),
     Syntax("sdcli snap mount", {"m": TEXT, "k": TEXT, "s": TEXT, "d": TEXT, "f": SWITCH}, ("k", "s"), exact=True),
     Syntax("sdcli snap unmount", {"m": TEXT, "d": TEXT}, ("d",), exact=True),
 )
@@ -125,7 +126,10 @@ def _value(syntax: Syntax, name: str, behind: str | None, rest: list[str]) -> st
         return behind
     if not rest or (rest[0].startswith("-") and len(rest[0]) > 1):
         raise NotAllowed(f"-{name} has no value", next_action=f"Write {syntax}.")
-    return rest.pop(0)
+    words = [rest.pop(0)]
+    while syntax.parameters[name] == LIST and rest and not rest[0].startswith("-"):
+        words.append(rest.pop(0))
+    return ",".join(words)
 
 
 def _tokens(line: str) -> list[str]:

@@ -119,12 +119,11 @@ class Shell:
                 verify_snapshot=not line.on("DisableVerifySnapshot"),
             )
         if line.command == "sdcli snap unmount":
-            return site.unmount(line.text("d"))
+            return site.unmount(_drive(line.text("d")))
         return self._mount(line)
 
     def _mount(self, line: Line) -> Flow[Any]:
-        snapshot, place = line.text("s"), line.text("k").rstrip("\\").casefold()
-        place += ":" * (len(place) == 1)  # a drive letter alone
+        snapshot, place = line.text("s"), _drive(line.text("k").rstrip("\\")).casefold()
         places: dict[str, None] = {}
         known: list[str] = []
         for backup in self.site.tools().snapinfo.backups():
@@ -138,7 +137,9 @@ class Shell:
                 if snapshot in (lun.snapshot, first):
                     copy = "recovered" if snapshot == lun.snapshot else "first"
                     host = self._host(line.text("m")) if line.text("m") else ""
-                    return self.site.mount(backup.name, lun=lun.access_path, at=line.text("d"), copy=copy, host=host)
+                    return self.site.mount(
+                        backup.name, lun=lun.access_path, at=_drive(line.text("d")), copy=copy, host=host
+                    )
         if known:
             raise NotFound(
                 f"No backup has a Snapshot copy {snapshot} of {line.text('k')}",
@@ -175,7 +176,7 @@ class Shell:
     def _snapshot(self, line: Line, *, plan_only: bool) -> Any:
         """sdcli snap create and delete: of the volumes behind drive letters, all at once."""
         tools, name = self.site.tools(), line.text("s")
-        letters = [part for part in line.text("D").replace(",", " ").split() if part]
+        letters = [part.strip() for part in line.text("D").split(",") if part.strip()]
         found = [self._volume(letter) for letter in letters]
         volumes = list(dict.fromkeys(volume for volume, _ in found))
         owner = next(
@@ -235,10 +236,15 @@ class Shell:
     def _volume(self, place: str) -> tuple[VolumeRef, HostDisk]:
         """The volume behind a drive letter or mount point."""
         tools = self.site.tools()
-        path = (place + ":" if len(place) == 1 else place).rstrip("\\").casefold() + "\\"
+        path = _drive(place).rstrip("\\").casefold() + "\\"
         for disk in tools.nodes.disks():
             if path in {access.casefold() for access in disk.access_paths}:
                 luns = tools.storage.luns_by_disk([disk.unique_id])
                 if disk.unique_id in luns:
                     return luns[disk.unique_id].volume, disk
         raise NotFound(f"No LUN of the array is at {place}", next_action="Look at site.disks().", tr="6.8")
+
+
+def _drive(place: str) -> str:
+    """A place as it is given to Windows; a drive letter may stand alone."""
+    return f"{place}:" if len(place) == 1 else place

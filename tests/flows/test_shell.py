@@ -54,15 +54,15 @@ def test_sdcli_s_snapshot_copies_and_mounts(stock: Stock) -> None:
     with pytest.raises(NameTaken):
         shell.run("sdcli snap create -s by_hand -D V")
     with pytest.raises(NotFound, match="by_hand"):
-        shell.run("sdcli snap mount -k V: -s by_hand -d M:")
+        shell.run("sdcli snap mount -k V: -s by_hand -d M")
     with pytest.raises(NotAllowed, match="no name for a Snapshot copy"):
         shell.run("sdcli snap create -s {by_hand} -D V")
     shell.run("sdcli snap delete -s by_hand -D V,S")
     with pytest.raises(NotAllowed, match=stock.backup):
         shell.run(f"sdcli snap delete -s {stock.backup} -D V")
     with pytest.raises(ConfirmationNeeded):
-        shell.run(f"sdcli snap mount -k V: -s {stock.backup} -d M:")
-    assert "is at M:" in str(shell.run(f"sdcli snap mount -k V: -s {stock.backup} -d M: -f"))
+        shell.run(f"sdcli snap mount -k V: -s {stock.backup} -d M")
+    assert "is at M:" in str(shell.run(f"sdcli snap mount -k V: -s {stock.backup} -d M -f"))
     assert "no longer at M:" in str(shell.run("sdcli snap_unmount -d M:"))
     assert picture(site) == before
 

@@ -42,6 +42,7 @@ def test_both_spellings_of_sdcli_are_read() -> None:
     for text in ("sdcli snap unmount -d G:\\mount_drive1", "SDCLI Snap_Unmount -d G:\\mount_drive1"):
         line = parse(text)
         assert (line.command, line.text("d")) == ("sdcli snap unmount", "G:\\mount_drive1")
+    assert parse("sdcli snap create -s before -D V: S: -x").text("D") == "V:,S:"
     line = parse("sdcli snap create -m hv1 -s before -D V,S -x -u")
     assert (line.text("D"), line.on("x")) == ("V,S", True)
 
