@@ -31,9 +31,8 @@ _WORKER: Final = "Microsoft-Windows-Hyper-V-Worker-Admin"
 _NOTHING: Final = frozenset({"NoMatchingEventsFound", "NoMatchingLogsFound", "NoMatchingProvidersFound"})
 _LONGEST, _BEFORE, _AFTER = timedelta(hours=1), timedelta(minutes=2), timedelta(minutes=1)
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_BEGINS: Final = frozenset({"diskshadow.exe", "Checkpoint-VM"})
-_ONLY_LISTS: Final = frozenset({"preflight", "ask_writers"})
-"""What begins a set or a checkpoint, and the steps of a backup that only ask the writers through it."""
+_BEGINS: Final = frozenset({"create", "cut"})
+"""The steps of a backup that begin sets or checkpoints; others only ask the writers."""
 _ASKED: Final = frozenset({"diskshadow.exe", "Checkpoint-VM", "Remove-VMSnapshot"})
 """What a requestor starts on a host, alone or as the second half of a pair."""
 
@@ -162,9 +161,7 @@ def newest(tools: Tools) -> datetime | None:
 
 def _newest_asked(entries: Sequence[WireEntry]) -> datetime | None:
     """When this process last began a set, or a checkpoint; a set that fails early is in no event log."""
-    began = (
-        entry.began for entry in entries if entry.title.rpartition("| ")[2] in _BEGINS and entry.step not in _ONLY_LISTS
-    )
+    began = (e.began for e in entries if e.step in _BEGINS and e.title.rpartition("| ")[2] in _ASKED)
     return max((moment for moment in began if moment is not None), default=None)
 
 
