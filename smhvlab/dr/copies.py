@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from smhvlab.dr.evidence import PART, Evidence, Rehearsals
 from smhvlab.dr.images import MirroredVolume, choose_backups, choose_machines, find_volumes, mirrored_backups
 from smhvlab.dr.rehearse import Rehearsed, find_catalogue, mark_of
 from smhvlab.dr.replication import Mirror
@@ -321,6 +322,29 @@ class CopyRehearsal(DrProcedure[CopyState]):
         self.drop_copies(s)
         self.take_away(s)
         self.close_catalogue(s)
+
+    @step(
+        "Write the evidence to SnapInfo",
+        tr="8",
+        items=lambda s: (f"{PART}\\{s.mark}.json",),
+    )
+    def keep(self, s: CopyState) -> None:
+        Rehearsals(self.snapinfo).ensure(
+            Evidence(
+                name=s.mark,
+                time=s.began,
+                host=s.host,
+                backups=s.backups,
+                vms=tuple(vm.name for vm in s.vms),
+                databases=s.found,
+                seconds=s.seconds,
+                copied=sum(s.sizes.values()),
+            )
+        )
+
+    @keep.undo
+    def forget(self, s: CopyState) -> None:
+        Rehearsals(self.snapinfo).discard(s.mark)
 
     def _copies(self, s: CopyState) -> dict[str, Vm]:
         """The copies that are registered, by the ids of the originals: whatever has its configuration in their home."""

@@ -136,6 +136,12 @@ class DisasterRecovery:
             )
         return Rehearsal(self._site, backups=backups, vms=vms, volume=volume, folder=folder, node=node)
 
+    def rehearsals(self) -> pd.DataFrame:
+        """The rehearsals on this site, oldest first; columns as ``smhvlab.dr.evidence.COLUMNS``."""
+        from smhvlab.dr.evidence import Rehearsals
+
+        return Rehearsals(self._site.tools().snapinfo).frame()
+
     def migrate(self, dataset: str) -> PlannedMigration:
         """Leave this site as planned: VMs shut down, last backup, mirrors updated; then fail over on the other one."""
         from smhvlab.dr.plan import PlannedMigration

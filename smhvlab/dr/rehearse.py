@@ -13,6 +13,7 @@ from datetime import datetime
 from html import escape
 
 from smhvlab.dr.checked import Checked
+from smhvlab.dr.evidence import PART, Evidence, Rehearsals
 from smhvlab.dr.images import (
     Image,
     MirroredVolume,
@@ -44,6 +45,7 @@ class RehearsalState:
         info_path: path of the SnapInfo LUN in its volume.
         landing: where the clones are connected and the VMs registered.
         mount: where its clone is connected, with a final backslash.
+        kept: whether this site has a SnapInfo folder for the evidence.
         backups, volumes, vms: known once the catalogue was read.
         lent: virtual switches that the VMs know and the host lacks: isolated ones are there until they are registered.
     """
@@ -61,6 +63,7 @@ class RehearsalState:
     lent: tuple[str, ...] = field(default=(), metadata=CHOSEN)
     found: tuple[DatabaseFound, ...] = field(default=(), metadata=CHOSEN)
     seconds: float = field(default=0.0, metadata=CHOSEN)
+    kept: bool = False
 
     @property
     def mount(self) -> str:
@@ -151,6 +154,7 @@ class Rehearsal(DrProcedure[RehearsalState]):
             info_path=path,
             info_snapshot=snapshot,
             landing=landing,
+            kept=Rehearsals(self.snapinfo).kept(),
             mark=mark_of(now),
             began=now.isoformat(),
         )
@@ -299,6 +303,30 @@ class Rehearsal(DrProcedure[RehearsalState]):
         self.disconnect(s)
         self.discard_clones(s)
         self.close_catalogue(s)
+
+    @step(
+        "Write the evidence to SnapInfo",
+        tr="8",
+        items=lambda s: (f"{PART}\\{s.mark}.json",),
+        when=lambda s: s.kept,
+        otherwise="this site has no SnapInfo folder",
+    )
+    def keep(self, s: RehearsalState) -> None:
+        Rehearsals(self.snapinfo).ensure(
+            Evidence(
+                name=s.mark,
+                time=s.began,
+                host=s.landing.host,
+                backups=s.backups,
+                vms=tuple(vm.name for vm in s.vms),
+                databases=s.found,
+                seconds=s.seconds,
+            )
+        )
+
+    @keep.undo
+    def forget(self, s: RehearsalState) -> None:
+        Rehearsals(self.snapinfo).discard(s.mark)
 
     def _lun(self, clone: str, volume: VolumeRef, path: str) -> LunRef | None:
         try:

@@ -45,6 +45,14 @@ def test_a_rehearsal_leaves_nothing_and_the_mirrors_go_on(pair: SitePair, lab: L
     )
     assert {f"{f.vm}/{f.database}": f.rows for f in done.databases} == each(10)
     assert done.seconds > 0
+    [kept] = there.dr.rehearsals().to_dict("records")
+    assert (kept["backups"], kept["vms"], kept["databases"], kept["sound"], kept["copied"]) == (
+        taken.name,
+        "sql01, app01",
+        8,
+        True,
+        0,
+    )
     assert sum(updated) > 0
     assert {text.rpartition(": ")[2] for text in done.mirrors} == {"snapmirrored"}
     after = picture(there)
@@ -100,6 +108,7 @@ def test_copies_run_beside_the_vms_that_have_failed_over(pair: SitePair, lab: La
     flow.gate = meanwhile
     done = flow.run_sync().result
     assert (done.vms, done.sound, done.copied) == (("sql01",), True, size)
+    assert list(there.dr.rehearsals()["copied"]) == [size]
     assert f"{size:,} bytes to" in told[1]
     assert {f.rows for f in done.databases} == {10}
     assert beside.items() >= ids.items()
