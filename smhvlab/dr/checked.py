@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from html import escape
 
@@ -9,7 +10,7 @@ from smhvlab.sql import DatabaseFound
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class Checked:
+class Checked(ABC):
     """VMs whose databases were looked at.
 
     Attributes:
@@ -25,6 +26,10 @@ class Checked:
     def sound(self) -> bool:
         """Whether every database that was looked at is sound."""
         return all(found.ok for found in self.databases)
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """All of it as text, a line each."""
 
     def __repr__(self) -> str:
         return str(self)

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from smhvlab.dr.evidence import PART, Evidence, Rehearsals
+from smhvlab.dr.evidence import PART, Evidence, Rehearsals, Rehearsed
 from smhvlab.dr.images import MirroredVolume, choose_backups, choose_machines, find_volumes, mirrored_backups
-from smhvlab.dr.rehearse import Rehearsed, find_catalogue, mark_of
+from smhvlab.dr.rehearse import find_catalogue, mark_of
 from smhvlab.dr.replication import Mirror
 from smhvlab.dr.sites import DrProcedure
 from smhvlab.dr.switches import discard_lent, ensure_lent, missing_switches
@@ -329,18 +329,8 @@ class CopyRehearsal(DrProcedure[CopyState]):
         items=lambda s: (f"{PART}\\{s.mark}.json",),
     )
     def keep(self, s: CopyState) -> None:
-        Rehearsals(self.snapinfo).ensure(
-            Evidence(
-                name=s.mark,
-                time=s.began,
-                host=s.host,
-                backups=s.backups,
-                vms=tuple(vm.name for vm in s.vms),
-                databases=s.found,
-                seconds=s.seconds,
-                copied=sum(s.sizes.values()),
-            )
-        )
+        evidence = Evidence(name=s.mark, time=s.began, host=s.host, shown=self.result(s))
+        Rehearsals(self.snapinfo).ensure(evidence)
 
     @keep.undo
     def forget(self, s: CopyState) -> None:

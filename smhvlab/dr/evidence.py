@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,7 +12,6 @@ import msgspec
 from smhvlab.dr.checked import Checked
 from smhvlab.errors import NotFound
 from smhvlab.snapinfo import SnapInfo
-from smhvlab.sql import DatabaseFound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,32 @@ COLUMNS = {
 """Columns of the table of rehearsals."""
 
 
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Rehearsed(Checked):
+    """What a rehearsal has shown.
+
+    Attributes:
+        seconds: site time from the first clone to the checked databases: what a failover would take at least.
+        mirrors: states of the relationships afterwards.
+        copied: bytes that were copied for it; 0: the VMs ran from the clones.
+    """
+
+    seconds: float
+    mirrors: tuple[str, ...]
+    copied: int = 0
+
+    def __str__(self) -> str:
+        lines = [f"{', '.join(self.vms)} ran as of {', '.join(self.backups)}; {self.seconds:.0f} s until checked"]
+        lines += [f"  {found}" for found in self.databases]
+        return "\n".join([*lines, *(f"  {text}" for text in self.mirrors)])
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p><b>{escape(', '.join(self.vms))}</b> ran as of <code>{escape(', '.join(self.backups))}</code>; "
+            f"{self.seconds:.0f} s until checked</p>{self._table()}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """One rehearsal, as it is kept.
@@ -38,18 +64,13 @@ class Evidence:
     Attributes:
         name: what everything that it made was called.
         time: when it began, by the site's clock.
-        seconds: from the first clone to the checked databases.
-        copied: bytes that were copied for it; 0: the VMs ran from the clones.
+        host: where the VMs ran.
     """
 
     name: str
     time: str
     host: str
-    backups: tuple[str, ...]
-    vms: tuple[str, ...]
-    databases: tuple[DatabaseFound, ...]
-    seconds: float
-    copied: int = 0
+    shown: Rehearsed
 
 
 class Rehearsals:
@@ -88,12 +109,12 @@ class Rehearsals:
             {
                 "name": one.name,
                 "time": one.time,
-                "backups": ", ".join(one.backups),
-                "vms": ", ".join(one.vms),
-                "databases": len(one.databases),
-                "sound": Checked(vms=one.vms, backups=one.backups, databases=one.databases).sound,
-                "seconds": one.seconds,
-                "copied": one.copied,
+                "backups": ", ".join(one.shown.backups),
+                "vms": ", ".join(one.shown.vms),
+                "databases": len(one.shown.databases),
+                "sound": one.shown.sound,
+                "seconds": one.shown.seconds,
+                "copied": one.shown.copied,
             }
             for one in self.all()
         ]

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from html import escape
 
-from smhvlab.dr.checked import Checked
-from smhvlab.dr.evidence import PART, Evidence, Rehearsals
+from smhvlab.dr.evidence import PART, Evidence, Rehearsals, Rehearsed
 from smhvlab.dr.images import (
     Image,
     MirroredVolume,
@@ -88,32 +86,6 @@ class RehearsalState:
     def images(self) -> tuple[tuple[MirroredVolume, Image], ...]:
         """Every LUN that is connected, with its volume."""
         return tuple((volume, image) for volume in self.volumes for image in volume.images)
-
-
-@dataclass(frozen=True, repr=False, kw_only=True)
-class Rehearsed(Checked):
-    """What a rehearsal has shown.
-
-    Attributes:
-        seconds: site time from the first clone to the checked databases: what a failover would take at least.
-        mirrors: states of the relationships afterwards.
-        copied: bytes that were copied for it; 0: the VMs ran from the clones.
-    """
-
-    seconds: float
-    mirrors: tuple[str, ...]
-    copied: int = 0
-
-    def __str__(self) -> str:
-        lines = [f"{', '.join(self.vms)} ran as of {', '.join(self.backups)}; {self.seconds:.0f} s until checked"]
-        lines += [f"  {found}" for found in self.databases]
-        return "\n".join([*lines, *(f"  {text}" for text in self.mirrors)])
-
-    def _repr_html_(self) -> str:
-        return (
-            f"<p><b>{escape(', '.join(self.vms))}</b> ran as of <code>{escape(', '.join(self.backups))}</code>; "
-            f"{self.seconds:.0f} s until checked</p>{self._table()}"
-        )
 
 
 class Rehearsal(DrProcedure[RehearsalState]):
@@ -312,17 +284,8 @@ class Rehearsal(DrProcedure[RehearsalState]):
         otherwise="this site has no SnapInfo folder",
     )
     def keep(self, s: RehearsalState) -> None:
-        Rehearsals(self.snapinfo).ensure(
-            Evidence(
-                name=s.mark,
-                time=s.began,
-                host=s.landing.host,
-                backups=s.backups,
-                vms=tuple(vm.name for vm in s.vms),
-                databases=s.found,
-                seconds=s.seconds,
-            )
-        )
+        evidence = Evidence(name=s.mark, time=s.began, host=s.landing.host, shown=self.result(s))
+        Rehearsals(self.snapinfo).ensure(evidence)
 
     @keep.undo
     def forget(self, s: RehearsalState) -> None:

@@ -84,9 +84,6 @@ def copy_seconds(size: int) -> float:
     return max(_COPY_SECONDS, size / _SLOWEST)
 
 
-_NONE = "CmdletizationQuery_NotFound"  # what Windows says of a query that finds nothing
-
-
 class VirtualDisks:
     """Virtual disk files of one host."""
 
@@ -145,7 +142,7 @@ class VirtualDisks:
             records = self.host.run("Get-Partition", {"DiskNumber": number}, select=select)
         except PowerShellError as error:
             if (twin := self._twin(number)) is None:
-                if error.error_id.startswith(_NONE):
+                if error.found_nothing:
                     return []  # nobody has initialized it yet
                 raise
             if not shown:

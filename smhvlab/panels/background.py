@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from smhvlab.panels.panel import Relay
+from smhvlab.panels.panel import Panel, Relay
 
 T = TypeVar("T")
 
@@ -81,3 +81,17 @@ class Background(Generic[T]):
         async with asyncio.timeout(seconds):
             while not self._settled.is_set():  # noqa: ASYNC110 # any thread sets it, with or without a loop
                 await asyncio.sleep(0.02)  # meanwhile the buttons work
+
+
+class BackgroundPanel(Panel):
+    """A panel with work aside; subclasses set ``_work``."""
+
+    _work: Background[Any]
+
+    def wait(self, seconds: float = 60) -> None:
+        """Block until the work aside has ended and is shown; for scripts. Raises TimeoutError."""
+        self._work.wait(seconds)
+
+    async def settled(self, seconds: float = 60) -> None:
+        """Wait until the work aside has ended and is shown; for cells. Raises TimeoutError."""
+        await self._work.settled(seconds)

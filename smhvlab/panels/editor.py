@@ -15,8 +15,8 @@ import ipywidgets as widgets
 
 from smhvlab.errors import Misfit, NameTaken, NotAllowed, SmhvLabError
 from smhvlab.panels import html
-from smhvlab.panels.background import Background
-from smhvlab.panels.panel import Panel, button
+from smhvlab.panels.background import Background, BackgroundPanel
+from smhvlab.panels.panel import button
 
 if TYPE_CHECKING:
     from smhvlab.site import Site
@@ -26,7 +26,7 @@ NEW: Final = "(new)"
 _WIDTH: Final = "30em"
 
 
-class Editor(Panel, Generic[T]):
+class Editor(BackgroundPanel, Generic[T]):
     """A form; subclasses say what it edits.
 
     In a script: ``fill({...})``, then ``save()``. Attributes: ``base``, the version that the form was made from, None
@@ -242,14 +242,6 @@ class Editor(Panel, Generic[T]):
         else:
             self._work.start()
         self.refresh()
-
-    def wait(self, seconds: float = 60) -> None:
-        """Block until it is saved or refused. Raises TimeoutError."""
-        self._work.wait(seconds)
-
-    async def settled(self, seconds: float = 60) -> None:
-        """Wait until it is saved or refused. Raises TimeoutError."""
-        await self._work.settled(seconds)
 
     def keep_mine(self) -> T:
         """Save the form as the version after theirs. Raises as ``save``."""

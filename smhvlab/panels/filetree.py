@@ -11,8 +11,8 @@ from smhvlab.errors import NotAllowed, NotFound, SmhvLabError
 from smhvlab.mount.browse import Entry, listing
 from smhvlab.mount.mounts import Mount, Mounts
 from smhvlab.panels import html
-from smhvlab.panels.background import Background
-from smhvlab.panels.panel import Panel, button
+from smhvlab.panels.background import Background, BackgroundPanel
+from smhvlab.panels.panel import button
 from smhvlab.panels.stepper import StepperPanel
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Node:
     leaf: bool = False
 
 
-class BackupTree(Panel):
+class BackupTree(BackgroundPanel):
     """Walks through the backups of a site, and through the files of those that are mounted; a file can be copied out.
 
     Args:
@@ -73,14 +73,6 @@ class BackupTree(Panel):
             self._wanted = path
             self._work.start()
             self._offer()
-
-    def wait(self, seconds: float = 60) -> None:
-        """Block until the place that a button has asked for is shown; for scripts. Raises TimeoutError."""
-        self._work.wait(seconds)
-
-    async def settled(self, seconds: float = 60) -> None:
-        """Wait until the place that a button has asked for is shown; for cells. Raises TimeoutError."""
-        await self._work.settled(seconds)
 
     def _read(self, path: tuple[str, ...]) -> tuple[tuple[Node, ...], str]:
         try:

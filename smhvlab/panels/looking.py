@@ -10,13 +10,13 @@ from typing import Generic, TypeVar
 import ipywidgets as widgets
 
 from smhvlab.panels import html
-from smhvlab.panels.background import Background
-from smhvlab.panels.panel import Panel, button
+from smhvlab.panels.background import Background, BackgroundPanel
+from smhvlab.panels.panel import button
 
 T = TypeVar("T")
 
 
-class LookingPanel(Panel, Generic[T]):
+class LookingPanel(BackgroundPanel, Generic[T]):
     """Shows what a look has found. Subclasses put ``again`` into their view.
 
     Args:
@@ -41,14 +41,6 @@ class LookingPanel(Panel, Generic[T]):
         """Look in the background; ``await panel.settled()`` or ``panel.wait()`` for the end."""
         self._work.start()
         self.refresh()
-
-    def wait(self, seconds: float = 60) -> None:
-        """Block until a look has ended. Raises TimeoutError."""
-        self._work.wait(seconds)
-
-    async def settled(self, seconds: float = 60) -> None:
-        """Wait until a look has ended. Raises TimeoutError."""
-        await self._work.settled(seconds)
 
     def refresh(self) -> None:
         """Show the present state in the live view."""

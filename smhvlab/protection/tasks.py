@@ -116,7 +116,7 @@ def tasks(host: PowerShellWire) -> list[Task]:
             "Get-ScheduledTask", {"TaskPath": FOLDER}, select=("TaskName", "TaskPath", "State", "Description")
         )
     except PowerShellError as error:
-        if error.error_id.startswith("CmdletizationQuery_NotFound"):
+        if error.found_nothing:
             return []
         raise
     found = [Task(str(r["TaskName"]), str(r["State"]) != "Disabled", str(r["Description"] or "")) for r in records]
