@@ -293,11 +293,6 @@ class PowerShellError(WireError):
         self.hresult = hresult
 
     @property
-    def found_nothing(self) -> bool:
-        """Whether a query has found nothing: an answer, and no failure."""
-        return self.error_id.startswith("CmdletizationQuery_NotFound")
-
-    @property
     def error_id(self) -> str:
         """The part of FullyQualifiedErrorId before the comma: the part that Windows documents."""
         return (self.code or "").partition(",")[0]

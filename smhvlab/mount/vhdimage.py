@@ -11,7 +11,7 @@ from smhvlab.mount.image import Image
 from smhvlab.snapdrive import BASIC_DATA
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.vmnames import alone
-from smhvlab.wires.powershell import PowerShellWire
+from smhvlab.wires.powershell import NOTHING_FOUND, PowerShellWire
 
 _ATTEMPTS = 12
 _COPY_SECONDS = 3_600.0
@@ -142,7 +142,7 @@ class VirtualDisks:
             records = self.host.run("Get-Partition", {"DiskNumber": number}, select=select)
         except PowerShellError as error:
             if (twin := self._twin(number)) is None:
-                if error.found_nothing:
+                if error.error_id.startswith(NOTHING_FOUND):
                     return []  # nobody has initialized it yet
                 raise
             if not shown:

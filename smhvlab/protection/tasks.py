@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, SubElement
 from smhvlab.errors import PowerShellError
 from smhvlab.protection.policy import Policy
 from smhvlab.protection.schedule import LAST, Repeat, Schedule
-from smhvlab.wires.powershell import PowerShellWire, Running
+from smhvlab.wires.powershell import NOTHING_FOUND, PowerShellWire, Running
 from smhvlab.wires.wave import collect
 
 FOLDER: Final = "\\smhvlab\\"
@@ -116,7 +116,7 @@ def tasks(host: PowerShellWire) -> list[Task]:
             "Get-ScheduledTask", {"TaskPath": FOLDER}, select=("TaskName", "TaskPath", "State", "Description")
         )
     except PowerShellError as error:
-        if error.found_nothing:
+        if error.error_id.startswith(NOTHING_FOUND):
             return []
         raise
     found = [Task(str(r["TaskName"]), str(r["State"]) != "Disabled", str(r["Description"] or "")) for r in records]

@@ -54,6 +54,9 @@ Recorder = Callable[[str, str], None]
 Command = tuple[str, Parameters]
 """A cmdlet's name and its parameters."""
 
+NOTHING_FOUND = "CmdletizationQuery_NotFound"
+"""How the error ids of queries begin that find nothing: an answer, and no failure."""
+
 PROGRAMS = {"diskshadow.exe": frozenset[str](), "vssadmin.exe": frozenset({"list"})}
 """Native programs that may be started, with the first arguments that only read."""
 
