@@ -21,10 +21,11 @@ from smhvlab.dr.images import (
     manner_named,
     manner_of,
     mirrored_backups,
+    newer_images,
     recover_luns,
-    refuse_in_use,
     take_images,
 )
+from smhvlab.dr.inuse import refuse_in_use
 from smhvlab.dr.landing import Ground, Landing, landing_of
 from smhvlab.dr.roles import Role, roles_for, set_or_tell, told_roles
 from smhvlab.dr.sites import DrProcedure, Fence, lift_fence, put_fence, survey_fence
@@ -45,7 +46,8 @@ class FailoverState:
     Attributes:
         backups: names of the backups that are restored, oldest first, and when they were taken.
         landing: where the LUNs are connected and the VMs registered.
-        newer: later backups that SnapInfo knows: their data did not arrive whole, or others were chosen.
+        newer: later backups that SnapInfo knows, whose data did not arrive whole or for which others were chosen; and
+            later images of the chosen ones.
         manner: how the mirrors are broken off: as was asked for, else as the hosts' era does it.
         roles: what the VMs' roles are set to, as SnapInfo has recorded it; ``nodes``: those of the cluster here.
         cut: mirrors with a transfer under way whose source is gone.
@@ -191,10 +193,13 @@ class Failover(DrProcedure[FailoverState]):
             nodes=tuple(self.nodes),
             cut=transfers_cut(volume.mirror for volume in volumes),
             lacking=self._lacking(machines, fence),
-            newer=tuple(
-                backup.name + (f" ({missing})" if missing else "")
-                for backup, missing in known
-                if backup.time > oldest and backup not in chosen
+            newer=(
+                *(image for backup in chosen for image in newer_images(backup, machines)),
+                *(
+                    backup.name + (f" ({missing})" if missing else "")
+                    for backup, missing in known
+                    if backup.time > oldest and backup not in chosen
+                ),
             ),
             unknown=self._unknown(volumes),
         )

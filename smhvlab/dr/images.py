@@ -15,11 +15,9 @@ from uuid import UUID
 from smhvlab.backup.sets import CHECKPOINT_BUILD
 from smhvlab.dr.landing import Landing, Spot
 from smhvlab.dr.replication import Mirror, Replication
-from smhvlab.dr.sites import homes_by_vm
 from smhvlab.errors import NotAllowed, NotFound
 from smhvlab.mount.mbr import signature_of
 from smhvlab.nodes import Nodes
-from smhvlab.site import Site
 from smhvlab.snapdrive import HostDisk
 from smhvlab.snapinfo import Backup, BackupLun, BackupVm
 from smhvlab.storage import LunRef, VolumeRef
@@ -268,23 +266,42 @@ def images_for(backup: Backup, vms: Iterable[BackupVm]) -> Iterator[BackupLun]:
         NotAllowed: VMs on one LUN recovered in different images of it (TR 12).
     """
     wanted = {vm.id: vm.name for vm in vms}
-    by_lun: dict[str, list[BackupLun]] = {}
-    for lun in backup.luns:
-        by_lun.setdefault(lun.unique_id, []).append(lun)
-    for images in by_lun.values():
+    for images in _images(backup):
         needed = {image: [wanted[one] for one in image.vms if one in wanted] for image in images}
         used = [image for image, names in needed.items() if names]
         if len(used) > 1:
+            newest = ", ".join(needed[used[-1]])
             raise NotAllowed(
                 f"The LUN of {images[0].access_path} would need {len(used)} images of {backup.name}: "
                 + "; ".join(f"one for {', '.join(needed[image])}" for image in used),
                 why="each node made a set of its own: in one image the VMs of the other are as after a crash, and a "
                 "LUN can be connected at one point in time only",
-                next_action="Name the VMs of one image only (vms=..., --vm), or a crash-consistent backup, which has "
-                "one image for all VMs (backups=..., --backup).",
+                next_action=f"Fail over {newest} first (vms=..., --vm), whose image is the newest. Then bring each of "
+                f"the others out of its own: site.restore({backup.name!r}, VM, to_host=...), as the TR does "
+                "(Restore-Backup -RestoreToAlternateHost). A crash-consistent backup has one image for all VMs.",
                 tr="8",
             )
         yield (used or images)[0]
+
+
+def newer_images(backup: Backup, vms: Iterable[BackupVm]) -> list[str]:
+    """Images of a backup that are newer than those in which these VMs recovered: a failover to them loses the newer."""
+    ids, names = {vm.id for vm in vms}, {vm.id: vm.name for vm in backup.vms}
+    lost = [
+        image
+        for images in _images(backup)
+        if (used := [number for number, image in enumerate(images) if ids.intersection(image.vms)])
+        for image in images[used[-1] + 1 :]
+    ]
+    return [f"{backup.name} (the image in which {', '.join(names[i] for i in one.vms)} recovered)" for one in lost]
+
+
+def _images(backup: Backup) -> Iterable[list[BackupLun]]:
+    """The images of each LUN, in the order in which their sets were made."""
+    found: dict[str, list[BackupLun]] = {}
+    for lun in backup.luns:
+        found.setdefault(lun.unique_id, []).append(lun)
+    return found.values()
 
 
 def find_volumes(
@@ -408,58 +425,6 @@ def recover_luns(
         for image in volume.images:
             if image.path != image.lun:
                 storage.discard_lun(f"/vol/{volume.volume.name}{image.path}", svm=volume.volume.svm)
-
-
-def refuse_in_use(site: Site, volumes: Sequence[MirroredVolume]) -> None:
-    """See that no host here has a LUN online that goes back to a backup though its mirror was broken off before.
-
-    Raises:
-        NotAllowed: one has; VMs may live on it.
-    """
-    if not volumes:
-        return
-    wanted = {(volume.volume.uuid, image.lun) for volume in volumes for image in volume.images}
-    luns = [lun for lun in site.tools().storage.luns() if (lun.volume.uuid, lun.path) in wanted]
-    refuse_online(
-        site,
-        luns,
-        mirrors=[volume.mirror for volume in volumes],
-        next_action="Another VM that came with such a disk is registered from its configuration file there "
-        "(Import-VM), and goes to another backup by site.restore. If nothing there is needed any more, remove the "
-        "VMs and disconnect the disk, then plan again.",
-    )
-
-
-def refuse_online(site: Site, luns: Sequence[LunRef], *, mirrors: Sequence[Mirror], next_action: str) -> None:
-    """See that no host of a site has one of the LUNs of broken mirrors online.
-
-    Raises:
-        NotAllowed: one has; the VMs that have files there are named.
-    """
-    nodes = site.tools().nodes
-    held = {disk.unique_id: disk for disk in nodes.disks() if not disk.offline}
-    taken = [lun for lun in luns if lun.unique_id in held]
-    if not taken:
-        return
-    machines = nodes.vms()
-    places = homes_by_vm(site, machines)
-    raw = {vm.id: {(vm.host.casefold(), disk.disk_number) for disk in vm.disks} for vm in machines}
-    told = []
-    for lun in taken:
-        disk = held[lun.unique_id]
-        living = [
-            vm.name
-            for vm in machines
-            if lun.unique_id in places[vm.id] or (disk.host.casefold(), disk.number) in raw[vm.id]
-        ]
-        told.append(f"{lun} is disk {disk.number} of {disk.host}" + (f" with {', '.join(living)}" if living else ""))
-    raise NotAllowed(
-        f"LUNs that would go back to a backup are in use here: {'; '.join(told)}",
-        why="what has been written there since the mirrors were broken off would be lost under its users: "
-        + ", ".join(str(mirror) for mirror in mirrors),
-        next_action=next_action,
-        tr="8",
-    )
 
 
 def lun_of(replication: Replication, volume: MirroredVolume, image: Image) -> LunRef:

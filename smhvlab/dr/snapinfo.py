@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
-from smhvlab.dr.images import Manner, end_state, manner_named, manner_of, refuse_online
+from smhvlab.dr.images import Manner, end_state, manner_named, manner_of
+from smhvlab.dr.inuse import refuse_online
 from smhvlab.dr.landing import SNAPINFO_GROUP, Ground, Landing, Spot, beside_snapinfo, landing_of
 from smhvlab.dr.replication import Mirror
 from smhvlab.dr.roles import PART

@@ -8,7 +8,8 @@ import pytest
 
 from labenv import lab as labs
 from labenv.lab import Lab
-from smhvlab.dr.images import images_for
+from smhvlab.dr.images import images_for, newer_images
+from smhvlab.dr.landing import Ground
 from smhvlab.dr.replication import Replication
 from smhvlab.dr.sites import SitePair, connect_pair
 from smhvlab.errors import NotAllowed
@@ -44,7 +45,9 @@ def test_a_lun_comes_in_the_image_in_which_the_vms_recovered() -> None:
     assert list(images_for(both, [vm("app01"), vm("web01")])) == [second, other]
     with pytest.raises(NotAllowed, match="2 images of B: one for sql01; one for app01") as caught:
         list(images_for(both, both.vms))
-    assert "--vm" in caught.value.next_action
+    assert caught.value.next_action.startswith("Fail over app01 first (vms=..., --vm)")
+    assert newer_images(both, [vm("app01"), vm("web01")]) == []
+    assert newer_images(both, [vm("sql01")]) == ["B (the image in which app01 recovered)"]
     assert list(images_for(taken(image("whole"), other), both.vms)) == [image("whole"), other]
 
 
@@ -64,6 +67,7 @@ def test_each_node_made_a_set_of_its_own(tmp_path: Path) -> None:
         mirrors.update(mirrors.mirrors())
         wanted = digests(lab, made, tmp_path)
         lab.checkpoint("backed-up")
+        rows: dict[str, dict[str, int | None]] = {}
         for name in ("sql01", "app01"):
             lab.restore("backed-up")
             kill_primary(lab)
@@ -71,9 +75,18 @@ def test_each_node_made_a_set_of_its_own(tmp_path: Path) -> None:
             with pytest.raises(NotAllowed, match="would need 2 images"):
                 there.dr.failover().plan()
             flow = there.dr.failover(vms=[name])
+            lost = {question.key for question in flow.plan().confirmations} - DOWN
+            assert lost == ({"newer-lost"} if name == "sql01" else set())
             seen = seen_before(flow, "start", lab, made, tmp_path, vms=[name])
-            assert flow.run_sync(accept=DOWN).result.sound
+            done = flow.run_sync(accept=DOWN | lost).result
+            assert done.sound
+            rows[name] = {found.database: found.rows for found in done.databases}
             assert seen == [{name: wanted[name]}]
+        there.restore(made.name, "sql01", to_host="hv3").run_sync(accept={"not-running"})  # out of the older image
+        assert set(there.vms()["state"]) == {"Running"}
+        found = Ground(there).check_databases(["sql01", "app01"])
+        assert all(one.ok for one in found)
+        assert {vm: {f.database: f.rows for f in found if f.vm == vm} for vm in rows} == rows
         assert lab.status()["failures"] == []
 
 
